@@ -1,0 +1,21 @@
+"""Test settings: one deterministic hypothesis profile, a longer one for ``make test-all``, quiet threads."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+common = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("quick", max_examples=25, **common)
+settings.register_profile("full", max_examples=400, **common)
+settings.load_profile("full" if os.environ.get("ZELLIGE_FULL") else "quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Full-size tests run under ``make test-all`` alone; a quick run deselects them, and says how many."""
+    if os.environ.get("ZELLIGE_FULL"):
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    if full:
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
