@@ -1,0 +1,1 @@
+"""Graph → LLVM IR → machine code for CPUs."""
