@@ -98,17 +98,15 @@ class Emitter(ir.IRBuilder):
         """x · y + z, rounded once."""
         return self.elementwise("llvm.fma", x, y, z)
 
-    def maximum(self, x: ir.Value | float, y: ir.Value | float) -> ir.Value:
-        """The larger; a NaN in ``x`` stays NaN, as PyTorch has it: put the data first and the bound second."""
-        left, right = self._vector(x), self._vector(y)
-        return self.select(self.fcmp_unordered("ult", left, right), self._keep_nan(left, right), left)
+    def maximum(self, x: ir.Value | float, bound: ir.Value | float) -> ir.Value:
+        """The larger, in one instruction. A NaN in ``x`` stays NaN, as PyTorch has it; one in ``bound`` is lost."""
+        left, right = self._vector(x), self._vector(bound)
+        return self.select(self.fcmp_ordered("<", left, right), right, left)
 
-    def minimum(self, x: ir.Value | float, y: ir.Value | float) -> ir.Value:
-        left, right = self._vector(x), self._vector(y)
-        return self.select(self.fcmp_unordered("ugt", left, right), self._keep_nan(left, right), left)
-
-    def _keep_nan(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.select(self.fcmp_unordered("uno", left, left), left, right)
+    def minimum(self, x: ir.Value | float, bound: ir.Value | float) -> ir.Value:
+        """The smaller, in one instruction. A NaN in ``x`` stays NaN; one in ``bound`` is lost."""
+        left, right = self._vector(x), self._vector(bound)
+        return self.select(self.fcmp_ordered(">", left, right), right, left)
 
     def elementwise(self, name: str, *operands: ir.Value | float) -> ir.Value:
         """An LLVM intrinsic such as ``llvm.fma`` on vectors."""

@@ -7,7 +7,7 @@ write a file with ``NAME`` and ``build(model, inputs, threads) -> Rival`` and ad
 from __future__ import annotations
 
 from zellige.bench.rivals import ncnn, onnxruntime, openvino, torch_compile, torch_eager
-from zellige.bench.rivals.rival import Build, Inputs, Rival, RivalUnavailable
+from zellige.bench.rivals.rival import Build, Inputs, Rival, UnavailableRivalError
 
 RIVALS: dict[str, Build] = {
     onnxruntime.NAME: onnxruntime.build,
@@ -17,4 +17,4 @@ RIVALS: dict[str, Build] = {
     torch_compile.NAME: torch_compile.build,
 }
 
-__all__ = ["RIVALS", "Build", "Inputs", "Rival", "RivalUnavailable"]
+__all__ = ["RIVALS", "Build", "Inputs", "Rival", "UnavailableRivalError"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zellige.bench.rivals.rival import Inputs, Rival, RivalUnavailable, contiguous_arrays
+from zellige.bench.rivals.rival import Inputs, Rival, UnavailableRivalError, contiguous_arrays
 
 NAME = "ncnn"
 OPTIONS = {
@@ -46,7 +46,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
         import ncnn
         import pnnx
     except ImportError as error:
-        raise RivalUnavailable("ncnn or pnnx is not installed: pip install 'zellige[bench]'") from error
+        raise UnavailableRivalError("ncnn or pnnx is not installed: pip install 'zellige[bench]'") from error
     samples = _samples(inputs)
     net = ncnn.Net()
     for option, value in OPTIONS.items():
@@ -55,7 +55,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     with tempfile.TemporaryDirectory(prefix="zellige-ncnn-") as directory:
         param, weights = _convert(model, tuple(tensor[:1] for tensor in inputs), Path(directory), pnnx.EXEC_PATH)
         if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
-            raise RivalUnavailable("ncnn can't load what pnnx made of the network: a layer that ncnn does not know")
+            raise UnavailableRivalError("ncnn can't load what pnnx made of the network: a layer that ncnn does not know")
     names, output_names = net.input_names(), net.output_names()
     feeds = [[(name, ncnn.Mat(array)) for name, array in zip(names, sample, strict=True)] for sample in samples]
 
@@ -71,7 +71,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     def outputs(answer: Any) -> tuple[np.ndarray, ...]:
         for sample in answer:
             if any(code != 0 for code, _ in sample):
-                raise RivalUnavailable("ncnn failed while running the network")
+                raise UnavailableRivalError("ncnn failed while running the network")
         by_output = zip(*answer, strict=True)
         return tuple(np.stack([np.array(matrix) for _, matrix in column]) for column in by_output)
 
@@ -83,7 +83,7 @@ def _samples(inputs: Inputs) -> list[list[np.ndarray]]:
     """Per sample of the batch, the inputs without their batch dimension."""
     arrays = contiguous_arrays(inputs)
     if len({array.shape[0] for array in arrays}) != 1:
-        raise RivalUnavailable("ncnn has no batch dimension, and the inputs do not share one that could be split")
+        raise UnavailableRivalError("ncnn has no batch dimension, and the inputs do not share one that could be split")
     return [[np.ascontiguousarray(array[index]) for array in arrays] for index in range(arrays[0].shape[0])]
 
 
@@ -95,7 +95,7 @@ def _convert(model: torch.nn.Module, inputs: Inputs, directory: Path, program: s
         try:
             torch.jit.trace(model, inputs, check_trace=False).save(str(traced_file))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise RivalUnavailable(f"the network can't be traced for ncnn: {str(error).splitlines()[0]}") from error
+            raise UnavailableRivalError(f"the network can't be traced for ncnn: {str(error).splitlines()[0]}") from error
     shapes = ",".join(f"[{','.join(map(str, tensor.shape))}]f32" for tensor in inputs)
     command = [program, str(traced_file), f"inputshape={shapes}", "fp16=0"]
     try:
@@ -103,9 +103,9 @@ def _convert(model: torch.nn.Module, inputs: Inputs, directory: Path, program: s
             command, cwd=directory, capture_output=True, text=True, timeout=CONVERSION_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RivalUnavailable(f"pnnx took more than {CONVERSION_SECONDS} s to convert the network") from error
+        raise UnavailableRivalError(f"pnnx took more than {CONVERSION_SECONDS} s to convert the network") from error
     param, weights = directory / "model.ncnn.param", directory / "model.ncnn.bin"
     if finished.returncode != 0 or not param.exists() or not weights.exists():
         said = (finished.stderr or finished.stdout).strip().splitlines()
-        raise RivalUnavailable(f"pnnx can't convert the network: {said[-1] if said else finished.returncode}")
+        raise UnavailableRivalError(f"pnnx can't convert the network: {said[-1] if said else finished.returncode}")
     return param, weights

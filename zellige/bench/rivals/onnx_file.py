@@ -6,28 +6,28 @@ traces.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
 
-from zellige.bench.rivals.rival import Inputs, RivalUnavailable
+from zellige.bench.rivals.rival import Inputs, UnavailableRivalError
 
 OPSET = 18
 
 
-@contextlib.contextmanager
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Exporters print and warn about their own progress; a benchmark has no use for that."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -41,11 +41,11 @@ def _export(model: torch.nn.Module, inputs: Inputs, path: Path, dynamo: bool) ->
         )
 
 
-@contextlib.contextmanager
+@contextmanager
 def onnx_file(model: torch.nn.Module, inputs: Inputs) -> Iterator[Path]:
     """The network as an ONNX file with fixed shapes, in a directory that is gone afterwards.
 
-    Raises :class:`RivalUnavailable` where neither exporter takes the network.
+    Raises :class:`UnavailableRivalError` where neither exporter takes the network.
     """
     with tempfile.TemporaryDirectory(prefix="zellige-onnx-") as directory:
         path = Path(directory, "model.onnx")
@@ -55,7 +55,7 @@ def onnx_file(model: torch.nn.Module, inputs: Inputs) -> Iterator[Path]:
             try:
                 _export(model, inputs, path, dynamo=False)
             except (ImportError, RuntimeError, ValueError, TypeError) as second:
-                raise RivalUnavailable(
+                raise UnavailableRivalError(
                     f"the network can't be exported to ONNX: {_first_line(first)}; traced: {_first_line(second)}"
                 ) from second
         yield path

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from zellige.bench.rivals.onnx_file import onnx_file
-from zellige.bench.rivals.rival import Inputs, Rival, RivalUnavailable, contiguous_arrays
+from zellige.bench.rivals.rival import Inputs, Rival, UnavailableRivalError, contiguous_arrays
 
 NAME = "onnxruntime"
 SPINNING = ("session.intra_op.allow_spinning", "1")
@@ -26,7 +26,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     try:
         import onnxruntime
     except ImportError as error:
-        raise RivalUnavailable("onnxruntime is not installed: pip install 'zellige[bench]'") from error
+        raise UnavailableRivalError("onnxruntime is not installed: pip install 'zellige[bench]'") from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zellige.bench.rivals.onnx_file import onnx_file
-from zellige.bench.rivals.rival import Inputs, Rival, RivalUnavailable, contiguous_arrays
+from zellige.bench.rivals.rival import Inputs, Rival, UnavailableRivalError, contiguous_arrays
 
 NAME = "openvino"
 
@@ -22,7 +22,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     try:
         import openvino
     except ImportError as error:
-        raise RivalUnavailable("openvino is not installed: pip install 'zellige[bench]'") from error
+        raise UnavailableRivalError("openvino is not installed: pip install 'zellige[bench]'") from error
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -35,7 +35,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
         try:
             compiled = core.compile_model(core.read_model(path), "CPU", settings)
         except RuntimeError as error:
-            raise RivalUnavailable(f"openvino refuses the network: {str(error).splitlines()[0]}") from error
+            raise UnavailableRivalError(f"openvino refuses the network: {str(error).splitlines()[0]}") from error
     request = compiled.create_infer_request()
     arrays = contiguous_arrays(inputs)
     for index, array in enumerate(arrays):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class RivalUnavailable(BenchmarkError):
+class UnavailableRivalError(BenchmarkError):
     """A rival that can't run here: it is not installed, lacks a tool, or does not take this network."""
 
 

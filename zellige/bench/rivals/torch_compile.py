@@ -14,7 +14,7 @@ import warnings
 
 import torch
 
-from zellige.bench.rivals.rival import Inputs, Rival, RivalUnavailable
+from zellige.bench.rivals.rival import Inputs, Rival, UnavailableRivalError
 from zellige.bench.rivals.torch_eager import arrays_of, in_layout
 
 NAME = "torch-compile"
@@ -25,12 +25,11 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     """Compile the network with Inductor, which happens at the first call."""
     compiler = os.environ.get("CXX") or next((name for name in COMPILERS if shutil.which(name)), None)
     if compiler is None or shutil.which(compiler) is None:
-        raise RivalUnavailable(f"torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is on the PATH")
+        raise UnavailableRivalError(f"torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is on the PATH")
     torch.set_num_threads(threads)
     torch._dynamo.reset()
-    logging.getLogger("torch._inductor").setLevel(logging.ERROR)
-    options: dict[str, str | int | bool] = {"freezing": True}
-    network = torch.compile(copy.deepcopy(model), options=options, dynamic=False)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    network = torch.compile(copy.deepcopy(model), options={"freezing": True}, dynamic=False)
     arguments = tuple(in_layout(tensor, torch.contiguous_format) for tensor in inputs)
 
     def call() -> object:
@@ -43,5 +42,5 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
             call()
             call()
     except (RuntimeError, OSError) as error:
-        raise RivalUnavailable(f"torch.compile can't compile the network: {str(error).splitlines()[0]}") from error
+        raise UnavailableRivalError(f"torch.compile can't compile the network: {str(error).splitlines()[0]}") from error
     return Rival(NAME, torch.__version__, call, arrays_of, {"freezing": True, "threads": threads, "compiler": compiler})
