@@ -55,7 +55,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     with tempfile.TemporaryDirectory(prefix="zellige-ncnn-") as directory:
         param, weights = _convert(model, tuple(tensor[:1] for tensor in inputs), Path(directory), pnnx.EXEC_PATH)
         if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
-            raise UnavailableRivalError("ncnn can't load what pnnx made of the network: a layer that ncnn does not know")
+            raise UnavailableRivalError("ncnn can't load what pnnx made of it: a layer that ncnn does not know")
     names, output_names = net.input_names(), net.output_names()
     feeds = [[(name, ncnn.Mat(array)) for name, array in zip(names, sample, strict=True)] for sample in samples]
 
@@ -95,7 +95,7 @@ def _convert(model: torch.nn.Module, inputs: Inputs, directory: Path, program: s
         try:
             torch.jit.trace(model, inputs, check_trace=False).save(str(traced_file))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise UnavailableRivalError(f"the network can't be traced for ncnn: {str(error).splitlines()[0]}") from error
+            raise UnavailableRivalError(f"the network can't be traced: {str(error).splitlines()[0]}") from error
     shapes = ",".join(f"[{','.join(map(str, tensor.shape))}]f32" for tensor in inputs)
     command = [program, str(traced_file), f"inputshape={shapes}", "fp16=0"]
     try:

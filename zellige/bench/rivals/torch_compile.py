@@ -25,7 +25,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     """Compile the network with Inductor, which happens at the first call."""
     compiler = os.environ.get("CXX") or next((name for name in COMPILERS if shutil.which(name)), None)
     if compiler is None or shutil.which(compiler) is None:
-        raise UnavailableRivalError(f"torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is on the PATH")
+        raise UnavailableRivalError(f"it needs a C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

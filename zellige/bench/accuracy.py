@@ -1,0 +1,42 @@
+"""Is an answer right? Every engine is held to PyTorch in float64 on the same weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from zellige.bench.rivals.torch_eager import arrays_of
+
+
+def reference_answer(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[np.ndarray, ...]:
+    """The network's outputs in float64."""
+    with torch.no_grad():
+        network = copy.deepcopy(model).double()
+        return arrays_of(network(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)))
+
+
+def largest_relative_error(answer: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
+    """max|y − ref| ÷ max|ref|, the worst over all outputs; infinite where counts or shapes differ, or for NaN.
+
+    >>> largest_relative_error([np.array([1.0, 4.5])], [np.array([1.0, 4.0])])
+    0.125
+    """
+    if len(answer) != len(reference):
+        return float("inf")
+    return max((_one_error(ours, true) for ours, true in zip(answer, reference, strict=True)), default=0.0)
+
+
+def _one_error(ours: np.ndarray, true: np.ndarray) -> float:
+    if ours.shape != true.shape:
+        return float("inf")
+    if true.size == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        difference = float(np.abs(ours.astype(np.float64) - true).max())
+    if not np.isfinite(difference):
+        return float("inf")
+    scale = float(np.abs(true).max())
+    return difference / scale if scale else (0.0 if difference == 0 else float("inf"))

@@ -1,0 +1,31 @@
+"""Networks from a ``.pt2`` file, as ``torch.export.save`` writes it: graph, weights and example inputs in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from zellige.errors import ZelligeError
+from zellige.models.named import NamedModel, Request
+
+
+def exported_model(request: Request) -> NamedModel:
+    """Read the file; its shapes are fixed, so another batch size or input shape is refused."""
+    path = Path(request.name)
+    try:
+        program = torch.export.load(path)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ZelligeError(f"{path} can't be read as an exported program: {str(error).splitlines()[0]}") from error
+    if program.example_inputs is None:
+        raise ZelligeError(f"{path} holds no example inputs: export it again with torch.export.export(model, inputs)")
+    positional, keywords = program.example_inputs
+    if keywords or not all(isinstance(value, torch.Tensor) for value in positional):
+        raise ZelligeError(f"{path} takes inputs other than tensors by position, which can't be compiled")
+    inputs = tuple(positional)
+    if request.shape is not None or (request.batch != 1 and request.batch != inputs[0].shape[0]):
+        raise ZelligeError(
+            f"{path} was exported for {', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; "
+            "export it again for another batch size or shape"
+        )
+    return NamedModel(str(path), program.module(), inputs, f"as saved in {path.name}", False)

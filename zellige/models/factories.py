@@ -1,0 +1,72 @@
+"""Networks from a user's own code: ``python:PACKAGE.MODULE:FACTORY``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from zellige.errors import ZelligeError
+from zellige.models.named import NamedModel, Request
+
+
+def factory_model(request: Request) -> NamedModel:
+    """Call the factory without arguments: it gives a module, or a module and a tuple of example inputs.
+
+    A module alone needs the input shape from the user. The working directory can be imported from. Nobody but the
+    factory knows whether its weights are trained.
+    """
+    made = _call(_find(request.name), request)
+    model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, torch.nn.Module):
+        raise ZelligeError(
+            f"python:{request.name} gave {type(made).__name__}; expected a torch.nn.Module, or (module, example inputs)"
+        )
+    if inputs is None or request.shape is not None:
+        if request.shape is None:
+            raise ZelligeError(
+                f"python:{request.name} gave no example inputs: return (module, (tensor, ...)), or give --shape"
+            )
+        inputs = (request.example(request.shape),)
+    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    if request.batch not in (1, inputs[0].shape[0]):
+        raise ZelligeError(
+            f"python:{request.name} gave inputs for batch {inputs[0].shape[0]}, not {request.batch}: give --shape too"
+        )
+    return NamedModel(f"python:{request.name}", model.eval(), inputs, "as the factory made them", False)
+
+
+def _find(name: str) -> Callable[[], object]:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ZelligeError(f"python:{name}: expected python:PACKAGE.MODULE:FACTORY, such as python:mynet.model:build")
+    with _working_directory_first():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ZelligeError(f"python:{name}: {module_name} can't be imported: {error}") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise ZelligeError(f"python:{name}: {module_name} has no function {attribute!r}")
+    found: Callable[[], object] = factory
+    return found
+
+
+def _call(factory: Callable[[], object], request: Request) -> object:
+    with torch.random.fork_rng(devices=[]), _working_directory_first():
+        torch.manual_seed(request.seed)
+        return factory()
+
+
+@contextmanager
+def _working_directory_first() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
