@@ -76,16 +76,16 @@ class Node:
     def __str__(self) -> str:
         attributes = "".join(f" {key}={_short(value)}" for key, value in self.attributes.items())
         epilogue = "".join(f" ▸ {step}" for step in self.epilogue)
-        return f"%{self.name} = {self.op}({', '.join('%' + i for i in self.inputs)}){attributes}{epilogue} : {self.type}"
+        inputs = ", ".join(f"%{name}" for name in self.inputs)
+        return f"%{self.name} = {self.op}({inputs}){attributes}{epilogue} : {self.type}"
 
 
 @dataclass
 class Graph:
     """A network: ``inputs`` and ``outputs`` are value names, ``nodes`` stand in execution order.
 
-    ``input_tree`` and ``output_tree`` say how a call's arguments and results nest: a JSON value in which integers are positions
-    in ``inputs`` or ``outputs``, lists and tuples are ``{"list": [...]}`` and ``{"tuple": [...]}``, dicts
-    are ``{"dict": [[key, value], ...]}``, and an absent (``None``) output is ``null``.
+    ``input_tree`` and ``output_tree`` say how a call's arguments and results nest: a JSON value in which integers are
+    positions in ``inputs`` or ``outputs``, lists and tuples are ``{"list": [...]}`` and ``{"tuple": [...]}``, dicts are ``{"dict": [[key, value], ...]}``, and an absent (``None``) output is ``null``.
     """
 
     name: str
