@@ -85,7 +85,8 @@ class Graph:
     """A network: ``inputs`` and ``outputs`` are value names, ``nodes`` stand in execution order.
 
     ``input_tree`` and ``output_tree`` say how a call's arguments and results nest: a JSON value in which integers are
-    positions in ``inputs`` or ``outputs``, lists and tuples are ``{"list": [...]}`` and ``{"tuple": [...]}``, dicts are ``{"dict": [[key, value], ...]}``, and an absent (``None``) output is ``null``.
+    positions in ``inputs`` or ``outputs``, lists and tuples are ``{"list": [...]}`` and ``{"tuple": [...]}``, dicts are
+    ``{"dict": [[key, value], ...]}``, and an absent (``None``) output is ``null``. ``trees.py`` works on them.
     """
 
     name: str
