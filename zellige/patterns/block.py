@@ -1,0 +1,132 @@
+"""Rectangular blocks: a band of rows by a run of columns (D'Alberto et al., arXiv 2407.09453).
+
+A weight is seen as a matrix of rows × columns whose entries are filters: an 8×8 block of a 3×3 convolution is 8×8×9
+numbers, unless each tap is cut by itself. Where the block doesn't divide the matrix, the blocks at its lower and right
+edges are ragged: smaller, but blocks like the others. The cut starts anew in each group of a grouped convolution, so no
+block mixes two groups.
+
+Blocks are numbered group by group, in each group band by band, in each band column by column (then tap by tap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import pad
+
+from zellige.errors import PruneError
+from zellige.patterns.pattern import Pattern
+from zellige.patterns.shape import WeightShape
+from zellige.patterns.sums import tree_sum
+
+FEWEST_BLOCKS = 4  # with fewer, a layer can only lose a third or a half of itself at a time
+INDEX_BYTES = 4
+SLAB = 1 << 20  # weights summed at once: their float64 copies stay in a cache, and out of the way
+PER_TAP = "per-tap"
+
+
+@dataclass(frozen=True)
+class Block(Pattern):
+    """Blocks of ``rows`` outputs by ``columns`` inputs; with ``per_tap`` each tap of a filter has blocks of its own.
+
+    >>> Block(8, 8).blocks(WeightShape((64, 20, 3, 3)))
+    24
+    >>> str(Block(8, 1, per_tap=True))
+    'block:8x1:per-tap'
+
+    Raises:
+        PruneError: ``rows`` or ``columns`` is not a positive whole number.
+    """
+
+    rows: int
+    columns: int
+    per_tap: bool = False
+
+    def __post_init__(self) -> None:
+        for side, size in (("rows", self.rows), ("columns", self.columns)):
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise PruneError(f"Block {side} must be a positive whole number, as in Block(8, 8), not {size!r}.")
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Block:
+        """Reads what follows ``block:``, split at the colons.
+
+        Raises:
+            PruneError: the arguments are not a size, or a size and ``per-tap``.
+        """
+        size, *options = arguments or [""]
+        rows, cross, columns = size.partition("x")
+        if not (cross and rows.isdecimal() and columns.isdecimal() and options in ([], [PER_TAP])):
+            raise PruneError(f"A block pattern is block:ROWSxCOLUMNS or block:ROWSxCOLUMNS:{PER_TAP}, "
+                             f"for instance block:8x8; not 'block:{':'.join(arguments)}'.")
+        return cls(int(rows), int(columns), per_tap=bool(options))
+
+    def __str__(self) -> str:
+        return f"block:{self.rows}x{self.columns}" + (f":{PER_TAP}" if self.per_tap else "")
+
+    def refusal(self, shape: WeightShape) -> str | None:
+        return "depthwise: each output has one input, there is no block to skip" if shape.depthwise else None
+
+    def too_small(self, shape: WeightShape) -> str | None:
+        """A weight can gain if each of its groups holds a whole block, and the weight ``FEWEST_BLOCKS`` or more."""
+        matrix = f"{shape.rows_per_group}×{shape.columns}" + (" per group" if shape.groups > 1 else "")
+        if shape.rows_per_group < self.rows or shape.columns < self.columns:
+            return f"too small: {matrix} is less than one {self.rows}×{self.columns} block"
+        if (blocks := self.blocks(shape)) < FEWEST_BLOCKS:
+            return f"too small: {matrix} is only {blocks} block{'s' * (blocks > 1)} of {self.rows}×{self.columns}"
+        return None
+
+    def blocks(self, shape: WeightShape) -> int:
+        groups, bands, runs, taps = self._grid(shape)
+        return groups * bands * runs * taps
+
+    def block_sizes(self, shape: WeightShape) -> torch.Tensor:
+        groups, bands, runs, taps = self._grid(shape)
+        heights = _lengths(shape.rows_per_group, self.rows)
+        widths = _lengths(shape.columns, self.columns)
+        sizes = heights[:, None] * widths[None, :] * (shape.taps // taps)
+        return sizes[None, :, :, None].expand(groups, bands, runs, taps).flatten()
+
+    def block_scores(self, scores: torch.Tensor, groups: int = 1) -> torch.Tensor:
+        shape = WeightShape(tuple(scores.shape), groups)
+        matrix = scores.reshape(groups, shape.rows_per_group, shape.columns, shape.taps)
+        bands_at_once = max(1, SLAB * shape.rows_per_group // (shape.weights * self.rows))
+        slabs = matrix.split(bands_at_once * self.rows, dim=1)
+        return torch.cat([self._slab_scores(slab) for slab in slabs], dim=1).flatten()
+
+    def expand(self, kept: torch.Tensor, shape: WeightShape) -> torch.Tensor:
+        groups, bands, runs, taps = self._grid(shape)
+        grid = kept.reshape(groups, bands, 1, runs, 1, taps)
+        cut = grid.expand(groups, bands, self.rows, runs, self.columns, shape.taps)
+        padded = cut.reshape(groups, bands * self.rows, runs * self.columns, shape.taps)
+        return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims)
+
+    def compact_bytes(self, kept: torch.Tensor, shape: WeightShape, itemsize: int = 4) -> int:
+        """Values, one index per kept block, and where the list of each band starts (and the last one ends)."""
+        groups, bands, _, _ = self._grid(shape)
+        values = int(self.block_sizes(shape)[kept.cpu()].sum())
+        return values * itemsize + (int(kept.sum()) + groups * bands + 1) * INDEX_BYTES
+
+    def _slab_scores(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Sums per block of some bands of every group: (groups, rows, columns, taps) → (groups, bands, runs, taps or 1)."""
+        groups, rows, columns, taps = matrix.shape
+        matrix = matrix.double()
+        if not self.per_tap:
+            matrix, taps = tree_sum(matrix, 3).unsqueeze(3), 1
+        cut = pad(matrix, (0, 0, 0, -columns % self.columns, 0, -rows % self.rows))
+        cut = cut.reshape(groups, -(-rows // self.rows), self.rows, -(-columns // self.columns), self.columns, taps)
+        return tree_sum(tree_sum(cut, 4), 2)
+
+    def _grid(self, shape: WeightShape) -> tuple[int, int, int, int]:
+        """Groups, bands in a group, runs of columns in a band, and the taps that have blocks of their own."""
+        bands = -(-shape.rows_per_group // self.rows)
+        runs = -(-shape.columns // self.columns)
+        return shape.groups, bands, runs, shape.taps if self.per_tap else 1
+
+
+def _lengths(total: int, step: int) -> torch.Tensor:
+    """The lengths of the pieces that ``total`` falls into when cut every ``step``: all full but perhaps the last."""
+    starts = torch.arange(0, total, step)
+    return (total - starts).clamp(max=step)

@@ -1,0 +1,50 @@
+"""Decided cuts: what stays of a layer, what that amounts to, and the one place where zeros are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import torch
+
+from zellige.prune.layers import Layer
+from zellige.prune.report import Amounts
+
+SLAB = 1 << 20  # weights measured at once, so that copies of a large layer stay small
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A layer, its kept blocks (one bool each) and the mask over its weight (True stays), both on the CPU."""
+
+    layer: Layer
+    kept: torch.Tensor
+    mask: torch.Tensor
+
+
+def measure(layer: Layer, cut: Cut | None) -> Amounts:
+    """What a layer will hold after its cut, or holds now if there is none. Reads the weight, changes nothing."""
+    weight = layer.weight.detach()
+    if not layer.plain:
+        return Amounts(weights=weight.numel())
+    l1 = l1_left = 0.0
+    nonzeros = 0
+    rows = max(1, SLAB * len(weight) // weight.numel())
+    gone = [None] if cut is None else (~cut.mask).split(rows)
+    for slab, zeros in zip(weight.split(rows), cycle(gone), strict=False):
+        magnitudes = slab.cpu().abs()
+        l1 += float(magnitudes.sum(dtype=torch.float64))
+        if zeros is not None:
+            magnitudes.masked_fill_(zeros, 0)
+        l1_left += float(magnitudes.sum(dtype=torch.float64))
+        nonzeros += int(magnitudes.count_nonzero())
+    blocks, kept = (len(cut.kept), int(cut.kept.sum())) if cut is not None else (0, 0)
+    return Amounts(weight.numel(), weight.numel() - nonzeros, blocks, blocks - kept, l1, l1_left)
+
+
+def write(cuts: Sequence[Cut]) -> None:
+    """Writes the zeros into the weights; everything else stays, to the bit."""
+    with torch.no_grad():
+        for cut in cuts:
+            cut.layer.weight.masked_fill_(~cut.mask.to(cut.layer.weight.device), 0)

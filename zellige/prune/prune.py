@@ -1,0 +1,154 @@
+"""Pruning, from request to zeros: everything is checked and computed first, then written in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import nn
+
+from zellige.errors import PruneError
+from zellige.patterns import Pattern, parse_pattern
+from zellige.prune.allocation import Scored, scope_named
+from zellige.prune.cut import Cut, measure, write
+from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
+from zellige.prune.report import Amounts, LayerReport, PruneReport
+from zellige.prune.scores import Score, score_named
+from zellige.prune.selection import Selection
+from zellige.prune.usage import place
+
+NEARLY_EMPTY = 0.95
+
+
+def prune(
+    model: nn.Module,
+    pattern: Pattern | str,
+    sparsity: float,
+    example_inputs: Any = None,
+    *,
+    score: str = "l1",
+    scope: str = "layer",
+    targets: str | Sequence[str] | None = None,
+    ignore: str | Sequence[str] | None = None,
+) -> PruneReport:
+    """Zeroes the blocks that matter least in the model's convolutions and linear layers, in place.
+
+    Exactly ⌊sparsity × blocks⌋ blocks go: of every layer (``scope="layer"``), or of all layers together
+    (``scope="global"``, where each layer keeps one block at least). On any error the model is untouched. Biases, modes
+    and hooks are never touched.
+
+    Args:
+        model: any module; a weight that several layers share is pruned once.
+        pattern: such as ``Block(8, 8)``, or its text form, ``"block:8x8"``.
+        sparsity: share of blocks to remove, at least 0 and less than 1.
+        example_inputs: positional arguments of the model. With them the stem is found by order of execution, and
+            layers that inference never uses are left alone; without them, order of definition counts.
+        score: ``"l1"`` or ``"l2"``.
+        scope: ``"layer"`` or ``"global"``.
+        targets: names of layers, or of modules that hold layers, or ``re:`` patterns; all layers if None. The stem,
+            small and unused layers are pruned if they are named in full.
+        ignore: the same for layers to leave alone.
+
+    Returns:
+        What was done, layer by layer.
+
+    Raises:
+        PruneError: an argument that doesn't fit, weights that are NaN, infinite or on the meta device, no layer to prune.
+
+    >>> from zellige.patterns import Block
+    >>> report = prune(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)), Block(8, 8), 0.5)
+    >>> report.totals.removed, report.totals.blocks
+    (48, 96)
+    """
+    pattern = _checked_pattern(pattern)
+    _check_sparsity(sparsity)
+    score_of, allocate = score_named(score), scope_named(scope)
+    if not isinstance(model, nn.Module):
+        raise PruneError(f"prune takes a torch.nn.Module, not {type(model).__name__}.")
+
+    layers = find_layers(model)
+    selection = Selection.of(targets, ignore, (name for layer in layers for name in layer.names))
+    for layer in layers:
+        _check_weight(layer)
+    choices = choose_layers(layers, pattern, selection, uses(model, layers, example_inputs))
+    pruned = [choice.layer for choice in choices if choice.reason is None]
+    if not pruned:
+        raise PruneError(_nothing_to_prune(choices))
+
+    scored = [Scored(layer.shape, _block_scores(layer, pattern, score_of)) for layer in pruned]
+    kept = allocate(pattern, scored, float(sparsity))
+    cuts = {
+        layer: Cut(layer, blocks, pattern.expand(blocks, layer.shape))
+        for layer, blocks in zip(pruned, kept, strict=True)
+    }
+    rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
+    warnings = (*_emptied(rows, scope), *_tied(model, pruned))
+    report = PruneReport(str(pattern), float(sparsity), score, scope, rows, warnings)
+    write(list(cuts.values()))
+    return report
+
+
+def _checked_pattern(pattern: Pattern | str) -> Pattern:
+    if isinstance(pattern, str):
+        return parse_pattern(pattern)
+    if not isinstance(pattern, Pattern):
+        raise PruneError(f"A pattern is one of zellige.patterns, or a text such as 'block:8x8'; not {pattern!r}.")
+    return pattern
+
+
+def _check_sparsity(sparsity: float) -> None:
+    if not isinstance(sparsity, Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
+        raise PruneError(f"Sparsity is the share of blocks to remove: at least 0 and less than 1, not {sparsity!r}.")
+
+
+def _check_weight(layer: Layer) -> None:
+    """Refuses weights that can't be ranked or written, in any layer: such a model has a fault to mend first."""
+    weight, whose = layer.weight.detach(), f"The weight of layer '{layer.name}'"
+    if weight.is_meta:
+        raise PruneError(f"{whose} is on the meta device, which holds no numbers; load the weights first.")
+    if weight.is_inference():
+        raise PruneError(f"{whose} was made in inference mode and can't be written to; make the model outside of it.")
+    if layer.plain and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
+        raise PruneError(f"{whose} holds NaN or infinite values, and blocks can't be ranked by them; mend it first.")
+
+
+def _nothing_to_prune(choices: Sequence[Choice]) -> str:
+    if not choices:
+        return "The model has no convolution or linear layer to prune."
+    reasons = "; ".join(f"'{choice.layer.name}' ({choice.reason})" for choice in choices[:5])
+    more = f"; and {len(choices) - 5} more" if len(choices) > 5 else ""
+    return f"No layer is left to prune: {reasons}{more}. Name a layer in full in targets to prune it against a default."
+
+
+def _block_scores(layer: Layer, pattern: Pattern, score_of: Score) -> torch.Tensor:
+    """Sums of scores per block, computed on the CPU: the same for a model on any device."""
+    return pattern.block_scores(score_of(layer.weight.detach().cpu()), layer.shape.groups)
+
+
+def _rows(choice: Choice, cut: Cut | None, pattern: Pattern) -> Iterator[LayerReport]:
+    """The report on a layer, then on the other names that its weight goes by."""
+    layer, shape = choice.layer, choice.layer.shape
+    amounts = measure(layer, cut)
+    name = str(pattern) if cut else None
+    yield LayerReport(layer.name, layer.kind, shape.dims, shape.groups, name, amounts, choice.reason)
+    for alias in layer.aliases:
+        reason = f"shares its weight with {layer.name}"
+        yield LayerReport(alias, layer.kind, shape.dims, shape.groups, None, Amounts(), reason)
+
+
+def _emptied(rows: Sequence[LayerReport], scope: str) -> Iterator[str]:
+    """Under one threshold, a layer may come out far sparser than what was asked."""
+    for row in rows:
+        if scope == "global" and row.pruned and row.sparsity > NEARLY_EMPTY:
+            yield f"layer '{row.name}' is {row.sparsity:.2%} zero; to spare it, name it in ignore or take scope 'layer'"
+
+
+def _tied(model: nn.Module, pruned: Sequence[Layer]) -> Iterator[str]:
+    """A weight may also serve where no layer is in sight, as an output projection tied to its embedding does."""
+    owners = {place(layer.weight): layer for layer in pruned}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        layer = owners.get(place(parameter))
+        if layer and name.rpartition(".")[0] not in layer.names:
+            yield f"'{name}' is the weight of layer '{layer.name}': its values changed, too"
