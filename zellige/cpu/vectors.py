@@ -29,9 +29,9 @@ def flat_vectors(source: Planes, target: Planes, lanes: int) -> np.ndarray:
 
 def row_vectors(source: Planes, target: Planes, lanes: int, stride: tuple[int, int] = (1, 1)) -> np.ndarray:
     """Vectors that begin anew with every row of the target; the source moves by ``stride`` pixels for each target pixel."""
-    y, x = (axis.ravel() for axis in np.meshgrid(np.arange(target.height), np.arange(0, target.width, lanes), indexing="ij"))
+    y, x = (axis.ravel() for axis in np.meshgrid(np.arange(target.height), np.arange(0, target.row, lanes), indexing="ij"))
     column = x[:, None] + np.arange(lanes)
-    # The last vector of a row also writes the row's margin, as far as it reaches; the margin of a wide row needs more vectors.
+    # A row is written to its end: the margin after its pixels becomes zero with them.
     inside, store = column < target.width, column < target.row
     return _table(y * stride[0] * source.row + x * stride[1], y * target.row + x, inside, store, source, target)
 

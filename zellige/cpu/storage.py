@@ -1,0 +1,190 @@
+"""Where every value of a graph lies: layouts that fit all who read and write them, and values inside of others.
+
+Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
+concatenation) must have rows of one length. So values are put into classes first (union-find), each class gets the longest row
+and the widest margins that one of its members needs, and only then does each value get its planes. Concatenation happens in
+place: the parts are written into the planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part
+has another place already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from zellige.cpu.calls import External, Place, Stored
+from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
+from zellige.errors import CompileError
+from zellige.graph.ir import Graph, Node, TensorType
+
+MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift",
+                                  "activation", "prelu", "concat", "slice"})
+MAXIMUM_ELEMENTS = 2**31 - 1  # tables hold 32-bit offsets
+
+
+def is_map(kind: TensorType) -> bool:
+    """Whether a value lies in planes: N × C × H × W of more than one pixel."""
+    return len(kind.shape) == 4 and kind.shape[2] * kind.shape[3] > 1
+
+
+def is_direct(graph: Graph, node: Node) -> bool:
+    """Whether a convolution reads its source's planes as they are: others get planes of their own, staged for them."""
+    kind = graph.type_of(node.inputs[0])
+    return (node.op == "conv2d" and node.attributes["stride"] == (1, 1) and node.attributes["padding_mode"] == "zeros"
+            and is_map(kind) and is_map(node.type))
+
+
+def reach(node: Node, weight_shape: tuple[int, ...]) -> int:
+    """How many columns past an output's own a staged convolution's taps look, in phase planes."""
+    stride, dilation = node.attributes["stride"], node.attributes["dilation"]
+    return (weight_shape[3] - 1) * dilation[1] // stride[1]  # type: ignore[index,operator]
+
+
+@dataclass
+class Class:
+    """Values with rows of one length."""
+
+    row: int = 0
+    margins: Margins = Margins()
+
+
+class Storage:
+    """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.sizes: dict[str, int] = {}
+        self._parents: dict[str, str] = {}
+        self._stored: dict[str, Stored] = {}
+        self._classes = self._find_classes()
+        self._place_inputs()
+        self._place_concats()
+
+    def __getitem__(self, name: str) -> Stored:
+        if name not in self._stored:
+            self._stored[name] = self._place(name)
+        return self._stored[name]
+
+    def is_part(self, part: str, whole: str, offset: int) -> bool:
+        """Whether a value already lies where a concatenation along channels needs it."""
+        here, there = self[part], self[whole]
+        return (isinstance(here.place, Place) and isinstance(there.place, Place) and here.place.buffer == there.place.buffer
+                and here.place.offset == there.place.offset + offset)
+
+    def reserve(self, buffer: str, layout: Layout) -> Stored:
+        """A new buffer for a layout."""
+        if layout.elements > MAXIMUM_ELEMENTS:
+            raise CompileError(f"{buffer} of {layout.elements} elements is larger than {MAXIMUM_ELEMENTS}: use a smaller batch or input")
+        self.sizes[buffer] = layout.elements
+        return Stored(Place(buffer, layout.head), layout)
+
+    def layout(self, name: str) -> Layout:
+        """The layout of a value that has a buffer to itself."""
+        kind = self.graph.type_of(name)
+        if not is_map(kind):
+            return Dense(kind.shape)
+        shared = self._classes[self._find(name)]
+        images, channels, height, width = kind.shape
+        return planes(images, channels, height, width, shared.margins, shared.row)
+
+    # Classes
+
+    def _find(self, name: str) -> str:
+        while self._parents.get(name, name) != name:
+            name = self._parents[name]
+        return name
+
+    def _join(self, left: str, right: str) -> None:
+        if is_map(self.graph.type_of(left)) and is_map(self.graph.type_of(right)):
+            self._parents[self._find(right)] = self._find(left)
+
+    def _find_classes(self) -> dict[str, Class]:
+        for node in self.graph:
+            if node.op in MEETS_PIXEL_BY_PIXEL or is_direct(self.graph, node):
+                for operand in node.inputs[:1] if node.op == "conv2d" else node.inputs:
+                    if self.graph.type_of(operand).shape[2:] == node.type.shape[2:] or node.op == "conv2d":
+                        self._join(operand, node.name)
+            for step in node.epilogue:
+                if step.operand is not None:
+                    self._join(step.operand, node.name)
+        classes: dict[str, Class] = {}
+        for name in (*self.graph.inputs, *self.graph.nodes):
+            if is_map(kind := self.graph.type_of(name)):
+                shared = classes.setdefault(self._find(name), Class())
+                shared.row = max(shared.row, kind.shape[3])
+        for node in self.graph:
+            if node.op != "conv2d" or not is_map(node.type):
+                continue
+            if is_direct(self.graph, node):
+                margins = Margins(*node.attributes["padding"])  # type: ignore[misc]
+                shared, width = classes[self._find(node.inputs[0])], self.graph.type_of(node.inputs[0]).shape[3]
+                shared.margins = shared.margins.union(margins)
+                shared.row = max(shared.row, width + max(margins.left, margins.right))
+            else:
+                shared = classes[self._find(node.name)]
+                shared.row = max(shared.row, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
+        return classes
+
+    # Places
+
+    def _place_inputs(self) -> None:
+        for index, (name, kind) in enumerate(self.graph.inputs.items()):
+            self._stored[name] = Stored(External("input", index), Dense(kind.shape))
+
+    def _place(self, name: str) -> Stored:
+        node = self.graph.nodes[name]
+        if node.op == "slice" and (view := self._slice(node)) is not None:
+            return view
+        if node.op == "reshape" and (view := self._reshape(node)) is not None:
+            return view
+        return self.reserve(name, self.layout(name))
+
+    def _slice(self, node: Node) -> Stored | None:
+        """A run of channels, as a view of the planes it is cut from."""
+        source = self[node.inputs[0]]
+        if node.attributes["dimension"] != 1 or node.attributes["step"] != 1 or not isinstance(source.layout, Planes):
+            return None
+        assert isinstance(source.place, Place)
+        layout = replace(source.layout, channels=node.type.shape[1])
+        return Stored(source.place + int(node.attributes["start"]) * layout.plane, layout)  # type: ignore[arg-type]
+
+    def _reshape(self, node: Node) -> Stored | None:
+        """A dense value under another shape."""
+        source = self[node.inputs[0]]
+        if isinstance(source.layout, Planes) or is_map(node.type) or isinstance(source.place, External):
+            return None
+        return Stored(source.place, Dense(node.type.shape))
+
+    def _place_concats(self) -> None:
+        """Give the parts of concatenations their places, the largest whole first: smaller ones may be parts of it."""
+        wholes = [node for node in self.graph if node.op == "concat" and node.attributes["dimension"] == 1 and is_map(node.type)]
+        wholes.sort(key=lambda node: -node.type.shape[1])
+        for whole in wholes:
+            if whole.name not in self._stored:
+                self._stored[whole.name] = self._prefix(whole) or self.reserve(whole.name, self.layout(whole.name))
+            stored = self._stored[whole.name]
+            assert isinstance(stored.layout, Planes) and isinstance(stored.place, Place)
+            channel = 0
+            for part in whole.inputs:
+                channels = self.graph.type_of(part).shape[1]
+                if part not in self._stored and self._writes(part):
+                    self._stored[part] = Stored(stored.place + channel * stored.layout.plane, replace(stored.layout, channels=channels))
+                channel += channels
+
+    def _writes(self, name: str) -> bool:
+        """Whether a value is written by its node, and so can be written anywhere."""
+        return name in self.graph.nodes and self.graph.nodes[name].op not in ("slice", "reshape")
+
+    def _prefix(self, whole: Node) -> Stored | None:
+        """A concatenation whose parts lie side by side already, as in DenseNet, is a view of them."""
+        if any(part not in self._stored for part in whole.inputs):
+            return None
+        stored = [self._stored[part] for part in whole.inputs]
+        first = stored[0]
+        if not isinstance(first.layout, Planes) or not isinstance(first.place, Place):
+            return None
+        expected = first.place
+        for part in stored:
+            if part.place != expected or not isinstance(part.layout, Planes):
+                return None
+            expected = expected + part.layout.channels * first.layout.plane
+        return Stored(first.place, replace(first.layout, channels=whole.type.shape[1]))
