@@ -1,0 +1,64 @@
+"""Save a graph as one ``.zlg`` file and load it again. The format stands in ``docs/file-format.md``.
+
+A file says what a network computes, and nothing about the machine that runs it: planning happens after loading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from zellige.errors import FileFormatError, GraphError
+from zellige.graph.ir import Graph
+from zellige.graph.serialize import graph_from_json, graph_to_json
+from zellige.graph.verify import verify_graph
+from zellige.pack.atomic import write_atomically
+from zellige.pack.constants import check_room, restore_constants, store_constants
+from zellige.pack.container import decode, encode, read_file
+from zellige.pack.strict_json import read_json, write_json
+
+SECTIONS = ("graph", "constants", "extra")
+"""Metadata that are JSON objects: the graph without its numbers, how each constant is stored, what the saver adds."""
+
+
+def save_graph(graph: Graph, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
+    """Write ``graph`` to ``path``, whole or not at all; ``extra`` is any JSON object, given back by ``load_graph``.
+
+    Raises ``FileFormatError`` if a constant holds NaN or infinity or ``extra`` is not JSON, ``GraphError`` if the graph
+    is not valid, and ``ZelligeError`` if the file can't be written.
+    """
+    verify_graph(graph)
+    tensors, table = store_constants(graph.constants)
+    sections = dict(zip(SECTIONS, (graph_to_json(graph), table, dict(extra or {})), strict=True))
+    chunks = encode(tensors, {name: write_json(value, f"section {name!r}") for name, value in sections.items()})
+    check_room(table, sum(len(chunk) for chunk in chunks))
+    write_atomically(path, chunks)
+
+
+def load_graph(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Any]]:
+    """The graph and ``extra`` as they were saved.
+
+    Raises ``FileFormatError`` if the file is truncated, altered, inconsistent or of a newer version, and
+    ``ZelligeError`` if it can't be read.
+    """
+    try:
+        return _decode_graph(read_file(path))
+    except MemoryError as error:
+        raise FileFormatError(f"{os.fspath(path)}: the content does not fit in memory") from error
+    except (FileFormatError, GraphError) as error:
+        raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def _decode_graph(content: bytes) -> tuple[Graph, dict[str, Any]]:
+    tensors, metadata = decode(content)
+    if set(metadata) != (expected := {"sha256", "format", "version", *SECTIONS}):
+        raise FileFormatError(f"the metadata are {sorted(metadata)} instead of {sorted(expected)}")
+    sections = {name: read_json(metadata[name], f"section {name!r}") for name in SECTIONS}
+    for name, value in sections.items():
+        if not isinstance(value, dict):
+            raise FileFormatError(f"section {name!r} should be a JSON object, and is {type(value).__name__}")
+    constants = restore_constants(tensors, sections["constants"], len(content))
+    graph = graph_from_json(sections["graph"], constants)
+    verify_graph(graph)
+    return graph, sections["extra"]
