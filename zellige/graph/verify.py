@@ -21,8 +21,8 @@ FLOATS = ("f32", "f64")
 def verify_graph(graph: Graph) -> None:
     """Raise ``GraphError`` unless every rule of a graph holds.
 
-    Names are unique and known before they are read; operators, their number of inputs, attributes and types are those of
-    the table; epilogues add values of the node's own type; outputs are nodes; the trees name inputs and outputs.
+    Names are unique and known before they are read; operators, their number of inputs, attributes and types are those
+    of the table; epilogues add values of the node's own type; outputs are nodes; the trees name inputs and outputs.
     """
     where = f"graph {graph.name}"
     known = {**_known_inputs(graph, where), **_known_constants(graph, where)}
