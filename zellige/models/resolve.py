@@ -45,8 +45,7 @@ def resolve(
         raise ZelligeError(f"unknown model {name!r}: expected {EXAMPLES}")
     named = make(request)
     if weights is not None:
-        load_weights(named.model, weights)
-        return replace(named, weights=f"from {weights.name}", random_weights=False)
+        return replace(named, weights=load_weights(named.model, weights), random_weights=False)
     if named.random_weights:
         warm_statistics(named.model, named.example_inputs, seed)
     return named

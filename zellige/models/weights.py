@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 
 from zellige.errors import FileFormatError, ZelligeError
+from zellige.pack.atomic import write_atomically
+
+ORIGIN = "weights"
+"""The note in a safetensors file that tells where its weights come from."""
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load a state dict into the model; every name and shape must fit, or nothing is loaded."""
+def load_weights(model: torch.nn.Module, path: Path) -> str:
+    """Load a state dict into the model; every name and shape must fit, or nothing is loaded.
+
+    Returns where the weights come from: the file, and what the file itself says of their origin.
+    """
     state = _read(path)
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -31,26 +36,19 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
                 f"expected {tuple(own[name].shape)}"
             )
     model.load_state_dict(state)
+    origin = _notes(path).get(ORIGIN)
+    return f"from {path.name}" + (f", which were {origin}" if origin else "")
 
 
 def save_weights(model: torch.nn.Module, path: Path, notes: dict[str, str] | None = None) -> int:
     """Write the state dict as safetensors, whole or not at all; returns the bytes written.
 
-    Tensors that share memory are written once under each of their names.
+    Tensors that share memory are written under each of their names.
     """
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        try:
-            save_file(state, temporary, metadata=notes)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except (OSError, SafetensorError) as error:
-        raise ZelligeError(f"{path} can't be written: {error}") from error
-    return path.stat().st_size
+    content = save(state, metadata=notes)
+    write_atomically(path, [content])
+    return len(content)
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -65,6 +63,13 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise FileFormatError(f"{path} holds no state dict: expected names with tensors, as model.state_dict() gives")
     return state
+
+
+def _notes(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def _first(names: list[str]) -> str:

@@ -6,6 +6,8 @@ write a file with ``NAME`` and ``build(model, inputs, threads) -> Rival`` and ad
 
 from __future__ import annotations
 
+import importlib.util
+
 from zellige.bench.rivals import ncnn, onnxruntime, openvino, torch_compile, torch_eager
 from zellige.bench.rivals.rival import Build, Inputs, Rival, UnavailableRivalError
 
@@ -17,4 +19,24 @@ RIVALS: dict[str, Build] = {
     torch_compile.NAME: torch_compile.build,
 }
 
-__all__ = ["RIVALS", "Build", "Inputs", "Rival", "UnavailableRivalError"]
+NEEDS: dict[str, tuple[str, ...]] = {
+    onnxruntime.NAME: ("onnx", "onnxscript", "onnxruntime"),
+    openvino.NAME: ("onnx", "onnxscript", "openvino"),
+    ncnn.NAME: ("ncnn", "pnnx"),
+    torch_eager.NAME: (),
+    torch_compile.NAME: (),
+}
+"""The packages that each rival needs beside PyTorch."""
+
+
+def why_unavailable(name: str) -> str | None:
+    """What keeps that rival from running on this machine, without starting it; ``None`` if nothing does."""
+    missing = [package for package in NEEDS[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)} (pip install 'zellige[bench]')"
+    if name == torch_compile.NAME and torch_compile.find_compiler() is None:
+        return torch_compile.NO_COMPILER
+    return None
+
+
+__all__ = ["RIVALS", "Build", "Inputs", "Rival", "UnavailableRivalError", "why_unavailable"]

@@ -19,13 +19,19 @@ from zellige.bench.rivals.torch_eager import arrays_of, in_layout
 
 NAME = "torch-compile"
 COMPILERS = ("g++", "clang++", "c++")
+NO_COMPILER = f"it needs a C++ compiler: none of {', '.join(COMPILERS)} is on the PATH"
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler that Inductor will find: the one in ``CXX``, or the first on the PATH."""
+    return next((name for name in (os.environ.get("CXX", ""), *COMPILERS) if name and shutil.which(name)), None)
 
 
 def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
     """Compile the network with Inductor, which happens at the first call."""
-    compiler = os.environ.get("CXX") or next((name for name in COMPILERS if shutil.which(name)), None)
-    if compiler is None or shutil.which(compiler) is None:
-        raise UnavailableRivalError(f"it needs a C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
+    compiler = find_compiler()
+    if compiler is None:
+        raise UnavailableRivalError(NO_COMPILER)
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -1,0 +1,40 @@
+"""The command line: one file per verb, and ``main``, which the ``zellige`` command calls.
+
+Exit status: 0 only if the verb did what it was asked, 1 for an error (one line on standard error), 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from zellige.errors import ZelligeError
+
+EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "torch": "torch",
+    "sklearn": "train",
+    "torchvision": "models",
+    "timm": "models",
+}
+"""Optional packages, and the extra that brings each of them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb; always ends in ``SystemExit``."""
+    try:
+        from zellige.cli.application import application
+
+        application(args=None if arguments is None else list(arguments), prog_name="zellige")
+    except ZelligeError as error:
+        _fail(" ".join(str(error).split()))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        _fail(f"{error.name} is not installed: pip install 'zellige[{EXTRAS[error.name]}]'")
+
+
+def _fail(message: str) -> None:
+    print(f"zellige: {message}", file=sys.stderr)
+    raise SystemExit(1)

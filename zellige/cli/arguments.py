@@ -1,0 +1,66 @@
+"""The arguments that several verbs share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="torchvision:resnet50, timm:NAME, hf:NAME_OR_DIR, python:PACKAGE.MODULE:FACTORY, or a .pt2 file.",
+        show_default=False,
+    ),
+]
+ModelOrFile = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model, as for prune, or a compiled .zlg file.", show_default=False),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="A state dict to load: safetensors, or a torch file read with weights_only.", show_default=False),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Samples per call.")]
+Shape = Annotated[
+    str | None,
+    typer.Option(help="An input's shape without the batch, such as 3,224,224.", show_default="the model's own"),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads.", show_default="the CPUs this process may use")
+]
+PatternText = Annotated[str | None, typer.Option("--pattern", help="Prune first, in this pattern: block:8x8.")]
+Sparsity = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")]
+Scope = Annotated[str, typer.Option(help="layer: the same share of every layer; global: one threshold over all.")]
+Score = Annotated[str, typer.Option(help="What a block is worth: l1 or l2.")]
+Dtype = Annotated[str, typer.Option(help="Type to compute in.")]
+Target = Annotated[str, typer.Option(help="What to compile for.")]
+Winograd = Annotated[bool, typer.Option("--winograd/--no-winograd", help="Let 3×3 layers use Winograd's algorithm.")]
+Tune = Annotated[str, typer.Option(help="How paths are chosen: model (by cost model) or measure (by timing).")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON too.", show_default=False)]
+
+
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """``3,224,224`` or ``3x224x224`` as numbers; wrong usage for anything else.
+
+    >>> parse_shape("3,32,32")
+    (3, 32, 32)
+    """
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(size) for size in text.replace("x", ",").split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise typer.BadParameter(f"expected sizes such as 3,224,224, got {text!r}", param_hint="--shape")
+    return sizes
+
+
+def both_or_neither(pattern: str | None, sparsity: float | None) -> None:
+    """A pattern needs a sparsity, and the other way round; wrong usage otherwise."""
+    if (pattern is None) != (sparsity is None):
+        given, lacking = ("--pattern", "--sparsity") if sparsity is None else ("--sparsity", "--pattern")
+        raise typer.BadParameter(f"{given} needs {lacking} beside it")

@@ -1,0 +1,49 @@
+"""``zellige profile``: where the time goes, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from zellige.cli.arguments import (
+    Batch,
+    Dtype,
+    Json,
+    ModelOrFile,
+    PatternText,
+    Scope,
+    Score,
+    Shape,
+    Sparsity,
+    Target,
+    Threads,
+    Tune,
+    Weights,
+    Winograd,
+)
+from zellige.cli.network import EngineChoice, NetworkChoice
+from zellige.cli.terminal import working, write_json
+
+
+def profile(
+    model: ModelOrFile,
+    weights: Weights = None,
+    pattern: PatternText = None,
+    sparsity: Sparsity = None,
+    scope: Scope = "layer",
+    score: Score = "l1",
+    batch: Batch = 1,
+    shape: Shape = None,
+    target: Target = "cpu",
+    dtype: Dtype = "f32",
+    threads: Threads = None,
+    winograd: Winograd = True,
+    tune: Tune = "model",
+    json: Json = None,
+) -> None:
+    """Time every layer of MODEL once compiled: path, reason, µs, GFLOP/s, share of peak."""
+    network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
+    engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
+    with working("timing layers"):
+        timed = engine.profile()
+    write_json(json, {"model": model, "layers": [asdict(row) for row in timed.rows]})
+    print(timed)

@@ -1,0 +1,55 @@
+"""``zellige prune``: zero the blocks that matter least, and save the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Weights
+from zellige.cli.network import NetworkChoice
+from zellige.cli.terminal import working, write_json
+
+
+def prune(
+    model: Model,
+    pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, block:8x1.")],
+    sparsity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the weights (safetensors).")],
+    weights: Weights = None,
+    shape: Shape = None,
+    scope: Scope = "layer",
+    score: Score = "l1",
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Layers to leave alone: a name, or re:PATTERN. May be given again.")
+    ] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="Prune these layers only. May be given again.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
+    import zellige as zl
+    from zellige.models import warm_statistics
+    from zellige.models.weights import ORIGIN, save_weights
+
+    named = NetworkChoice(model, weights, shape=shape).load()
+    with working("pruning"):
+        report = zl.prune(
+            named.model,
+            pattern,
+            sparsity=sparsity,
+            example_inputs=named.example_inputs,
+            scope=scope,
+            score=score,
+            targets=targets or None,
+            ignore=ignore or None,
+        )
+        if named.random_weights:
+            warm_statistics(named.model, named.example_inputs)
+    notes = {"model": named.name, "pattern": pattern, "sparsity": f"{sparsity:g}", ORIGIN: named.weights}
+    size = save_weights(named.model, output, notes)
+    write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict()})
+    print(report)
+    print(f"\nweights: {named.weights}\nwritten to {output} ({size / 1e6:.1f} MB)")
