@@ -110,7 +110,7 @@ class Block(Pattern):
         return values * itemsize + (int(kept.sum()) + groups * bands + 1) * INDEX_BYTES
 
     def _slab_scores(self, matrix: torch.Tensor) -> torch.Tensor:
-        """Sums per block of some bands of every group: (groups, rows, columns, taps) → (groups, bands, runs, taps or 1)."""
+        """Sums per block in some bands of every group: (groups, rows, columns, taps) → (groups, bands, runs, taps)."""
         groups, rows, columns, taps = matrix.shape
         matrix = matrix.double()
         if not self.per_tap:

@@ -55,7 +55,7 @@ def prune(
         What was done, layer by layer.
 
     Raises:
-        PruneError: an argument that doesn't fit, weights that are NaN, infinite or on the meta device, no layer to prune.
+        PruneError: an argument doesn't fit; weights are NaN, infinite or on the meta device; no layer can be pruned.
 
     >>> from zellige.patterns import Block
     >>> report = prune(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)), Block(8, 8), 0.5)
