@@ -1,0 +1,45 @@
+"""Zellige: structured weight sparsity that is really faster.
+
+Prune a network in hardware-shaped tiles, and compile it to code in which the missing tiles cost nothing:
+
+    import zellige as zl
+
+    report = zl.prune(model, zl.Block(8, 8), sparsity=0.5, example_inputs=(x,))
+    engine = zl.compile(model, (x,))
+    y = engine(x)
+
+What needs PyTorch is imported when it is first used: loading and running a compiled network does not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zellige.errors import ZelligeError
+
+if TYPE_CHECKING:
+    from zellige.api import compile, verify
+    from zellige.engine import Engine, load
+    from zellige.patterns import Block, parse_pattern
+    from zellige.prune import PruneReport, prune
+
+__version__ = "0.1.0"
+__all__ = ["Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile", "load", "parse_pattern", "prune", "verify"]
+
+_HOMES = {
+    "compile": "zellige.api", "verify": "zellige.api", "Engine": "zellige.engine", "load": "zellige.engine",
+    "Block": "zellige.patterns", "parse_pattern": "zellige.patterns", "PruneReport": "zellige.prune", "prune": "zellige.prune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zellige' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

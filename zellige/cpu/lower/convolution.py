@@ -175,12 +175,26 @@ def padded_values(bands: Bands, rows: int) -> np.ndarray:
 def single_window(lowering: Lowering, convolution: Convolution) -> tuple[np.ndarray, int]:
     """The weight as a matrix over all pixels of the source (features are channel, row, column) and its groups: taps in the padding fall away."""
     node = convolution.node
-    _, channels, height, width = lowering.graph.type_of(node.inputs[0]).shape
+    _, _, height, width = lowering.graph.type_of(node.inputs[0]).shape
     outputs, inputs, kernel_height, kernel_width = convolution.weight.shape
+    top, bottom, left, right = convolution.padding
+    mode = str(node.attributes["padding_mode"])
+    rows, columns = padded_positions(height, top, bottom, mode), padded_positions(width, left, right, mode)
     matrix = np.zeros((outputs, inputs, height, width), np.float32)
     for ky in range(kernel_height):
         for kx in range(kernel_width):
-            y, x = ky * convolution.dilation[0] - convolution.padding[0], kx * convolution.dilation[1] - convolution.padding[2]
-            if 0 <= y < height and 0 <= x < width:
-                matrix[:, :, y, x] = convolution.weight[:, :, ky, kx]
+            y, x = rows[ky * convolution.dilation[0]], columns[kx * convolution.dilation[1]]
+            if y >= 0 and x >= 0:
+                matrix[:, :, y, x] += convolution.weight[:, :, ky, kx]
     return matrix.reshape(outputs, inputs * height * width), convolution.groups
+
+
+PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def padded_positions(size: int, before: int, after: int, mode: str) -> np.ndarray:
+    """For every position of a padded axis, the position of the axis that it repeats, or −1 where it is zero."""
+    positions = np.arange(size)
+    if mode == "zeros":
+        return np.pad(positions, (before, after), constant_values=-1)
+    return np.pad(positions, (before, after), PAD_MODES[mode])  # type: ignore[call-overload]

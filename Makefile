@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint types wheel clean
+
+demo: $(VENV)/.demo          ## train, prune, compile, verify and bench on this machine
+	$(BIN)/zellige demo
+
+test: $(VENV)/.dev lint types  ## lint, types, tests and doctests: about ten minutes on two cores
+	$(BIN)/pytest tests
+	$(BIN)/pytest --doctest-modules zellige
+
+test-all: $(VENV)/.dev lint types  ## full-size networks and long property-based runs too
+	ZELLIGE_FULL=1 $(BIN)/pytest tests
+	$(BIN)/pytest --doctest-modules zellige
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build
+
+# A stamp stands for what was installed; a change of pyproject.toml installs again.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[torch,cli,train,bench,models]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[torch,cli,train,bench,models,dev]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

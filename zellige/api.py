@@ -1,0 +1,87 @@
+"""The public functions that take PyTorch models: compile them, and check what was compiled against float64."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zellige.cpu.compiler import find_isa
+from zellige.cpu.debug import GRAPH, debug
+from zellige.cpu.lower.lowering import Options
+from zellige.engine import Engine, build_engine
+from zellige.errors import CompileError, InputError
+from zellige.graph.from_torch import from_torch
+from zellige.graph.ir import Graph
+from zellige.passes.pipeline import optimize
+
+DTYPES = ("f32",)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The largest error of an engine against PyTorch in float64 on the same weights and inputs.
+
+    ``max_relative_error`` is max|y − reference| ÷ max|reference|.
+    """
+
+    max_absolute_error: float
+    max_relative_error: float
+
+    def __str__(self) -> str:
+        return f"largest error {self.max_absolute_error:.3g}, relative to the largest output {self.max_relative_error:.3g}"
+
+
+def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", dtype: str = "f32", threads: int | None = None,
+            winograd: bool = True, tune: str = "model") -> Engine:
+    """Compile a model in evaluation mode for the shapes of its example inputs.
+
+    ``target`` is ``cpu`` (the best that this machine runs) or ``cpu:NAME``; ``threads`` is the number of threads (default: the CPUs that this
+    process may use); ``winograd=False`` turns Winograd convolutions off, which are faster and round a little
+    more; ``tune="measure"`` times the possible paths of each layer where the default has a model of them.
+
+    Raises ``UnsupportedModelError`` if the model can't be brought into a graph, ``CompileError`` for options that can't be
+    had here. The model is not changed.
+    """
+    started = time.perf_counter()
+    if dtype not in DTYPES:
+        raise CompileError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    find_isa(target)
+    graph = optimized_graph(model, example_inputs)
+    return build_engine(graph, Options(winograd=winograd, tune=tune), target, threads, started)
+
+
+def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:
+    """The model as a graph after all passes; ``ZELLIGE_DEBUG=2`` prints it after each."""
+    if isinstance(example_inputs, torch.Tensor) or not isinstance(example_inputs, Sequence):
+        raise InputError(f"example_inputs must be a tuple of the model's arguments, got {type(example_inputs).__name__}: write (x,)")
+    graph = from_torch(model, tuple(example_inputs))
+    debug(GRAPH, "graph from PyTorch", lambda: str(graph))
+    return optimize(graph, observe=lambda name, changed: debug(GRAPH, f"graph after {name}", lambda: str(changed)))
+
+
+def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:
+    """Compare an engine with its model, run by PyTorch in float64."""
+    reference = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        expected = reference(*_double(tuple(inputs)))
+    pairs = list(zip(_tensors(expected), _tensors(engine(*inputs)), strict=True))
+    if any(left.shape != right.shape for left, right in pairs):
+        raise InputError("the engine's outputs are shaped otherwise than the model's: it was compiled from another model")
+    absolute = max((float((left - right.double()).abs().max()) for left, right in pairs), default=0.0)
+    largest = max((float(left.abs().max()) for left, _ in pairs), default=0.0)
+    return Verification(absolute, absolute / largest if largest else absolute)
+
+
+def _double(value: Any) -> Any:
+    return torch.utils._pytree.tree_map(
+        lambda leaf: torch.as_tensor(leaf).double() if hasattr(leaf, "dtype") else leaf, value)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(value)
+    return [torch.as_tensor(leaf) for leaf in leaves if leaf is not None]

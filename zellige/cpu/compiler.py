@@ -1,0 +1,61 @@
+"""The way from a graph to code: plan it, emit the kernels that the plan needs, take machine code from the cache or make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zellige.cpu import host
+from zellige.cpu.cache import MachineCodeCache
+from zellige.cpu.calls import Plan
+from zellige.cpu.debug import PLAN, debug
+from zellige.cpu.isa import ISAS, Isa
+from zellige.cpu.kernels.kernel import Kernel, emit_module
+from zellige.cpu.lower.lowering import Options
+from zellige.cpu.plan import plan_graph
+from zellige.cpu.program import Tables
+from zellige.cpu.toolchain import Library
+from zellige.errors import CompileError
+from zellige.graph.ir import Graph
+
+TUNES = ("model", "measure")
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A plan with its tables in memory and the addresses of its kernels."""
+
+    isa: Isa
+    plan: Plan
+    tables: Tables
+    code: Mapping[Kernel, int]
+    libraries: tuple[Library, ...]
+
+
+def find_isa(target: str) -> Isa:
+    """``cpu`` is the best that this machine runs, ``cpu:NAME`` a named instruction set."""
+    if target == "cpu":
+        return host.host_isa()
+    name = target.removeprefix("cpu:")
+    if not target.startswith("cpu:") or name not in ISAS:
+        raise CompileError(f"unknown target {target!r}: expected cpu, {', '.join(f'cpu:{name}' for name in ISAS)}")
+    return ISAS[name]
+
+
+def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
+    """Compile for this machine. Raises ``CompileError`` if it can't run the target's code."""
+    if options.tune not in TUNES:
+        raise CompileError(f"tune must be one of {', '.join(TUNES)}; got {options.tune!r}")
+    isa = find_isa(target)
+    host.require(isa)
+    plan = plan_graph(graph, isa, options)
+    debug(PLAN, "plan", lambda: str(plan))
+    code, libraries = build_kernels(plan.kernels, isa)
+    return Compiled(isa, plan, Tables(plan), code, libraries)
+
+
+def build_kernels(kernels: list[Kernel], isa: Isa) -> tuple[dict[Kernel, int], tuple[Library, ...]]:
+    """The address of every kernel, and the libraries that hold them and must be kept."""
+    cache = MachineCodeCache()
+    libraries = tuple(cache.build(emit_module([kernel], isa), isa, native=True) for kernel in kernels)
+    return {kernel: library.address(kernel.symbol) for kernel, library in zip(kernels, libraries, strict=True)}, libraries

@@ -1,0 +1,136 @@
+"""A plan in native memory: addresses in place of names, a share of every call for every thread.
+
+Tables and weights are copied once into one block (``Tables``), which all programs of a plan share: on cache lines, in the
+order of their use, in huge pages where the system has them. Each program has an arena of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Mapping
+
+import numpy as np
+
+from zellige.cpu.calls import Call, External, Place, Plan, Scratch, Slot
+from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.layout import LINE, round_up
+from zellige.cpu.memory import plan_memory
+from zellige.cpu.runtime import Pool, call_records
+
+SLACK = 16384          # bytes at both ends of the arena that kernels may read
+SMALL_CALL = 6000      # cycles that are not worth sharing
+HUGE_PAGE = 2 << 20
+
+
+class Memory:
+    """Private zeroed memory that begins on a page; in huge pages where it is large and the system has them."""
+
+    def __init__(self, size: int) -> None:
+        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        self.bytes = np.frombuffer(self._pages, np.uint8)
+        self.address = self.bytes.ctypes.data
+
+
+class Tables:
+    """All arrays of a plan in one block; afterwards the plan's own arrays are views of it."""
+
+    def __init__(self, plan: Plan) -> None:
+        arrays = {id(slot): slot for call in plan.calls for slot in call.slots.values() if isinstance(slot, np.ndarray)}
+        sizes = [round_up(array.nbytes, 4 * LINE) for array in arrays.values()]
+        self.memory = Memory(sum(sizes) + SLACK)  # kernels prefetch, and load bias vectors, past the end
+        views: dict[int, np.ndarray] = {}
+        offset = 0
+        for (key, array), size in zip(arrays.items(), sizes, strict=True):
+            view = self.memory.bytes[offset:offset + array.nbytes].view(array.dtype).reshape(array.shape)
+            view[...] = array
+            views[key] = view
+            offset += size
+        for call in plan.calls:
+            for name, slot in call.slots.items():
+                if isinstance(slot, np.ndarray):
+                    call.slots[name] = views[id(slot)]
+        self.nbytes = offset
+
+
+class Program:
+    """One plan, ready to run with so many threads."""
+
+    def __init__(self, plan: Plan, tables: Tables, code: Mapping[Kernel, int], pool: Pool) -> None:
+        self.plan, self.tables, self.pool = plan, tables, pool
+        arena = plan_memory(plan.calls, plan.buffers)
+        self.arena = Memory(4 * arena.elements + 2 * SLACK)
+        scratch = max((slot.elements for call in plan.calls for slot in call.slots.values() if isinstance(slot, Scratch)), default=0)
+        self.scratch = Memory(4 * scratch * pool.threads + SLACK)
+        self._offsets = arena.offsets
+        count = sum(len(call.kernel.SLOTS) for call in plan.calls)
+        self._slots = np.zeros(count, np.int64)
+        self._patches: dict[External, list[int]] = {}
+        boundaries = np.stack([shares(call.costs, pool.threads) for call in plan.calls])
+        self._boundaries = np.ascontiguousarray(boundaries, np.int64)
+        functions, slot_addresses = [], []
+        position = 0
+        for call in plan.calls:
+            functions.append(code[call.kernel])
+            slot_addresses.append(self._slots.ctypes.data + 8 * position)
+            for name in call.kernel.SLOTS:
+                self._slots[position] = self._resolve(call.slots.get(name, 0), position)
+                position += 1
+        self.records = call_records(functions, slot_addresses, self._boundaries, needed_barriers(plan.calls, self._boundaries))
+        self._writable = (ctypes.c_int64 * max(1, count)).from_buffer(self._slots)
+
+    def _resolve(self, slot: Slot, position: int) -> int:
+        if isinstance(slot, Place):
+            return self.arena.address + SLACK + 4 * (self._offsets[slot.buffer] + slot.offset)
+        if isinstance(slot, np.ndarray):
+            return slot.ctypes.data
+        if isinstance(slot, Scratch):
+            return self.scratch.address
+        if isinstance(slot, External):
+            self._patches.setdefault(slot, []).append(position)
+            return 0
+        return slot
+
+    def patches(self, kind: str, index: int) -> tuple[int, ...]:
+        """The slots that hold the address of one of the caller's arrays."""
+        return tuple(self._patches.get(External(kind, index), ()))
+
+    def bind(self, positions: tuple[int, ...], address: int) -> None:
+        """Write the address of one of the caller's arrays into its slots."""
+        for position in positions:
+            self._writable[position] = address
+
+    def run(self) -> None:
+        self.pool.launch(self.records)
+
+
+def shares(costs: np.ndarray, threads: int) -> np.ndarray:
+    """Item boundaries: thread t does items ``shares[t] … shares[t + 1] - 1``, of about equal cost. Shape (threads + 1).
+
+    >>> shares(np.array([4000, 4000, 8000]), 2)
+    array([0, 2, 3])
+    """
+    total = np.concatenate([[0], np.cumsum(costs)])
+    if threads == 1 or total[-1] < SMALL_CALL:
+        return np.array([0] + [len(costs)] * threads)
+    middle = (total[:-1] + total[1:]) / 2  # an item belongs to the share that its middle falls into
+    return np.searchsorted(middle, total[-1] * np.arange(threads + 1) / threads)
+
+
+def needed_barriers(calls: list[Call], boundaries: np.ndarray) -> np.ndarray:
+    """Which calls must be followed by a barrier: those of the plan, but none between phases that thread 0 does alone."""
+    barriers = np.array([call.barrier for call in calls], bool)
+    alone = boundaries[:, 1] == boundaries[:, -1]
+    phase = np.concatenate([[0], np.cumsum(barriers)])[:-1]
+    phases = np.zeros(int(phase[-1]) + 1 if len(phase) else 0, bool)
+    np.logical_or.at(phases, phase, ~alone)  # phases in which others have a share
+    result = barriers.copy()
+    for call in np.flatnonzero(barriers)[:-1] if len(calls) else []:
+        following = phase[call] + 1
+        if following < len(phases) and not phases[phase[call]] and not phases[following]:
+            result[call] = False
+    if len(result):
+        result[-1] = True
+    return result
