@@ -24,8 +24,8 @@ VERSION = 1
 """Raised whenever a reader of the version before would misunderstand a file."""
 
 DTYPES: dict[str, np.dtype] = {
-    "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "BOOL": np.dtype("?"),
-    "U8": np.dtype("u1")}
+    "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "I32": np.dtype("<i4"),
+    "BOOL": np.dtype("?"), "U8": np.dtype("u1")}
 """safetensors' names of the element types that a file may hold."""
 
 LENGTH_BYTES = 8
@@ -76,15 +76,19 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     try:
         # O_NONBLOCK: a pipe that nobody writes to must not make us wait.
         descriptor = os.open(os.fspath(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ZelligeError(f"can't load {path}: it is not a file")
-            _check_opening(file.read(DIGEST.start), status.st_size)
-            file.seek(0)
-            return file.read(status.st_size)
+            with open(descriptor, "rb", closefd=False) as file:
+                _check_opening(file.read(DIGEST.start), status.st_size)
+                file.seek(0)
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         raise ZelligeError(f"can't load {path}: {getattr(error, 'strerror', None) or error}") from error
+
 
 def _check_opening(head: bytes, size: int) -> int:
     """The length of the header, if the first bytes of a file of ``size`` bytes are those of a ``.zlg``."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from zellige.errors import FileFormatError, GraphError
+from zellige.errors import FileFormatError
 from zellige.graph.ir import Graph
 from zellige.graph.serialize import graph_from_json, graph_to_json
 from zellige.graph.verify import verify_graph
@@ -28,12 +28,7 @@ def save_graph(graph: Graph, path: str | os.PathLike[str], extra: Mapping[str, A
     Raises ``FileFormatError`` if a constant holds NaN or infinity or ``extra`` is not JSON, ``GraphError`` if the graph
     is not valid, and ``ZelligeError`` if the file can't be written.
     """
-    verify_graph(graph)
-    tensors, table = store_constants(graph.constants)
-    sections = dict(zip(SECTIONS, (graph_to_json(graph), table, dict(extra or {})), strict=True))
-    chunks = encode(tensors, {name: write_json(value, f"section {name!r}") for name, value in sections.items()})
-    check_room(table, sum(len(chunk) for chunk in chunks))
-    write_atomically(path, chunks)
+    write_atomically(path, encode_graph(graph, extra or {}))
 
 
 def load_graph(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Any]]:
@@ -43,14 +38,25 @@ def load_graph(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Any]]:
     ``ZelligeError`` if it can't be read.
     """
     try:
-        return _decode_graph(read_file(path))
+        return decode_graph(read_file(path))
     except MemoryError as error:
         raise FileFormatError(f"{os.fspath(path)}: the content does not fit in memory") from error
-    except (FileFormatError, GraphError) as error:
+    except FileFormatError as error:
         raise FileFormatError(f"{os.fspath(path)}: {error}") from error
 
 
-def _decode_graph(content: bytes) -> tuple[Graph, dict[str, Any]]:
+def encode_graph(graph: Graph, extra: Mapping[str, Any]) -> list[memoryview]:
+    """The bytes of a file, in pieces; the same for the same graph."""
+    verify_graph(graph)
+    tensors, table = store_constants(graph.constants)
+    sections = dict(zip(SECTIONS, (graph_to_json(graph), table, dict(extra)), strict=True))
+    chunks = encode(tensors, {name: write_json(value, f"section {name!r}") for name, value in sections.items()})
+    check_room(table, sum(len(chunk) for chunk in chunks))
+    return chunks
+
+
+def decode_graph(content: bytes) -> tuple[Graph, dict[str, Any]]:
+    """The graph and ``extra`` in the bytes of a file."""
     tensors, metadata = decode(content)
     if set(metadata) != (expected := {"sha256", "format", "version", *SECTIONS}):
         raise FileFormatError(f"the metadata are {sorted(metadata)} instead of {sorted(expected)}")
@@ -59,6 +65,4 @@ def _decode_graph(content: bytes) -> tuple[Graph, dict[str, Any]]:
         if not isinstance(value, dict):
             raise FileFormatError(f"section {name!r} should be a JSON object, and is {type(value).__name__}")
     constants = restore_constants(tensors, sections["constants"], len(content))
-    graph = graph_from_json(sections["graph"], constants)
-    verify_graph(graph)
-    return graph, sections["extra"]
+    return graph_from_json(sections["graph"], constants), sections["extra"]
