@@ -18,7 +18,8 @@ def cases(draw: st.DrawFn) -> tuple[Block, WeightShape]:
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     rows, columns = groups * draw(st.integers(1, 11)), draw(st.integers(1, 11))
     taps = draw(st.sampled_from([(), (1, 1), (3,), (2, 3), (1, 2, 2)]))
-    pattern = Block(draw(st.integers(1, 9)), draw(st.integers(1, 9)), per_tap=draw(st.booleans()))
+    sides = st.one_of(st.integers(1, 9), st.just(10**12))  # the last: a block that no memory could hold in full
+    pattern = Block(draw(sides), draw(sides), per_tap=draw(st.booleans()))
     return pattern, WeightShape((rows, columns, *taps), groups)
 
 

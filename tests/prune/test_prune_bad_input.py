@@ -64,6 +64,7 @@ def test_weights_without_numbers_are_refused() -> None:
         prune(model, **GOOD)
     with pytest.raises(PruneError, match="run the model once"):
         prune(nn.Sequential(nn.LazyLinear(32)), **GOOD)
+    assert prune(nn.Sequential(nn.LazyBatchNorm2d(), nn.Linear(32, 32)), **GOOD).totals.removed == 8
 
 
 def test_weights_made_in_inference_mode_are_refused_before_any_is_written() -> None:

@@ -65,7 +65,7 @@ def expected_globally(
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[nn.Sequential, Block]:
-    """A few layers of several kinds (only pruned, never run), with small whole numbers as weights, so that ties abound."""
+    """A few layers of several kinds (pruned, never run), with small whole numbers as weights, so that ties abound."""
     pattern = Block(draw(st.sampled_from([2, 3, 4, 8])), draw(st.sampled_from([1, 2, 4, 8])), draw(st.booleans()))
     largest = draw(st.sampled_from([1, 3, 20]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
@@ -148,3 +148,16 @@ def test_low_precision_weights_are_ranked_as_their_exact_values() -> None:
         masks.append(model.weight != 0)
     assert torch.equal(masks[0], masks[1])
     assert torch.equal(masks[1], masks[2])
+
+
+def test_memory_format_and_default_device_change_nothing() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 20, 3))
+    other = nn.Sequential(nn.Conv2d(16, 32, 3), nn.Conv2d(32, 20, 3)).to(memory_format=torch.channels_last)
+    other.load_state_dict(plain.state_dict())
+    prune(plain, Block(8, 8), 0.5, scope="global")
+    with torch.device("meta"):
+        prune(other, Block(8, 8), 0.5, scope="global")
+    for one, two in zip(plain, other, strict=True):
+        assert torch.equal(one.weight, two.weight)
+        assert two.weight.is_contiguous(memory_format=torch.channels_last)

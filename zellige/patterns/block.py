@@ -92,15 +92,17 @@ class Block(Pattern):
     def block_scores(self, scores: torch.Tensor, groups: int = 1) -> torch.Tensor:
         shape = WeightShape(tuple(scores.shape), groups)
         matrix = scores.reshape(groups, shape.rows_per_group, shape.columns, shape.taps)
-        bands_at_once = max(1, SLAB * shape.rows_per_group // (shape.weights * self.rows))
-        slabs = matrix.split(bands_at_once * self.rows, dim=1)
-        return torch.cat([self._slab_scores(slab) for slab in slabs], dim=1).flatten()
+        height, width = self._sides(shape)
+        bands_at_once = max(1, SLAB * shape.rows_per_group // (shape.weights * height))
+        slabs = matrix.split(bands_at_once * height, dim=1)
+        return torch.cat([self._slab_scores(slab, height, width) for slab in slabs], dim=1).flatten()
 
     def expand(self, kept: torch.Tensor, shape: WeightShape) -> torch.Tensor:
         groups, bands, runs, taps = self._grid(shape)
+        height, width = self._sides(shape)
         grid = kept.reshape(groups, bands, 1, runs, 1, taps)
-        cut = grid.expand(groups, bands, self.rows, runs, self.columns, shape.taps)
-        padded = cut.reshape(groups, bands * self.rows, runs * self.columns, shape.taps)
+        cut = grid.expand(groups, bands, height, runs, width, shape.taps)
+        padded = cut.reshape(groups, bands * height, runs * width, shape.taps)
         return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims)
 
     def compact_bytes(self, kept: torch.Tensor, shape: WeightShape, itemsize: int = 4) -> int:
@@ -109,15 +111,19 @@ class Block(Pattern):
         values = int(self.block_sizes(shape)[kept.cpu()].sum())
         return values * itemsize + (int(kept.sum()) + groups * bands + 1) * INDEX_BYTES
 
-    def _slab_scores(self, matrix: torch.Tensor) -> torch.Tensor:
+    def _slab_scores(self, matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Sums per block in some bands of every group: (groups, rows, columns, taps) → (groups, bands, runs, taps)."""
         groups, rows, columns, taps = matrix.shape
         matrix = matrix.double()
         if not self.per_tap:
             matrix, taps = tree_sum(matrix, 3).unsqueeze(3), 1
-        cut = pad(matrix, (0, 0, 0, -columns % self.columns, 0, -rows % self.rows))
-        cut = cut.reshape(groups, -(-rows // self.rows), self.rows, -(-columns // self.columns), self.columns, taps)
+        padded = pad(matrix, (0, 0, 0, -columns % width, 0, -rows % height))
+        cut = padded.reshape(groups, -(-rows // height), height, -(-columns // width), width, taps)
         return tree_sum(tree_sum(cut, 4), 2)
+
+    def _sides(self, shape: WeightShape) -> tuple[int, int]:
+        """Rows and columns of the largest block there is: less than the pattern's where the weight has fewer."""
+        return min(self.rows, shape.rows_per_group), min(self.columns, shape.columns)
 
     def _grid(self, shape: WeightShape) -> tuple[int, int, int, int]:
         """Groups, bands in a group, runs of columns in a band, and the taps that have blocks of their own."""
@@ -128,5 +134,5 @@ class Block(Pattern):
 
 def _lengths(total: int, step: int) -> torch.Tensor:
     """The lengths of the pieces that ``total`` falls into when cut every ``step``: all full but perhaps the last."""
-    starts = torch.arange(0, total, step)
+    starts = torch.arange(0, total, step, device="cpu")
     return (total - starts).clamp(max=step)

@@ -90,7 +90,7 @@ class Pattern(ABC):
 
     def choose(self, block_scores: torch.Tensor, removed: int, shape: WeightShape) -> torch.Tensor:
         """Keeps all but the ``removed`` blocks of lowest score; among equals, those of lower position go first."""
-        kept = torch.ones(self.blocks(shape), dtype=torch.bool)
+        kept = torch.ones(self.blocks(shape), dtype=torch.bool, device=block_scores.device)
         kept[torch.argsort(block_scores, stable=True)[:removed]] = False
         return kept
 
@@ -103,5 +103,5 @@ class Pattern(ABC):
 
     def random_mask(self, shape: WeightShape, sparsity: float, generator: torch.Generator) -> torch.Tensor:
         """A mask at this sparsity whose blocks are drawn evenly; the same generator state gives the same mask."""
-        scores = torch.rand(self.blocks(shape), generator=generator, dtype=torch.float64)
+        scores = torch.rand(self.blocks(shape), generator=generator, dtype=torch.float64, device=generator.device)
         return self.expand(self.choose(scores, self.removable(shape, sparsity), shape), shape)

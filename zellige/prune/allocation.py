@@ -49,9 +49,9 @@ def across_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -
         raise PruneError(f"Sparsity {sparsity} takes {removed} of {len(owner)} blocks, but each of the {len(means)} "
                          f"layers must keep one. Lower the sparsity, or take smaller blocks than {pattern}.")
     ranked = owner[torch.argsort(torch.cat(means), stable=True)]
-    last_of_layer = {int(layer): position for position, layer in enumerate(ranked.tolist())}
+    best = torch.zeros(len(means), dtype=torch.long).scatter_reduce_(0, ranked, torch.arange(len(ranked)), "amax")
     free = torch.ones(len(ranked), dtype=torch.bool)
-    free[list(last_of_layer.values())] = False
+    free[best] = False
     counts = torch.bincount(ranked[free][:removed], minlength=len(means)).tolist()
     return [pattern.choose(mean, count, layer.shape) for mean, count, layer in zip(means, counts, layers, strict=True)]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import repeat
 
 import torch
 
@@ -31,12 +31,12 @@ def measure(layer: Layer, cut: Cut | None) -> Amounts:
     l1 = l1_left = 0.0
     nonzeros = 0
     rows = max(1, SLAB * len(weight) // weight.numel())
-    gone = [None] if cut is None else (~cut.mask).split(rows)
-    for slab, zeros in zip(weight.split(rows), cycle(gone), strict=False):
+    masks: Iterable[torch.Tensor | None] = repeat(None) if cut is None else cut.mask.split(rows)
+    for slab, mask in zip(weight.split(rows), masks, strict=False):
         magnitudes = slab.cpu().abs()
         l1 += float(magnitudes.sum(dtype=torch.float64))
-        if zeros is not None:
-            magnitudes.masked_fill_(zeros, 0)
+        if mask is not None:
+            magnitudes.masked_fill_(~mask, 0)
         l1_left += float(magnitudes.sum(dtype=torch.float64))
         nonzeros += int(magnitudes.count_nonzero())
     blocks, kept = (len(cut.kept), int(cut.kept.sum())) if cut is not None else (0, 0)

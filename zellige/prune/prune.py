@@ -77,8 +77,9 @@ def prune(
     if not pruned:
         raise PruneError(_nothing_to_prune(choices))
 
-    scored = [Scored(layer.shape, _block_scores(layer, pattern, score_of)) for layer in pruned]
-    kept = allocate(pattern, scored, float(sparsity))
+    with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
+        scored = [Scored(layer.shape, _block_scores(layer, pattern, score_of)) for layer in pruned]
+        kept = allocate(pattern, scored, float(sparsity))
     cuts = {
         layer: Cut(layer, blocks, pattern.expand(blocks, layer.shape))
         for layer, blocks in zip(pruned, kept, strict=True)
@@ -123,7 +124,7 @@ def _nothing_to_prune(choices: Sequence[Choice]) -> str:
 
 
 def _block_scores(layer: Layer, pattern: Pattern, score_of: Score) -> torch.Tensor:
-    """Sums of scores per block, computed on the CPU: the same for a model on any device."""
+    """Sums of scores per block, computed on the CPU."""
     return pattern.block_scores(score_of(layer.weight.detach().cpu()), layer.shape.groups)
 
 

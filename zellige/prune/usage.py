@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from zellige.errors import PruneError
@@ -20,7 +21,7 @@ Place = tuple[object, ...]
 
 def place(weight: torch.Tensor) -> Place:
     """Where a weight's numbers lie: equal for two tensors that are views of the same numbers."""
-    if weight.is_meta or type(weight.data) is not torch.Tensor or weight.layout is not torch.strided:
+    if is_lazy(weight) or weight.is_meta or type(weight.data) is not torch.Tensor or weight.layout is not torch.strided:
         return ("object", id(weight))
     return (weight.device, weight.untyped_storage().data_ptr(), weight.storage_offset())
 
