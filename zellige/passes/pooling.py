@@ -29,7 +29,7 @@ def regular_windows(size: int, out: int) -> tuple[int, int] | None:
     """
     starts = [i * size // out for i in range(out)]
     lengths = {-(-(i + 1) * size // out) - start for i, start in enumerate(starts)}
-    strides = {after - before for before, after in pairwise(starts)} or lengths
+    strides = {after - before for before, after in pairwise(starts)} or set(lengths)
     if len(lengths) > 1 or len(strides) > 1 or 0 in strides:
         return None
     return lengths.pop(), strides.pop()
