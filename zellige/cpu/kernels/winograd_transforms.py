@@ -1,0 +1,137 @@
+"""The transforms of Winograd's F(4×4, 3×3), as matrices and as code on vectors of tiles.
+
+The output map is cut into *tiles* of 4 × 4 pixels; a tile depends on a *window* of 6 × 6 input pixels. One linear
+transform turns a window into values at 36 *points*, another turns each 3 × 3 filter into 36 weights; sums of their products
+go back to 4 × 4 pixels through a third. One dimension has the points 0, 1, −1, 2, −2 and infinity (Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", 2015); two dimensions apply the matrices from both sides. Point (column, row) has number
+6 · column + row.
+
+A vector holds one pixel, or point, of as many tiles as it has lanes. Its tiles come in 4 *runs* of neighbours in a row,
+``lanes`` pixels wide, each run at a place of its own: lane 4 · tile + run. So going from pixels to tiles, and back, transposes the
+4 × 4 numbers in each 128-bit quarter of four vectors, without a gather, and a map of 14 × 14 fills one vector of 16 tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import llvmlite.ir as ir
+import numpy as np
+
+from zellige.cpu.emitter import I32, I64, POINTER, Emitter
+from zellige.cpu.isa import Isa
+
+TILE, WINDOW, RUNS = 4, 6, 4
+POINTS = WINDOW * WINDOW
+BIAS_POINT = WINDOW + 1
+"""Every output holds the sum at point (1, 1) exactly once: what starts there is added to all pixels of a tile."""
+
+FILTER_TRANSFORM = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+                             [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
+"""Three taps along one side of a filter to six points."""
+
+WHOLE, SOURCE, ROWS, FIRST, SECOND = 0, 1, 5, 9, 13
+WINDOW_FIELDS = 17
+"""Columns of the table of windows, one row a vector: is no mask needed; then for each run the source offset, the rows
+of the window that may be read, and the lanes of its two loads that may be read."""
+
+TAILS, TARGET, STORE, TAIL = 1, 2, 6, 22
+OUTPUT_FIELDS = 38
+"""Columns of the table of outputs, one row a vector: is all of it stored; does it end rows of the map; then for each run the
+target offset, the lanes to store in each of 4 rows, and the lanes to make zero after the end of the map's row in each."""
+
+
+def to_points(b: Emitter, d: list[ir.Value]) -> list[ir.Value]:
+    """Six pixels along one side of a window to six points."""
+    even, odd = b.multiply_add(-4.0, d[2], d[4]), b.multiply_add(-4.0, d[1], d[3])
+    even_step, odd_step = b.fsub(d[4], d[2]), b.fsub(d[3], d[1])
+    return [b.multiply_add(4.0, b.fsub(d[0], d[2]), even_step),
+            b.fadd(even, odd), b.fsub(even, odd),
+            b.multiply_add(2.0, odd_step, even_step), b.multiply_add(-2.0, odd_step, even_step),
+            b.multiply_add(-4.0, odd_step, b.fsub(d[5], d[3]))]
+
+
+def from_points(b: Emitter, m: list[ir.Value]) -> list[ir.Value]:
+    """Six points to four pixels along one side of a tile."""
+    near, near_step = b.fadd(m[1], m[2]), b.fsub(m[1], m[2])
+    far, far_step = b.fadd(m[3], m[4]), b.fsub(m[3], m[4])
+    return [b.fadd(b.fadd(m[0], near), far), b.multiply_add(2.0, far_step, near_step),
+            b.multiply_add(4.0, far, near), b.multiply_add(8.0, far_step, b.fadd(near_step, m[5]))]
+
+
+def transpose_quarters(b: Emitter, vectors: list[ir.Value]) -> list[ir.Value]:
+    """Transpose the 4 × 4 numbers in each 128-bit quarter of four vectors, in two rounds of unpack instructions."""
+    lanes = b.isa.lanes
+
+    def unpack(left: ir.Value, right: ir.Value, chosen: tuple[int, ...]) -> ir.Value:
+        return b.shuffle(left, right, [quarter + lane for quarter in range(0, lanes, 4) for lane in chosen])
+
+    transposed = []
+    for singles in ((0, lanes, 1, lanes + 1), (2, lanes + 2, 3, lanes + 3)):
+        upper, lower = unpack(vectors[0], vectors[1], singles), unpack(vectors[2], vectors[3], singles)
+        for pairs in ((0, 1, lanes, lanes + 1), (2, 3, lanes + 2, lanes + 3)):
+            transposed.append(unpack(upper, lower, pairs))
+    return transposed
+
+
+def emit_input_transform(module: ir.Module, isa: Isa, name: str) -> ir.Function:
+    """``input(source, plane, row, window, tiles, point_pitch, first, end)``: one vector of tiles, some channels.
+
+    ``window`` is the vector's row of the table of windows; ``tiles`` takes [point][channel][lane], ``point_pitch`` elements from
+    one point to the next. Pixels outside of the padded map are never read and count as zeros, so that nothing that
+    lies there can reach a tile which is partly inside.
+    """
+    b = Emitter(module, isa, name, [POINTER, I64, I64, POINTER, POINTER, I64, I64, I64], internal=True)
+    source, plane, row, window, tiles, point_pitch, first, end = b.function.args
+    runs = [b.at(source, b.load_index(window, SOURCE + run)) for run in range(RUNS)]
+
+    def emit_channels(load: Callable[[ir.Value, int, int, int], ir.Value]) -> None:
+        with b.loop(first, end) as channel:
+            places = [b.at(run, channel, plane) for run in runs]
+            rows = []
+            for window_row in range(WINDOW):
+                # Windows overlap by two columns: a second load, four columns on, gives each tile its columns 4 and 5.
+                left, right = ([load(b.at(place, TILE * half), run, window_row, half) for run, place in enumerate(places)]
+                               for half in (0, 1))
+                rows.append(to_points(b, transpose_quarters(b, left) + transpose_quarters(b, right)[:WINDOW - TILE]))
+                places = [b.at(place, row) for place in places]
+            target = b.at(tiles, channel, isa.lanes)
+            for column in range(WINDOW):
+                for value in to_points(b, [values[column] for values in rows]):
+                    b.store(value, target, align=isa.vector_bytes)
+                    target = b.at(target, point_pitch)
+
+    with b.if_else(b.icmp_signed("!=", b.load_index(window, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
+        with whole:
+            emit_channels(lambda place, run, window_row, half: b.load_vector(place))
+        with partial:
+            masks = _emit_window_masks(b, window)
+            emit_channels(lambda place, run, window_row, half:
+                          b.masked_load(place, masks[run, window_row, half], b.splat(0.0)))
+    b.ret_void()
+    return b.function
+
+
+def _emit_window_masks(b: Emitter, window: ir.Value) -> dict[tuple[int, int, int], ir.Value]:
+    """The readable lanes of (run, row of the window, load)."""
+    masks = {}
+    for run in range(RUNS):
+        rows = b.load_index(window, ROWS + run)
+        for half, field in enumerate((FIRST, SECOND)):
+            bits = b.load(b.at(window, field + run, element=I32), typ=I32, align=4)
+            for window_row in range(WINDOW):
+                readable = b.icmp_signed("<", ir.Constant(I64, window_row), rows)
+                masks[run, window_row, half] = b.lane_mask(b.select(readable, bits, ir.Constant(I32, 0)))
+    return masks
+
+
+def emit_output_transform(b: Emitter, sums: ir.Value, pitch: ir.Value) -> list[list[ir.Value]]:
+    """The pixels of one channel of a vector of tiles, as [row][run]; ``sums`` holds [point][lane], ``pitch`` apart."""
+    columns = []
+    for _ in range(WINDOW):
+        points = []
+        for _ in range(WINDOW):
+            points.append(b.load(sums, typ=b.vector, align=b.isa.vector_bytes))
+            sums = b.at(sums, pitch)
+        columns.append(from_points(b, points))
+    return [transpose_quarters(b, from_points(b, [column[row] for column in columns])) for row in range(TILE)]

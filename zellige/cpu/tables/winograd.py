@@ -1,0 +1,123 @@
+"""Tables of the Winograd kernels: where windows are read, where outputs go, and how strips and groups are shared out.
+
+A *run* is ``lanes / 4`` neighbouring tiles, ``lanes`` pixels wide; four runs fill a vector. Runs that would hang over the map's
+right or bottom edge move back inside, so that their windows need no masks, and store only what no other run does. Where
+the map itself is smaller than a run, masks keep what lies outside from being read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zellige.cpu.kernels.winograd_transforms import RUNS, TILE, WINDOW
+from zellige.cpu.layout import Planes
+from zellige.cpu.tables.work import lane_bits
+
+Padding = tuple[int, int, int, int]
+"""Top, bottom, left and right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Every run's image, first pixel (y, x) and first pixel that it owns; it owns those from there to its last in the map."""
+
+    image: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+    own_y: np.ndarray
+    own_x: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def vectors(self) -> int:
+        return -(-len(self) // RUNS)
+
+
+def cut_runs(images: int, height: int, width: int, lanes: int) -> Runs:
+    """The runs that cover the output maps, row after row.
+
+    >>> runs = cut_runs(images=1, height=6, width=20, lanes=16)
+    >>> list(zip(runs.y.tolist(), runs.x.tolist())), runs.own_x.tolist()
+    ([(0, 0), (0, 4), (2, 0), (2, 4)], [0, 16, 0, 16])
+    """
+    image, own_y, own_x = (axis.ravel() for axis in np.meshgrid(
+        np.arange(images), np.arange(0, height, TILE), np.arange(0, width, lanes), indexing="ij"))
+    return Runs(image, np.minimum(own_y, max(height - TILE, 0)), np.minimum(own_x, max(width - lanes, 0)), own_y, own_x)
+
+
+def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding, lanes: int) -> np.ndarray:
+    """What the input transform reads, as ``winograd_transforms`` lays out its columns. Shape (vectors, 17), int32."""
+    top, _, left, _ = padding
+    offset = runs.image * source.image + (runs.y - top) * source.row + runs.x - left
+    # The padded map has two rows and columns more than the output.
+    rows = np.minimum(target.height + 2 - runs.y, WINDOW)
+    columns = np.minimum(target.width + 2 - runs.x, lanes + 2)
+    whole = (rows == WINDOW) & (columns == lanes + 2)
+    first = lane_bits(np.arange(lanes) < columns[:, None])
+    second = lane_bits(np.arange(TILE, lanes + TILE) < columns[:, None])
+    # The runs that only fill up the last vector read the map's first window again.
+    offset, rows, first, second = (in_vectors(runs, field, field[0]) for field in (offset, rows, first, second))
+    return _table(in_vectors(runs, whole, whole[0]).all(1), offset, rows, first, second)
+
+
+def output_table(runs: Runs, target: Planes, lanes: int, clear: bool) -> np.ndarray:
+    """What the output transform writes, shape (vectors, 38), int32; ``clear`` makes the rest of every row zero."""
+    offset = runs.image * target.image + runs.y * target.row + runs.x
+    y, x = runs.y[:, None] + np.arange(TILE), runs.x[:, None] + np.arange(lanes)
+    rows = (y >= runs.own_y[:, None]) & (y < target.height)
+    columns = (x >= runs.own_x[:, None]) & (x < target.width)
+    store = rows * lane_bits(columns)[:, None]
+    ends_row = runs.own_x == runs.own_x.max()
+    rest = lane_bits(np.arange(lanes) < (target.row - target.width if clear else 0))
+    tail = rows * (ends_row * rest)[:, None]
+    whole = rows.all(1) & columns.all(1) & ~tail.any(1)
+    store, tail = (in_vectors(runs, field, 0) for field in (store, tail))
+    return _table(in_vectors(runs, whole, False).all(1), (tail != 0).any((1, 2)),
+                  in_vectors(runs, offset, 0), store.reshape(len(store), -1), tail.reshape(len(tail), -1))
+
+
+def in_vectors(runs: Runs, field: np.ndarray, fill: int | np.ndarray) -> np.ndarray:
+    """One number (or some) a run → four a vector; ``fill`` for runs that only fill up the last vector."""
+    padded = np.full((runs.vectors * RUNS, *field.shape[1:]), fill, field.dtype)
+    padded[:len(field)] = field
+    return padded.reshape(runs.vectors, RUNS, *field.shape[1:])
+
+
+def _table(*columns: np.ndarray) -> np.ndarray:
+    return np.column_stack(columns).astype(np.uint32).view(np.int32)
+
+
+def strip_widths(vectors: int, widest: int) -> np.ndarray:
+    """As few strips of at most ``widest`` vectors as can be, of about equal width.
+
+    >>> strip_widths(14, 3).tolist(), strip_widths(4, 3).tolist()
+    ([3, 3, 3, 3, 2], [2, 2])
+    """
+    strips = -(-vectors // widest)
+    return np.full(strips, vectors // strips) + (np.arange(strips) < vectors % strips)
+
+
+def strip_items(widths: np.ndarray) -> np.ndarray:
+    """Items of ``WinogradStrip``: first vector, vectors. Shape (strips, 2), int32."""
+    return np.stack([np.cumsum(widths) - widths, widths], 1).astype(np.int32)
+
+
+def input_items(vectors: int, channels: int, chunk: int) -> np.ndarray:
+    """Items of ``WinogradInput``: vector, first channel, end of channels. Shape (items, 3), int32."""
+    vector, first = (axis.ravel() for axis in np.meshgrid(np.arange(vectors), np.arange(0, channels, chunk), indexing="ij"))
+    return np.stack([vector, first, np.minimum(first + chunk, channels)], 1).astype(np.int32)
+
+
+def products_items(widths: np.ndarray, groups: int, strips_first: bool) -> np.ndarray:
+    """Items of ``WinogradProducts``: first vector, vectors, group. Shape (strips · groups, 3), int32.
+
+    With ``strips_first`` all strips of one group follow each other: a thread then reads few of the weights, all of the tiles.
+    """
+    strips = strip_items(widths)
+    strip, group = (axis.ravel() for axis in np.meshgrid(np.arange(len(strips)), np.arange(groups), indexing="ij"))
+    order = np.lexsort((strip, group)) if strips_first else np.arange(len(strip))
+    return np.column_stack([strips[strip[order]], group[order]]).astype(np.int32)
