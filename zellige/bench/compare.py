@@ -19,10 +19,11 @@ import torch
 from zellige.bench.accuracy import largest_relative_error, reference_answer
 from zellige.bench.clock import LEAST_ROUNDS, Turn, ratio, run_rounds
 from zellige.bench.comparison import OURS, OURS_DENSE, Comparison, Contestant, LayerRow
-from zellige.bench.conditions import processor, usable_threads, versions
+from zellige.bench.conditions import processor, versions
 from zellige.bench.rivals import RIVALS, Rival, UnavailableRivalError
 from zellige.bench.rivals.rival import contiguous_arrays
 from zellige.bench.subject import Subject
+from zellige.cpu.host import usable_cpus
 from zellige.errors import BenchmarkError, VerificationError
 
 OUR_TOLERANCE = 1e-4
@@ -51,7 +52,7 @@ def compare(
     """
     import zellige as zl
 
-    threads = threads or usable_threads()
+    threads = threads or usable_cpus()
     names = _rival_names(against)
     if rounds < 1:
         raise BenchmarkError(f"expected at least one round, got {rounds}")
@@ -177,13 +178,11 @@ def _file_bytes(engine: Any) -> int:
 
 def _conditions(subject: Subject, threads: int, dtype: str, rounds: int) -> dict[str, object]:
     machine = processor()
-    extensions = machine["extensions"]
-    best = extensions[-1] if isinstance(extensions, list) and extensions else "no vector extensions known"
     shapes = [list(tensor.shape) for tensor in subject.inputs]
+    sizes = ", ".join("×".join(map(str, shape)) for shape in shapes)
+    where = f"{machine['name']} ({machine['llvm_name']}), {threads} thread{'s' * (threads > 1)}"
     return {
-        "summary": f"{machine['name']} ({best}), {threads} thread{'s' * (threads > 1)}, {dtype}, inputs "
-        + ", ".join("×".join(map(str, shape)) for shape in shapes)
-        + f", {rounds} rounds",
+        "summary": f"{where}, {dtype}, inputs {sizes}, {rounds} rounds",
         "cpu": machine,
         "threads": threads,
         "dtype": dtype,

@@ -64,7 +64,7 @@ def bench(
             subject = as_it_is(named)
         else:
             subject = pruned_subject(named, parse_pattern(pattern), sparsity, scope, score)
-        comparison = compare(subject, threads, dtype, rivals, rounds, winograd, tune, progress)
+        comparison = compare(subject, threads, dtype, rivals, rounds, winograd, tune, progress=progress)
     write_json(json, comparison.as_dict())
     for table in comparison.tables():
         show(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from zellige.bench.conditions import processor, usable_threads, versions
+from zellige.bench.conditions import processor, versions
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import Json
 from zellige.cli.terminal import show, write_json
@@ -18,16 +18,24 @@ READY = "ready"
 
 
 def doctor(json: Json = None) -> None:
-    """Show the processor, its instruction sets and caches, versions, and which rivals can be benchmarked."""
+    """Show the processor, its instruction sets and caches, versions, and which rivals can be benchmarked.
+
+    Fails where no code can be made for this machine.
+    """
+    from zellige.cpu.cache import default_directory
+    from zellige.cpu.host import host_isa, usable_cpus
+
     machine, installed, rivals = processor(), versions(PACKAGES), _rivals()
-    threads = usable_threads()
-    write_json(json, {"cpu": machine, "threads": threads, "versions": installed, "rivals": rivals})
+    threads, directory = usable_cpus(), str(default_directory().expanduser())
+    facts = {"cpu": machine, "threads": threads, "cache": directory, "versions": installed, "rivals": rivals}
+    write_json(json, facts)
     for table in (
-        _pairs("machine", {**machine, "threads for one engine": threads}),
+        _pairs("machine", {**machine, "threads of an engine": threads, "machine code is kept in": directory}),
         _pairs("versions", {name: installed.get(name, "not installed") for name in ("python", *PACKAGES)}),
         _pairs("rivals", rivals),
     ):
         show(table)
+    print(f"code for this machine is made for {host_isa().name}")
 
 
 def _rivals() -> dict[str, str]:

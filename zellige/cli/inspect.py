@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import (
     Batch,
@@ -24,6 +22,7 @@ from zellige.cli.arguments import (
 from zellige.cli.network import EngineChoice, NetworkChoice
 from zellige.cli.terminal import show, write_json
 
+KEYS = ("name", "op", "density", "path", "reason")
 COLUMNS = (Column("layer"), Column("op"), Column("density", numeric=True), Column("path"), Column("reason"))
 
 
@@ -46,6 +45,7 @@ def inspect_model(
     """Show, layer by layer, how MODEL would run and why: operator, density, path, reason."""
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
-    write_json(json, {"model": model, "layers": [asdict(row) for row in engine.layers]})
+    layers = [{key: getattr(row, key) for key in KEYS} for row in engine.layers]
+    write_json(json, {"model": model, "layers": layers})
     rows = tuple((row.name, row.op, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
     show(Table(model, COLUMNS, rows))

@@ -48,7 +48,7 @@ class NetworkChoice:
 
     def prune(self, named: NamedModel) -> Any:
         """Prune the network in place where that was asked for; returns the report, or ``None``."""
-        if self.pattern is None:
+        if self.pattern is None or self.sparsity is None:
             return None
         import zellige as zl
         from zellige.models import warm_statistics

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 WIDTHS = (32, 64, 128)
-STRIDES = (1, 2, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -39,9 +38,9 @@ class DigitsNetwork(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(widths[0])
-        inputs = (widths[0], *widths[:-1])
+        inputs, strides = (widths[0], *widths[:-1]), (1, *[2] * (len(widths) - 1))
         self.stages = nn.Sequential(
-            *(ResidualBlock(*shape) for shape in zip(inputs, widths, STRIDES, strict=True))
+            *(ResidualBlock(*shape) for shape in zip(inputs, widths, strides, strict=True))
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(widths[-1], classes)

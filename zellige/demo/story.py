@@ -15,10 +15,10 @@ from rich.progress import Progress
 import zellige as zl
 from zellige.bench.compare import compare
 from zellige.bench.comparison import Comparison
-from zellige.bench.conditions import usable_threads
 from zellige.bench.rivals import RIVALS, why_unavailable
 from zellige.bench.subject import Subject, pruned_subject
 from zellige.cli.terminal import show, working, write_json
+from zellige.cpu.host import usable_cpus
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
 from zellige.demo.training import AfterStep, Schedule, accuracy, train, zero_masks
@@ -37,7 +37,7 @@ TEST_BATCH = 360
 
 def tell(output: Path, threads: int | None = None) -> dict[str, Any]:
     """Run the demonstration, print it, and leave its files in ``output``; returns all its figures as plain data."""
-    threads = threads or usable_threads()
+    threads = threads or usable_cpus()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from zellige.models.named import NamedModel, Request
 def exported_model(request: Request) -> NamedModel:
     """Read the file; its shapes are fixed, so another batch size or input shape is refused."""
     path = Path(request.name)
+    if not zipfile.is_zipfile(path):
+        raise ZelligeError(f"{path} can't be read as an exported program: it is no archive, or only part of one")
     try:
         program = torch.export.load(path)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise ZelligeError(f"{path} can't be read as an exported program: {str(error).splitlines()[0]}") from error
     if program.example_inputs is None:
         raise ZelligeError(f"{path} holds no example inputs: export it again with torch.export.export(model, inputs)")

@@ -1,0 +1,197 @@
+"""Every source of models gives a network in eval mode with inputs that fit it, or an error that helps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from stand_in import tiny_network
+from torch import nn
+
+from zellige.errors import FileFormatError, ZelligeError
+from zellige.models import resolve, warm_statistics
+from zellige.models.named import Request
+from zellige.models.weights import load_weights, save_weights
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def network():
+    return nn.Linear(4, 2)
+
+def with_inputs():
+    return nn.Linear(4, 2), (torch.ones(3, 4),)
+
+def nonsense():
+    return 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("torchvision:resnet18", (2, 3, 224, 224)), ("timm:resnet10t", (2, 3, 176, 176))]
+)
+def test_libraries_give_seeded_networks_at_their_own_size(name: str, shape: tuple[int, ...]) -> None:
+    first, second = resolve(name, batch=2), resolve(name, batch=2)
+    assert not first.model.training
+    assert first.random_weights and first.weights == "random (seed 0)"
+    assert first.example_inputs[0].shape == shape
+    assert torch.equal(first.example_inputs[0], second.example_inputs[0])
+    other = second.model.state_dict()
+    assert all(torch.equal(tensor, other[key]) for key, tensor in first.model.state_dict().items())
+
+
+def test_inception_sees_larger_images_and_a_shape_can_be_asked_for() -> None:
+    from zellige.models.libraries import LARGER_IMAGES
+
+    assert LARGER_IMAGES["inception_v3"] == (3, 299, 299)
+    assert resolve("torchvision:squeezenet1_1", shape=(3, 64, 96)).example_inputs[0].shape == (1, 3, 64, 96)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    resolve("torchvision:squeezenet1_1", shape=(3, 64, 64))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torchvision:resnet5", "did you mean resnet50"),
+        ("timm:resnet5000", "timm has no model"),
+        ("resnet50", "unknown model 'resnet50': expected torchvision:resnet50"),
+        ("torchvision:", "unknown model"),
+        ("nowhere.pt2", "there is no file nowhere.pt2"),
+        ("python:json", "expected python:PACKAGE.MODULE:FACTORY"),
+        ("python:no_such_module:build", "no_such_module can't be imported"),
+        ("python:json:no_such_function", "has no function 'no_such_function'"),
+    ],
+)
+def test_unknown_names_are_clear_errors(name: str, message: str) -> None:
+    with pytest.raises(ZelligeError, match=message):
+        resolve(name)
+
+
+def test_batches_must_have_samples() -> None:
+    with pytest.raises(ZelligeError, match="at least 1"):
+        resolve("torchvision:resnet18", batch=0)
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the working directory, under a name of its own."""
+    (tmp_path / "my_networks.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "my_networks", raising=False)
+    return "python:my_networks"
+
+
+def test_factories_from_the_working_directory(factories: str) -> None:
+    assert resolve(f"{factories}:with_inputs").example_inputs[0].shape == (3, 4)
+    assert resolve(f"{factories}:network", batch=5, shape=(4,)).example_inputs[0].shape == (5, 4)
+    assert not resolve(f"{factories}:with_inputs").model.training
+
+
+def test_factories_that_do_not_fit(factories: str) -> None:
+    with pytest.raises(ZelligeError, match="gave int; expected"):
+        resolve(f"{factories}:nonsense")
+    with pytest.raises(ZelligeError, match="--shape"):
+        resolve(f"{factories}:network")
+    with pytest.raises(ZelligeError, match="batch 3, not 2"):
+        resolve(f"{factories}:with_inputs", batch=2)
+
+
+def test_exported_programs_keep_their_shapes(tmp_path: Path) -> None:
+    model, x = tiny_network(), torch.randn(2, 3, 16, 16)
+    path = tmp_path / "tiny.pt2"
+    torch.export.save(torch.export.export(model, (x,)), path)
+    named = resolve(str(path))
+    assert torch.equal(named.example_inputs[0], x)
+    assert torch.allclose(named.model(x), model(x))
+    assert "tiny.pt2" in named.weights and not named.random_weights
+    with pytest.raises(ZelligeError, match="export it again"):
+        resolve(str(path), batch=3)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ZelligeError, match="can't be read as an exported program"):
+        resolve(str(path))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_come_back_from_a_file(tmp_path: Path, suffix: str) -> None:
+    saved, path = tiny_network(), tmp_path / f"weights{suffix}"
+    with torch.no_grad():
+        saved[0].weight.mul_(3)
+    if suffix == ".pt":
+        torch.save(saved.state_dict(), path)
+    else:
+        assert save_weights(saved, path, {"weights": "random (seed 0)"}) == path.stat().st_size
+    fresh = tiny_network()
+    said = load_weights(fresh, path)
+    assert path.name in said and ("random (seed 0)" in said) == (suffix == ".safetensors")
+    assert all(torch.equal(tensor, fresh.state_dict()[key]) for key, tensor in saved.state_dict().items())
+
+
+def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
+    model = tiny_network()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = dict(before)
+    wrong_shape = {**state, "0.bias": torch.zeros(3)}
+    for broken, message in (
+        ({**wrong_shape}, r"0.bias has shape \(3,\), expected \(16,\)"),
+        ({key: value for key, value in state.items() if key != "0.bias"}, "1 tensors are missing .such as 0.bias"),
+        ({**state, "extra": torch.zeros(1)}, "1 are unknown .such as extra"),
+    ):
+        torch.save(broken, tmp_path / "broken.pt")
+        with pytest.raises(ZelligeError, match=message):
+            load_weights(model, tmp_path / "broken.pt")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('pickles must not run')",))
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    torch.save({"weight": Payload()}, tmp_path / "pickle.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    for name in ("pickle.pt", "list.pt", "cut.safetensors"):
+        with pytest.raises(FileFormatError):
+            load_weights(nn.Linear(1, 1), tmp_path / name)
+    with pytest.raises(ZelligeError, match="there is no weights file"):
+        load_weights(nn.Linear(1, 1), tmp_path / "nowhere.pt")
+
+
+def test_an_unwritable_place_leaves_the_old_file(tmp_path: Path) -> None:
+    with pytest.raises(ZelligeError, match="can't save"):
+        save_weights(nn.Linear(1, 1), tmp_path / "no" / "such" / "place.safetensors")
+
+
+def test_statistics_make_batch_norms_normal() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+    ).eval()
+    example = (torch.randn(1, 3, 32, 32),)
+    assert warm_statistics(model, example) == 2
+    samples = torch.randn((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    out = model(samples)
+    assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(8), atol=1e-3)
+    assert torch.allclose(out.var((0, 2, 3)), torch.ones(8), atol=1e-2)
+    assert not any(module.training for module in model.modules())
+    assert {module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+
+
+def test_an_error_in_the_pass_leaves_modes_as_they_were() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(7, 1)).eval()
+    with pytest.raises(RuntimeError):
+        warm_statistics(model, (torch.randn(1, 3, 4, 4),))
+    assert not model[0].training and model[0].momentum == 0.1
+
+
+def test_examples_are_seeded_and_shaped() -> None:
+    first, second = Request("x", batch=3).example((2, 5)), Request("x", batch=3, seed=1).example((2, 5))
+    assert first.shape == (3, 2, 5) and not torch.equal(first, second)
+    assert torch.equal(first, Request("x", batch=3).example((2, 5)))
