@@ -79,7 +79,7 @@ SCALES = Kind("a tuple of 2 finite floats ≥ 0", _is_scale)
 def to_json(value: Attribute) -> Any:
     """The JSON form of a value: tuples become lists, infinities become the words ``inf`` and ``-inf``."""
     if isinstance(value, tuple):
-        return [to_json(item) for item in value]
+        return list(value)
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return value
@@ -88,7 +88,7 @@ def to_json(value: Attribute) -> Any:
 def from_json(value: Any, kind: Kind) -> Any:
     """The value that ``to_json`` wrote, not yet checked: ``kind`` tells a word from an infinity."""
     if isinstance(value, list):
-        return tuple(from_json(item, kind) for item in value)
+        return tuple(value)
     if kind is REAL and isinstance(value, str) and value in ("inf", "-inf"):
         return float(value)
     return value

@@ -6,7 +6,6 @@ enter the graph.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,9 +141,6 @@ def _role(op: str, position: int) -> str:
     return roles[op][position] if op in roles else "constant"
 
 
-def ones(shape: Sequence[int]) -> Constant:
-    return Constant(np.ones(tuple(shape), dtype=np.float32))
-
-
-def elements(shape: Sequence[int]) -> int:
-    return math.prod(shape)
+def filled(shape: Sequence[int], value: float) -> Constant:
+    """A constant of equal numbers."""
+    return Constant(np.full(tuple(shape), value, dtype=np.float32))

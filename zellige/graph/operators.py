@@ -6,6 +6,7 @@ graph always carries every attribute of its operator. The meaning of each operat
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +112,7 @@ def check_attributes(op: str, attributes: Mapping[str, Any]) -> None:
         if name not in attributes:
             raise GraphError(f"attribute {name} is missing; it must be {spec.kind.words}")
         if not spec.kind.accepts(attributes[name]):
-            raise GraphError(f"attribute {name} must be {spec.kind.words}, got {attributes[name]!r}")
+            raise GraphError(f"attribute {name} must be {spec.kind.words}, got {reprlib.repr(attributes[name])}")
 
 
 def complete_attributes(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:

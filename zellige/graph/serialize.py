@@ -6,7 +6,9 @@ is a ``FileFormatError``.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def graph_from_json(data: Any, constants: Mapping[str, np.ndarray]) -> Graph:
             raise GraphError(f"the constants given are not the ones declared: {_difference(declared, given)}")
     except GraphError as error:
         raise FileFormatError(f"this graph can't be read: {error}") from None
-    return graph
+    return replace(graph, constants={name: graph.constants[name] for name in declared})
 
 
 def _type_to_json(kind: TensorType) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def _fields(data: Any, what: str, expected: Mapping[str, type | None]) -> dict[s
 
 def _every(items: list[Any], accepts: Callable[[Any], bool], what: str) -> tuple[Any, ...]:
     if not all(map(accepts, items)):
-        raise GraphError(f"{what}, got {items!r:.80}")
+        raise GraphError(f"{what}, got {reprlib.repr(items)}")
     return tuple(items)
 
 
@@ -121,7 +123,7 @@ def _attributes_from_json(op: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def _step_from_json(data: Any) -> Fused:
     fields = _fields(data, "a step of an epilogue", {"op": str, "attributes": dict, "operand": None})
     if fields["operand"] is not None and not isinstance(fields["operand"], str):
-        raise GraphError(f"the operand of a step must be a name or null, got {fields['operand']!r:.80}")
+        raise GraphError(f"the operand of a step must be a name or null, got {reprlib.repr(fields['operand'])}")
     attributes = _attributes_from_json("activation", fields["attributes"]) if fields["attributes"] else {}
     return Fused(fields["op"], attributes, fields["operand"])
 

@@ -6,6 +6,7 @@ sequences, ``{"dict": [[key, value], ...]}`` is a dict with words as keys, ``nul
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,14 +19,15 @@ _SEQUENCES = {"list": list, "tuple": tuple}
 def _branches(tree: Any) -> tuple[str, list[Any]]:
     """The kind of an inner node and what hangs on it; ``GraphError`` if it is none."""
     if not isinstance(tree, dict) or len(tree) != 1:
-        raise GraphError(f"a tree holds integers, null, or one of list, tuple and dict, got {tree!r:.80}")
+        raise GraphError(f"a tree holds integers, null, or one of list, tuple and dict, got {reprlib.repr(tree)}")
     kind, items = next(iter(tree.items()))
     if kind not in ("list", "tuple", "dict") or not isinstance(items, list):
-        raise GraphError(f"a tree node must be a list, tuple or dict of items, got {tree!r:.80}")
+        raise GraphError(f"a tree node must be a list, tuple or dict of items, got {reprlib.repr(tree)}")
     if kind == "dict":
         pairs = all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
         if not pairs or len({item[0] for item in items}) < len(items):
-            raise GraphError(f"a dict in a tree must be pairs of a word and a tree, each word once, got {items!r:.80}")
+            raise GraphError("a dict in a tree must be pairs of a word, each once, and a tree, "
+                             f"got {reprlib.repr(items)}")
     return kind, items
 
 

@@ -1,0 +1,136 @@
+"""ATen's linear layers and normalisations: what each becomes in the graph.
+
+A normalisation over statistics of its own input has no operator: it is written out in means, products and a root.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zellige.graph.aten_call import UnsupportedFormError, Untranslated, axes, constant_only
+from zellige.graph.builder import Constant, GraphBuilder, Value, filled
+
+
+def linear(b: GraphBuilder, x: Value, weight: Value, bias: Value | None) -> Value:
+    weight = constant_only(weight, "a weight that is computed from the input")
+    if bias is not None:
+        bias = constant_only(bias, "a bias that is computed from the input")
+    if len(weight.shape) != 2:
+        raise UnsupportedFormError(f"a weight of {len(weight.shape)} dimensions")
+    return b.emit("linear", x, weight, bias)
+
+
+def matrix_product(b: GraphBuilder, x: Value, matrix: Value) -> Value:
+    """``x`` times a constant matrix, or vector, is a linear layer whose weight is its transpose."""
+    matrix = constant_only(matrix, "a product of two computed values")
+    if isinstance(x, Constant) or len(matrix.shape) not in (1, 2):
+        raise UnsupportedFormError(f"a product of {list(b.shape(x))} and {list(matrix.shape)}")
+    weight = matrix.array[None, :] if len(matrix.shape) == 1 else matrix.array.T
+    product = b.emit("linear", x, Constant(weight))
+    return product if len(matrix.shape) == 2 else b.reshape(product, b.shape(product)[:-1])
+
+
+def addmm(b: GraphBuilder, bias: Value, x: Value, matrix: Value, beta: float, alpha: float) -> Value:
+    matrix = constant_only(matrix, "a product of two computed values")
+    if beta != 1 or alpha != 1:
+        raise UnsupportedFormError("factors other than 1")
+    if isinstance(bias, Constant) and bias.shape == (matrix.shape[1],):
+        return b.emit("linear", x, Constant(matrix.array.T), bias)
+    return b.emit("add", b.step("linear", x, Constant(matrix.array.T)), bias)
+
+
+def eval_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, mean: Value, variance: Value,
+              epsilon: float) -> Value:
+    """A batch norm with kept statistics; parameters that are missing are ones and zeros."""
+    channels = b.shape(x)[1]
+    weight = weight if weight is not None else filled((channels,), 1.0)
+    bias = bias if bias is not None else filled((channels,), 0.0)
+    vectors = [constant_only(v, "parameters that are computed from the input") for v in (weight, bias, mean, variance)]
+    return b.emit("batch_norm", x, *vectors, epsilon=float(epsilon))
+
+
+UNREAD = Untranslated("statistics for the backward pass")
+
+
+def batch_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, mean: Value, variance: Value,
+               momentum: float, epsilon: float) -> tuple[Value | Untranslated, ...]:
+    return (eval_norm(b, x, weight, bias, mean, variance, epsilon), UNREAD, UNREAD)
+
+
+def normalize(b: GraphBuilder, x: Value, dimensions: Sequence[int], epsilon: float) -> Value:
+    """(x − mean) / √(variance + epsilon), both over ``dimensions``."""
+    over = tuple(dimensions)
+    centred = b.step("subtract", x, b.step("mean", x, dimensions=over, keep=True))
+    squares = b.step("activation", centred, function="square")
+    spread = b.step("add", b.step("mean", squares, dimensions=over, keep=True), epsilon)
+    return b.step("multiply", centred, b.step("activation", spread, function="rsqrt"))
+
+
+def affine(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, shape: Sequence[int]) -> Value:
+    """``x`` · weight + bias, each in ``shape``."""
+    if weight is not None:
+        x = (b.emit if bias is None else b.step)("multiply", x, b.reshape(weight, shape))
+    return x if bias is None else b.emit("add", x, b.reshape(bias, shape))
+
+
+def layer_norm(b: GraphBuilder, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None,
+               epsilon: float, *rest: object) -> Value:
+    rank = len(b.shape(x))
+    return affine(b, normalize(b, x, range(rank - len(shape), rank), epsilon), weight, bias, shape)
+
+
+def group_norm(b: GraphBuilder, x: Value, groups: int, weight: Value | None, bias: Value | None, epsilon: float,
+               *rest: object) -> Value:
+    shape = b.shape(x)
+    grouped = b.reshape(x, (shape[0], groups, math.prod(shape[1:]) // groups))
+    flat = b.reshape(normalize(b, grouped, (2,), epsilon), shape)
+    return affine(b, flat, weight, bias, (shape[1], *(1,) * (len(shape) - 2)))
+
+
+def instance_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, mean: Value | None,
+                  variance: Value | None, use_input: bool, momentum: float, epsilon: float, *rest: object) -> Value:
+    if not use_input and mean is not None and variance is not None:
+        return eval_norm(b, x, weight, bias, mean, variance, epsilon)
+    shape = b.shape(x)
+    normal = normalize(b, x, range(2, len(shape)), epsilon)
+    return affine(b, normal, weight, bias, (shape[1], *(1,) * (len(shape) - 2)))
+
+
+def batch_statistics_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, training: bool,
+                          momentum: float, epsilon: float) -> tuple[Value | Untranslated, ...]:
+    """A batch norm that keeps no running statistics takes those of the batch."""
+    shape = b.shape(x)
+    normal = normalize(b, x, [0, *range(2, len(shape))], epsilon)
+    return (affine(b, normal, weight, bias, (shape[1], *(1,) * (len(shape) - 2))), UNREAD, UNREAD)
+
+
+def variance(b: GraphBuilder, x: Value, dimensions: Any, correction: float | None, keep: bool) -> Value:
+    """The mean square distance from the mean; a correction of 1 divides by one less than the count."""
+    shape = b.shape(x)
+    over = axes(dimensions, len(shape))
+    count = math.prod(shape[i] for i in over)
+    centred = b.step("subtract", x, b.step("mean", x, dimensions=over, keep=True))
+    spread = b.step("mean", b.step("activation", centred, function="square"), dimensions=over, keep=keep)
+    factor = count / (count - (1.0 if correction is None else float(correction)))
+    return spread if factor == 1.0 else b.step("multiply", spread, factor)
+
+
+def _biased(unbiased: bool) -> float:
+    return 1.0 if unbiased else 0.0
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "linear.default": linear,
+    "matmul.default": matrix_product,
+    "mm.default": matrix_product,
+    "addmm.default": addmm,
+    "_native_batch_norm_legit_no_training.default": batch_norm,
+    "_native_batch_norm_legit.no_stats": batch_statistics_norm,
+    "layer_norm.default": layer_norm,
+    "group_norm.default": group_norm,
+    "instance_norm.default": instance_norm,
+    "var.correction": lambda b, x, dimensions, correction, keep: variance(b, x, dimensions, correction, keep),
+    "var.dim": lambda b, x, dimensions, unbiased, keep: variance(b, x, dimensions, _biased(unbiased), keep),
+}

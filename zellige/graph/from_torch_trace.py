@@ -1,0 +1,144 @@
+"""Tracing: what may be exported, the export itself, and how arguments and results nest. Every refusal stands here."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
+
+from zellige.errors import InputError, UnsupportedModelError
+
+FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a model's own code may raise while it is traced."""
+
+CONTAINERS: dict[type, str] = {tuple: "tuple", list: "list", dict: "dict", OrderedDict: "dict"}
+
+
+def check_model(model: object) -> torch.nn.Module:
+    """A module in eval mode whose parameters and buffers are float32 on the CPU; else ``UnsupportedModelError``."""
+    if not isinstance(model, torch.nn.Module):
+        raise UnsupportedModelError(
+            f"expected a torch.nn.Module or a torch.export.ExportedProgram, got {type(model).__name__}")
+    what = type(model).__name__
+    for path, module in model.named_modules():
+        if module.training:
+            raise UnsupportedModelError(f"{what} is in training mode (module {path or 'itself'}); "
+                                        "call model.eval() before compiling")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        check_state(name, tensor)
+    return model
+
+
+def check_state(name: str, tensor: torch.Tensor) -> None:
+    """A parameter or buffer that can become a constant."""
+    if tensor.device.type != "cpu":
+        raise UnsupportedModelError(f"parameter {name} is on device {tensor.device}; move the model with model.cpu()")
+    if tensor.layout != torch.strided:
+        raise UnsupportedModelError(f"parameter {name} has layout {tensor.layout}; expected a dense tensor")
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+        raise UnsupportedModelError(f"parameter {name} is {_word(tensor.dtype)}, expected float32; "
+                                    "convert the model with model.float()")
+
+
+def check_inputs(example_inputs: object) -> tuple[Any, ...]:
+    """The arguments of a call: a tuple, nesting only float32 tensors on the CPU that are not empty."""
+    if not isinstance(example_inputs, (tuple, list)):
+        raise InputError(f"example inputs must be a tuple of the model's positional arguments, such as (x,), "
+                         f"got {type(example_inputs).__name__}")
+    for path, leaf in pytree.tree_flatten_with_path(tuple(example_inputs))[0]:
+        where = f"example input {pytree.keystr(path)}"
+        if not isinstance(leaf, torch.Tensor):
+            raise InputError(f"{where} must be a float32 tensor, got {type(leaf).__name__}")
+        if leaf.dtype != torch.float32:
+            raise InputError(f"{where} must be float32, got {_word(leaf.dtype)}")
+        if leaf.device.type != "cpu":
+            raise InputError(f"{where} must be on the CPU, got device {leaf.device}")
+        if leaf.layout != torch.strided:
+            raise InputError(f"{where} must be a dense tensor, got layout {leaf.layout}")
+        if leaf.numel() == 0:
+            raise InputError(f"{where} is empty: its shape is {tuple(leaf.shape)}; every dimension must be at least 1")
+    return tuple(example_inputs)
+
+
+def export(model: torch.nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
+    """The exported program for exactly these shapes."""
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(model, inputs, strict=False)
+    except GuardOnDataDependentSymNode as error:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} decides by a tensor's values what to compute, which a compiled network can't: "
+            f"{_summary(error)}. Replace the branch by tensor operations, or compile the part without it") from error
+    except FAILURES as error:
+        check_runs(model, inputs)
+        raise UnsupportedModelError(f"torch.export can't trace {type(model).__name__}: {_summary(error)}") from error
+
+
+def check_runs(model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Whether the model itself accepts the inputs: if not, the fault lies with them."""
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    except FAILURES as error:
+        shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(inputs)]
+        raise InputError(f"{type(model).__name__} itself fails on example inputs of shapes {shapes}: "
+                         f"{_summary(error)}") from error
+
+
+def decompose(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operators, with everything else as the model wrote it."""
+    try:
+        with torch.no_grad(), _quiet():
+            return program.run_decompositions({})
+    except FAILURES as error:
+        raise UnsupportedModelError(f"torch.export can't prepare the program: {_summary(error)}") from error
+
+
+def tree_of(spec: pytree.TreeSpec, leaves: Sequence[int | None], what: str) -> Any:
+    """The nesting of ``spec`` as a tree (see ``ir.Graph``), with ``leaves`` as its positions."""
+
+    def tree(value: Any) -> Any:
+        if value is None or type(value) is int:
+            return value
+        kind = CONTAINERS.get(type(value))
+        if kind is None:
+            raise UnsupportedModelError(f"the model's {what} holds a {type(value).__name__}; expected tensors in "
+                                        "tuples, lists and dicts")
+        if kind != "dict":
+            return {kind: [tree(item) for item in value]}
+        if not all(isinstance(key, str) for key in value):
+            raise UnsupportedModelError(f"the model's {what} holds a dict with the keys {list(value)}; expected words")
+        return {kind: [[key, tree(item)] for key, item in value.items()]}
+
+    return tree(pytree.tree_unflatten(list(leaves), spec))
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _summary(error: BaseException) -> str:
+    """The first line of an error, and the line of the model that it names, if it does."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    at = next((i for i, line in enumerate(lines) if line.startswith("The following call raised this error")), None)
+    where = f" (at {' '.join(lines[at + 1:at + 3])})" if at is not None else ""
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The tracer's own log repeats at length what the error says."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,207 @@
+"""The walk: from the nodes of an exported program to those of a graph.
+
+What does not depend on the inputs is computed here, by PyTorch itself, and becomes a constant. What has no place in
+the graph is collected, so that one error names all of it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from zellige.errors import GraphError, UnsupportedModelError
+from zellige.graph.aten_call import UnsupportedFormError, Untranslated
+from zellige.graph.aten_table import ATEN, BROADCASTING, CHECKS, SHAPE_ONLY
+from zellige.graph.builder import Constant, GraphBuilder
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Walk:
+    """One pass over the nodes of ``fx.Graph``; ``values`` holds what each became.
+
+    A value is a name in the graph, a ``torch.Tensor`` (known before the network runs), a tuple of values, or
+    ``Untranslated``.
+    """
+
+    def __init__(self, builder: GraphBuilder, model: str) -> None:
+        self.builder = builder
+        self.model = model
+        self.values: dict[fx.Node, Any] = {}
+        self.problems: dict[str, list[str]] = {}
+        self._names: dict[fx.Node, str] = {}
+        self._constants: dict[fx.Node, Constant] = {}
+
+    def bind(self, node: fx.Node, value: Any, name: str | None = None) -> None:
+        """A placeholder is an input of the graph, or a tensor of the model, whose constant takes its ``name``."""
+        self.values[node] = value
+        if name is not None:
+            self._names[node] = name
+
+    def visit(self, node: fx.Node) -> None:
+        """Translate one call; what can't be is noted, and so is nothing that merely depends on it."""
+        operands = list(node.all_input_nodes)
+        if any(isinstance(self.values[operand], Untranslated) for operand in operands):
+            for operand in operands:
+                self._note_untranslated(operand)
+            self.values[node] = Untranslated("")
+            return
+        self.builder.module, self.builder.leaf = module_of(node)
+        try:
+            self.values[node] = self._translate(node)
+        except UnsupportedFormError as reason:
+            self._refuse(node, str(reason))
+        except GraphError as error:
+            self._refuse(node, str(error))
+
+    def raise_problems(self) -> None:
+        """One error for every operator that has no place in the graph."""
+        if not self.problems:
+            return
+        lines = [f"  {what}, in {', '.join(dict.fromkeys(modules))}" for what, modules in self.problems.items()]
+        raise UnsupportedModelError(
+            f"{self.model} can't be compiled, because the graph has no place for these operators:\n" + "\n".join(lines)
+            + "\nReplace them in the model, or compile the part of it that does not use them")
+
+    def constant(self, node: fx.Node) -> Constant:
+        """The value of ``node``, which is a tensor, as a constant; the same object each time."""
+        if node not in self._constants:
+            self._constants[node] = Constant(to_array(self.values[node]), self._names.get(node))
+        return self._constants[node]
+
+    def value(self, node: fx.Node) -> Any:
+        """What ``node`` became, as the builder takes it."""
+        found = self.values[node]
+        return self.constant(node) if isinstance(found, torch.Tensor) else found
+
+    def check_results(self, nodes: Sequence[fx.Node]) -> None:
+        """Outputs must have been made, in float32."""
+        for node in nodes:
+            self._note_untranslated(node)
+            if isinstance(self.values[node], torch.Tensor) and self.values[node].dtype != torch.float32:
+                raise UnsupportedModelError(f"{self.model} returns a tensor of {self.values[node].dtype}, "
+                                            "expected float32")
+
+    def _refuse(self, node: fx.Node, reason: str) -> None:
+        self.values[node] = Untranslated("")
+        self._note(node, reason)
+
+    def _note(self, node: fx.Node, reason: str) -> None:
+        what = operator_name(node) + (f" ({reason})" if reason else "")
+        self.problems.setdefault(what, []).append(module_of(node)[0] or "the model itself")
+
+    def _note_untranslated(self, node: fx.Node) -> None:
+        """Reading a result that was never made is a problem, unless it has been noted already."""
+        value = self.values[node]
+        if isinstance(value, Untranslated) and value.reason:
+            self.values[node] = Untranslated("")
+            maker = node.args[0] if node.target is operator.getitem else node
+            self._note(maker, value.reason)  # type: ignore[arg-type]
+
+    def _translate(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
+        name = operator_name(node)
+        if name in CHECKS:
+            return None
+        if not isinstance(node.target, torch._ops.OpOverload) or not node.target.namespace == "aten":
+            raise UnsupportedFormError(_FLOW if _is_dynamic(node) else "")
+        if _is_dynamic(node):
+            raise UnsupportedFormError(_FLOW)
+        known = all(isinstance(self.values[operand], torch.Tensor) for operand in node.all_input_nodes)
+        if (known or name in SHAPE_ONLY) and torch.Tag.nondeterministic_seeded not in node.target.tags:
+            return self._fold(node)
+        if name not in ATEN:
+            raise UnsupportedFormError("")
+        _check_result_type(node)
+        if name == "expand.default" and _leads_to_broadcasts(node):
+            return self.values[node.args[0]]  # type: ignore[index]
+        result = ATEN[name](self.builder, *self._arguments(node))
+        self._check_shape(node, result)
+        return result
+
+    def _fold(self, node: fx.Node) -> Any:
+        """PyTorch's own answer; an input counts for its shape alone, so zeros stand for it."""
+
+        def tensor(operand: fx.Node) -> Any:
+            value = self.values[operand]
+            if isinstance(value, torch.Tensor):
+                return value
+            return torch.zeros(()).expand(operand.meta["val"].shape)
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), tensor)
+        with torch.no_grad():
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def _arguments(self, node: fx.Node) -> list[Any]:
+        """All arguments in the order of the schema, defaults filled in, tensors as names and constants."""
+
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        schema = node.target._schema.arguments  # type: ignore[union-attr]
+        rest = [kwargs.get(argument.name, argument.default_value) for argument in schema[len(args):]]
+        return [*map(_plain, args), *map(_plain, rest)]
+
+    def _check_shape(self, node: fx.Node, result: Any) -> None:
+        """PyTorch has inferred the shape as well: the two must agree."""
+        expected = node.meta["val"]
+        if isinstance(expected, torch.Tensor) and self.builder.shape(result) != tuple(expected.shape):
+            raise GraphError(f"its shape became {self.builder.shape(result)}, PyTorch says {tuple(expected.shape)}")
+
+
+_FLOW = "control flow or shapes that depend on values: a compiled network does the same work for every input"
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name of the operator's overload, without ``aten.``."""
+    return str(getattr(node.target, "__name__", node.target) if callable(node.target) else node.target)
+
+
+def module_of(node: fx.Node) -> tuple[str, bool]:
+    """The path of the module that called an operator, and whether it is one of PyTorch's own layers."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", False
+    path, kind = list(stack.values())[-1]
+    name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    return str(path), name.startswith("torch.nn.modules.") and ".container." not in name
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().numpy()
+
+
+def _plain(argument: Any) -> Any:
+    """A list that fx keeps as its own immutable kind, as a list."""
+    return list(argument) if isinstance(argument, (list, tuple)) else argument
+
+
+def _tensors(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_dynamic(node: fx.Node) -> bool:
+    """Whether the result is a number, or has a shape, that only the values decide."""
+    results = [item for item in _tensors(node.meta.get("val")) if item is not None]
+    return (isinstance(node.target, torch._ops.HigherOrderOperator)
+            or any(isinstance(item, (torch.SymInt, torch.SymFloat, torch.SymBool)) for item in results)
+            or any(isinstance(size, torch.SymInt) for item in results if isinstance(item, torch.Tensor)
+                   for size in item.shape))
+
+
+def _check_result_type(node: fx.Node) -> None:
+    first = _tensors(node.meta["val"])[0]
+    if isinstance(first, torch.Tensor) and first.dtype != torch.float32:
+        raise UnsupportedFormError(f"it computes in {str(first.dtype).removeprefix('torch.')}, expected float32")
+
+
+def _leads_to_broadcasts(node: fx.Node) -> bool:
+    """Whether every reader repeats the operand by itself and gives the shape that the ``expand`` would."""
+    shape = node.meta["val"].shape
+    return all(operator_name(user) in BROADCASTING and user.meta["val"].shape == shape
+               and any(operand is not node and operand.meta["val"].shape == shape for operand in user.all_input_nodes)
+               for user in node.users)
