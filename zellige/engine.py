@@ -20,7 +20,7 @@ from zellige.cpu.lower.lowering import Options
 from zellige.cpu.calls import LayerPlan
 from zellige.cpu.fork import ForkLock
 from zellige.cpu.program import Program
-from zellige.cpu.runtime import Pool
+from zellige.cpu.pool import Pool
 from zellige.errors import CompileError, FileFormatError, InputError
 from zellige.graph.ir import Graph
 from zellige.graph.trees import flatten, unflatten

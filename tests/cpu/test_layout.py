@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.cpu.layout import LINE, Margins, Planes, planes
-from zellige.cpu.tiles import tile_items, tile_widths
-from zellige.cpu.vectors import flat_vectors, row_vectors
+from zellige.cpu.tables.tiles import tile_items, tile_widths
+from zellige.cpu.tables.vectors import flat_vectors, row_vectors
 
 margins = st.builds(Margins, *[st.integers(0, 4)] * 4)
 maps = st.builds(planes, st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 40), margins, st.integers(0, 50))

@@ -14,9 +14,10 @@ import numpy as np
 
 from zellige.cpu.calls import Call, External, Place, Plan, Scratch, Slot
 from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.launch import NativeCall, NativeProgram
 from zellige.cpu.layout import LINE, round_up
 from zellige.cpu.memory import plan_memory
-from zellige.cpu.runtime import Pool, call_records
+from zellige.cpu.pool import Pool
 
 SLACK = 16384          # bytes at both ends of the arena that kernels may read
 SMALL_CALL = 6000      # cycles that are not worth sharing
@@ -69,16 +70,15 @@ class Program:
         self._slots = np.zeros(count, np.int64)
         self._patches: dict[External, list[int]] = {}
         boundaries = np.stack([shares(call.costs, pool.threads) for call in plan.calls])
-        self._boundaries = np.ascontiguousarray(boundaries, np.int64)
-        functions, slot_addresses = [], []
+        barriers = needed_barriers(plan.calls, boundaries)
+        self._calls: list[NativeCall] = []
         position = 0
-        for call in plan.calls:
-            functions.append(code[call.kernel])
-            slot_addresses.append(self._slots.ctypes.data + 8 * position)
+        for call, ends, barrier in zip(plan.calls, boundaries, barriers, strict=True):
+            self._calls.append(NativeCall(code[call.kernel], self._slots.ctypes.data + 8 * position, ends, bool(barrier)))
             for name in call.kernel.SLOTS:
                 self._slots[position] = self._resolve(call.slots.get(name, 0), position)
                 position += 1
-        self.records = call_records(functions, slot_addresses, self._boundaries, needed_barriers(plan.calls, self._boundaries))
+        self._native = NativeProgram(self._calls, pool.threads)
         self._writable = (ctypes.c_int64 * max(1, count)).from_buffer(self._slots)
 
     def _resolve(self, slot: Slot, position: int) -> int:
@@ -103,7 +103,13 @@ class Program:
             self._writable[position] = address
 
     def run(self) -> None:
-        self.pool.launch(self.records)
+        self.pool.launch(self._native)
+
+    def run_timed(self) -> np.ndarray:
+        """Run once; the times in nanoseconds at the start and after every call. Shape (calls + 1)."""
+        timed = NativeProgram(self._calls, self.pool.threads, timed=True)
+        self.pool.launch(timed)
+        return timed.times
 
 
 def shares(costs: np.ndarray, threads: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
 
-VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.vectors
+VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
 ITEM_FIELDS = 3     # first vector of the tile, vectors in it, band
 MAXIMUM_OPERANDS = 2

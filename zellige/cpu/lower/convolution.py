@@ -19,14 +19,11 @@ from zellige.cpu.lower.paths import Path, choose
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.storage import is_direct, is_map
-from zellige.cpu.tiles import tile_items, tile_widths
-from zellige.cpu.vectors import flat_vectors, row_vectors
+from zellige.cpu.tables.band import Taps, band_rows, band_work
 from zellige.graph.ir import Node
-from zellige.passes.sparsity import Bands, band_columns, layer_sparsity
+from zellige.passes.sparsity import band_columns, layer_sparsity
 
-ITEM_CYCLES = 40       # begin and end of one tile and band: bias, call, masks
-STORE_CYCLES = 2       # one vector through a plain epilogue
-MAXIMUM_VECTORS = 8    # of a tile; more would only help kernels of one row
+DENSE = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,30 +74,25 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
 
 def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     """The band kernel on kept columns; where none can be left out that is the dense kernel."""
-    rows = band_rows(convolution, lowering.isa.band[0])
+    node, isa = convolution.node, lowering.isa
+    rows = band_rows(convolution.outputs, convolution.groups, isa)
     bands = band_columns(convolution.weight, convolution.groups, rows)
     density = bands.kept / convolution.weight.size
-    name, reason = ("direct", "no column of a band is zero: dense") if density > 0.999 else (
+    name, reason = ("direct", "no column of a band is zero: dense") if density > DENSE else (
         "sparse", f"bands of {rows} rows keep {density:.0%} of their columns")
-    source = source_planes(lowering, convolution)
-    target = lowering.planes(convolution.node.name)
-    items, table = direct_items(lowering, bands, source.layout, target.layout, rows)  # type: ignore[arg-type]
-    costs = direct_costs(bands, items, rows)
+    source, target = source_planes(lowering, convolution, commit=False), lowering.planes(node.name)
+    assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
+    widths, work = band_work(bands, convolution.bias, taps_of(lowering, convolution, source.layout), source.layout, target.layout, rows, isa)
 
     def append() -> None:
         source = source_planes(lowering, convolution, commit=True)
-        append_direct(lowering, convolution, bands, source, target, rows, items, table, costs)
+        lowering.call(node, BandKernel(rows, widths, lowering.epilogue(node)),
+                      {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)}, work.costs)
 
-    return [Path(name, reason, density, float(costs.sum()), append)]
-
-
-def band_rows(convolution: Convolution, widest: int) -> int:
-    """Rows of a band: the registers' worth, or what a group has."""
-    each = convolution.outputs // convolution.groups
-    return max(rows for rows in (1, 2, 4, widest) if rows <= max(1, each) and rows <= widest)
+    return [Path(name, reason, density, float(work.costs.sum()), append)]
 
 
-def source_planes(lowering: Lowering, convolution: Convolution, commit: bool = False) -> Stored:
+def source_planes(lowering: Lowering, convolution: Convolution, commit: bool) -> Stored:
     """The planes that the kernel reads: the source's own, or staged ones (made when ``commit`` is set)."""
     node = convolution.node
     if is_direct(lowering.graph, node):
@@ -108,65 +100,23 @@ def source_planes(lowering: Lowering, convolution: Convolution, commit: bool = F
     target = lowering.planes(node.name).layout
     assert isinstance(target, Planes)
     window = Window(convolution.stride, convolution.padding, str(node.attributes["padding_mode"]),
-                    kernel=((convolution.weight.shape[2] - 1) * convolution.dilation[0] + 1,
-                            (convolution.weight.shape[3] - 1) * convolution.dilation[1] + 1))
+                    (reach(convolution, 0), reach(convolution, 1)))
     return stage(lowering, node, node.inputs[0], window, target, commit)
 
 
-def column_offsets(lowering: Lowering, convolution: Convolution, bands: Bands, source: Planes) -> np.ndarray:
-    """Where each column's pixels lie, relative to the output pixel's own place in the source."""
-    _, _, _, width = convolution.weight.shape
-    ky, kx = bands.tap // width * convolution.dilation[0], bands.tap % width * convolution.dilation[1]
-    channel = bands.channel.astype(np.int64)
+def reach(convolution: Convolution, axis: int) -> int:
+    """Pixels of the source from the first to the last tap."""
+    return (convolution.weight.shape[2 + axis] - 1) * convolution.dilation[axis]
+
+
+def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Taps:
+    """Taps of the source's own planes begin in its margins; staged planes begin with the padding."""
+    kernel = convolution.weight.shape[2:]
     if is_direct(lowering.graph, convolution.node):
         top, _, left, _ = convolution.padding
-        return (channel * source.plane + (ky - top) * source.row + kx - left).astype(np.int32)
-    (sy, sx), phases = convolution.stride, source.channels // lowering.graph.type_of(convolution.node.inputs[0]).shape[1]
-    phase = ky % sy * sx + kx % sx
-    return ((channel * phases + phase) * source.plane + ky // sy * source.row + kx // sx).astype(np.int32)
-
-
-def direct_items(lowering: Lowering, bands: Bands, source: Planes, target: Planes, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Work items and vectors: flat over the planes, or row by row where that takes fewer vectors."""
-    lanes = lowering.isa.lanes
-    by_row = row_vectors(source, target, lanes)
-    flat = flat_vectors(source, target, lanes) if source.row == target.row else by_row
-    table = flat if len(flat) <= len(by_row) else by_row
-    widest = min(MAXIMUM_VECTORS, lowering.isa.band[0] * lowering.isa.band[1] // rows)
-    if rows == lowering.isa.band[0]:
-        widest = lowering.isa.band[1]
-    return tile_items(tile_widths(len(table), widest), len(bands), source.channels, lanes), table
-
-
-def direct_costs(bands: Bands, items: np.ndarray, rows: int) -> np.ndarray:
-    """Cycles of each item: two FMAs a cycle, or two loads."""
-    columns = np.diff(bands.start)[items[:, 2]]
-    vectors = items[:, 1]
-    step = np.maximum(rows * vectors, rows + vectors + 1) / 2
-    return (columns * step + ITEM_CYCLES + STORE_CYCLES * rows * vectors).astype(np.int64)
-
-
-def append_direct(lowering: Lowering, convolution: Convolution, bands: Bands, source: Stored, target: Stored, rows: int,
-                  items: np.ndarray, table: np.ndarray, costs: np.ndarray) -> None:
-    """The band kernel's call."""
-    assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
-    records = np.stack([bands.start[:-1], bands.start[1:], bands.first_row, bands.rows], 1).astype(np.int32)
-    kernel = BandKernel(rows, tuple(sorted({int(width) for width in items[:, 1]}, reverse=True)), lowering.epilogue(convolution.node))
-    lowering.call(convolution.node, kernel, {
-        "source": source.place, "target": target.place, "vectors": table, "items": items, "bands": records,
-        "columns": column_offsets(lowering, convolution, bands, source.layout), "weights": padded_values(bands, rows),
-        "bias": np.concatenate([convolution.bias, np.zeros(rows, np.float32)]), "target_plane": target.layout.plane,
-        **lowering.operand_slots(convolution.node)}, costs)
-
-
-def padded_values(bands: Bands, rows: int) -> np.ndarray:
-    """The weights as [column][rows], short bands filled up with rows of zeros."""
-    if (bands.rows == rows).all():
-        return bands.values
-    result = np.zeros((int(bands.start[-1]), rows), np.float32)
-    for band in range(len(bands)):
-        result[bands.start[band]:bands.start[band + 1], :bands.rows[band]] = bands.weights(band)
-    return result
+        return Taps(kernel, convolution.dilation, (top, left))
+    channels = lowering.graph.type_of(convolution.node.inputs[0]).shape[1]
+    return Taps(kernel, convolution.dilation, stride=convolution.stride, phases=source.channels // channels)
 
 
 # Maps of one output pixel

@@ -1,0 +1,1 @@
+"""The tables that kernels walk, computed with numpy from layouts: one file a kernel family."""
