@@ -1,0 +1,167 @@
+"""Machine code kept between runs: compiled once for a text, a CPU and a compiler, then loaded from disk.
+
+Whoever can write an entry decides what this process executes. So the directory must belong to this user and be writable by
+nobody else, it is checked through the handle that is then used, and an entry is read only if it is a plain file of which the
+same holds. A checksum over key and code finds damage (a cut write, a bad disk). What is not right in every respect is
+compiled anew and replaced, never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from zellige.cpu import host, toolchain
+from zellige.cpu.debug import ASSEMBLY, IR, debug
+from zellige.cpu.fork import ForkLock
+from zellige.cpu.isa import Isa
+from zellige.cpu.toolchain import Library
+from zellige.errors import CacheError
+
+VARIABLE = "ZELLIGE_CACHE"
+MAGIC = b"zellige machine code 1\n"
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+"""Permission bits that neither the directory nor an entry may have."""
+
+_loaded: weakref.WeakValueDictionary[str, Library] = weakref.WeakValueDictionary()
+_loading = ForkLock()
+_warned: set[Path] = set()
+
+
+def default_directory() -> Path:
+    """``$ZELLIGE_CACHE``, or ``~/.cache/zellige``."""
+    return Path(os.environ.get(VARIABLE) or "~/.cache/zellige")
+
+
+class MachineCodeCache:
+    """Compiled code in one directory, which is made (for its owner alone) when it is first needed.
+
+    Where the directory can't be used (read-only, full, no home), code is compiled every time and one warning says so. A
+    directory that others could have written is an error instead: ``CacheError``.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] | None = None):
+        self.directory = Path(os.path.expanduser(default_directory() if directory is None else directory))
+
+    def build(self, text: str, isa: Isa, native: bool = True) -> Library:
+        """LLVM IR → loaded code for this machine; the same text gives the same library as long as anyone holds it.
+
+        ``CompileError`` if this machine can't run the instruction set, or if LLVM does not accept the IR.
+        """
+        host.require(isa)
+        key = entry_key(text, isa, native)
+        with _loading:
+            library = _loaded.get(key)
+            if library is None:
+                debug(IR, f"LLVM IR {key[:12]}", lambda: text)
+                debug(ASSEMBLY, f"assembly {key[:12]}", lambda: toolchain.assembly(text, isa, native))
+                library = _loaded[key] = toolchain.load_object(self._image(key, text, isa, native), key[:12])
+            return library
+
+    def _image(self, key: str, text: str, isa: Isa, native: bool) -> bytes:
+        try:
+            image = self._fetch(key)
+        except OSError as error:
+            self._warn(error)
+            return toolchain.compile_ir(text, isa, native)
+        if image is None:
+            image = toolchain.compile_ir(text, isa, native)
+            try:
+                self._store(key, image)
+            except OSError as error:
+                self._warn(error)
+        return image
+
+    def _fetch(self, key: str) -> bytes | None:
+        """The code under a key; None if there is none that can be trusted."""
+        with self._open() as directory:
+            try:
+                handle = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            except OSError:  # not there, a link, not readable: it is replaced if the directory lets us
+                return None
+            with open(handle, "rb") as file:
+                entry = os.fstat(handle)
+                if not stat.S_ISREG(entry.st_mode) or _others_can_write(entry):
+                    return None
+                return _unseal(key, file.read())
+
+    def _store(self, key: str, image: bytes) -> None:
+        """Write an entry whole or not at all: whoever reads or writes the same key sees the old one or the new one."""
+        temporary = f".{key}.{secrets.token_hex(8)}"
+        with self._open() as directory:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(_seal(key, image))
+                os.replace(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """A handle of the directory, made if need be. ``CacheError`` if others could have written into it."""
+        if self.directory.parts[:1] == ("~",):
+            raise FileNotFoundError("this user has no home directory")
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.directory.is_symlink():
+            raise self._refusal("is a symbolic link, and whoever made it chooses which code runs")
+        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            status = os.fstat(handle)
+            if _others_can_write(status):
+                raise self._refusal(f"belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}")
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _refusal(self, fault: str) -> CacheError:
+        return CacheError(f"the machine code cache must be a directory that user {os.geteuid()} owns and nobody else can write, "
+                          f"but {self.directory} {fault}. Remove it or `chmod 700` it, or set {VARIABLE} to another one")
+
+    def _warn(self, error: OSError) -> None:
+        if self.directory not in _warned:
+            _warned.add(self.directory)
+            warnings.warn(f"machine code is compiled anew every time, since the cache {self.directory} can't be used: "
+                          f"{error}. Set {VARIABLE} to a directory that can be written", RuntimeWarning, stacklevel=4)
+
+
+def entry_key(text: str, isa: Isa, native: bool = True) -> str:
+    """The name of an entry: a digest of all that the machine code depends on."""
+    compiler = (toolchain.PIPELINE, llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), _version())
+    parts = (text, *astuple(toolchain.target(isa, native)), *compiler)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _version() -> str:
+    try:
+        return version("zellige")
+    except PackageNotFoundError:  # run from its source directory
+        return "source"
+
+
+def _others_can_write(status: os.stat_result) -> bool:
+    return status.st_uid != os.geteuid() or bool(status.st_mode & WRITABLE_BY_OTHERS)
+
+
+def _seal(key: str, image: bytes) -> bytes:
+    return MAGIC + hashlib.sha256(key.encode() + image).digest() + image
+
+
+def _unseal(key: str, content: bytes) -> bytes | None:
+    """The code in an entry; None if it is damaged, of another format, or of another key."""
+    start = len(MAGIC) + hashlib.sha256().digest_size
+    image = content[start:]
+    return image if content == _seal(key, image) else None
