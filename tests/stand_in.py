@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,13 @@ class TimedRow:
 @dataclass(frozen=True)
 class StandInProfile:
     rows: tuple[TimedRow, ...]
+    peak_gflops: float = 250.0
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{row.name} {row.path} {row.reason}" for row in self.rows)
 
 
 class StandInEngine:

@@ -86,7 +86,7 @@ def compare(
             rounds,
             after_round=lambda done: progress(f"round {done} of {rounds}"),
         )
-        layers = _layers(engine)
+        profile = engine.profile()
     finally:
         torch.set_num_threads(torch_threads)
     contestants = {
@@ -107,8 +107,8 @@ def compare(
         compile_seconds=engine.compile_seconds,
         file_bytes=_file_bytes(engine),
         dense_bytes=subject.dense_bytes,
-        layers=layers,
-        conditions=_conditions(subject, threads, dtype, rounds),
+        layers=_layers(profile),
+        conditions={**_conditions(subject, threads, dtype, rounds), "peak_gflops": profile.peak_gflops},
     )
 
 
@@ -152,7 +152,7 @@ def _rival_error(rival: Rival, reference: tuple[np.ndarray, ...]) -> float:
     return error
 
 
-def _layers(engine: Any) -> tuple[LayerRow, ...]:
+def _layers(profile: Any) -> tuple[LayerRow, ...]:
     return tuple(
         LayerRow(
             name=row.name,
@@ -165,7 +165,7 @@ def _layers(engine: Any) -> tuple[LayerRow, ...]:
             gflops=row.gflops,
             peak_share=row.peak_share,
         )
-        for row in engine.profile().rows
+        for row in profile.rows
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from zellige.cli.arguments import (
     Batch,
     Dtype,
@@ -45,5 +43,5 @@ def profile(
     engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
     with working("timing layers"):
         timed = engine.profile()
-    write_json(json, {"model": model, "layers": [asdict(row) for row in timed.rows]})
+    write_json(json, {"model": model, **timed.to_json()})
     print(timed)

@@ -1,0 +1,206 @@
+"""Every verb around a stand-in engine: what it writes, what it prints, which status it ends with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stand_in import StandInEngine, tiny_network
+
+import zellige as zl
+from zellige.cli import main
+from zellige.cli.application import VERBS
+
+MODEL = "python:tiny_networks:build"
+FACTORY = """
+import torch
+from stand_in import tiny_network
+
+def build():
+    return tiny_network(), (torch.ones(1, 3, 16, 16),)
+"""
+
+
+class Verified:
+    max_absolute_error = 2e-6
+    max_relative_error = 1e-6
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a factory in it, and stand-ins for compiling, loading and verifying."""
+    (tmp_path / "tiny_networks.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "tiny_networks", raising=False)
+    names = vars(zl)
+    monkeypatch.setitem(names, "compile", lambda model, inputs, **settings: StandInEngine(model))
+    monkeypatch.setitem(names, "load", lambda path, threads=None: StandInEngine(tiny_network()))
+    monkeypatch.setitem(names, "verify", lambda model, engine, inputs: Verified())
+    return tmp_path
+
+
+def run(*arguments: object) -> int:
+    """Run the command line; returns its exit status."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    code = stop.value.code
+    return 0 if code is None else int(code)
+
+
+def test_prune_writes_weights_with_zeros_that_other_verbs_take(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--pattern", "block:8x8", "--sparsity", 0.5)
+    assert run("prune", MODEL, *asked, "-o", "w.safetensors", "--json", "p.json", "--target", "4") == 0
+    printed = capsys.readouterr().out
+    assert "block:8x8" in printed and "written to w.safetensors" in printed
+    weight = load_file(here / "w.safetensors")["4.weight"]
+    assert float((weight == 0).float().mean()) == 0.5
+    report = json.loads((here / "p.json").read_text())
+    assert report["pattern"] == "block:8x8" and report["totals"]["sparsity"] == 0.5
+    assert run("verify", MODEL, "--weights", "w.safetensors") == 0
+    assert "from w.safetensors" in capsys.readouterr().out
+
+
+def test_compile_writes_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compile", MODEL, "-o", "m.zlg", "--json", "c.json") == 0
+    assert (here / "m.zlg").stat().st_size == 1000
+    assert json.loads((here / "c.json").read_text())["file_bytes"] == 1000
+    assert "written to m.zlg" in capsys.readouterr().out
+    assert run("compile", MODEL, "-o", "m.txt") == 2
+
+
+@pytest.mark.parametrize("output", ["y.npy", "y.npz"])
+def test_run_takes_and_gives_arrays(here: Path, output: str) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16), dtype=np.float32)
+    np.save("x.npy", x)
+    assert run("run", "m.zlg", "--input", "x.npy", "-o", output, "--json", "r.json") == 0
+    found = np.load(output)
+    y = found["output"] if output.endswith("npz") else found
+    with torch.no_grad():
+        assert np.array_equal(y, tiny_network()(torch.from_numpy(x)).numpy())
+    assert json.loads(Path("r.json").read_text())["shapes"] == {"output": [1, 10]}
+
+
+def test_run_names_nested_outputs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"logits": np.ones(2), "features": [np.zeros(3), np.ones(4)]}
+    monkeypatch.setitem(vars(zl), "load", lambda path, threads=None: lambda *arrays: answer)
+    np.save("x.npy", np.ones(1))
+    assert run("run", "m.zlg", "--input", "x.npy", "-o", "y.npz") == 0
+    assert set(np.load("y.npz").files) == {"output.logits", "output.features.0", "output.features.1"}
+    assert run("run", "m.zlg", "--input", "x.npy", "-o", "y.npy") == 1
+    assert not Path("y.npy").exists()
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('pickles must not run')",))
+
+
+def test_run_refuses_pickles_and_missing_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.array([Payload()], dtype=object), allow_pickle=True)
+    for name in ("x.npy", "nowhere.npy"):
+        assert run("run", "m.zlg", "--input", name, "-o", "y.npy") == 1
+        assert f"{name} can't be read" in capsys.readouterr().err
+
+
+def test_bench_writes_the_comparison(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--pattern", "block:8x8", "--sparsity", 0.25, "--against", "torch", "--rounds", 1, "--threads", 1)
+    assert run("bench", MODEL, *asked, "--json", "b.json") == 0
+    result = json.loads((here / "b.json").read_text())
+    assert result["model"] == MODEL and result["sparsity"] == 0.25 and result["pattern"] == "block:8x8"
+    assert set(result["engines"]) == {"zellige", "zellige-dense", "torch"}
+    assert "fastest dense engine (torch)" in capsys.readouterr().out
+
+
+def test_bench_takes_a_network_as_it_is(here: Path) -> None:
+    assert run("bench", MODEL, "--against", "torch", "--rounds", 1, "--json", "b.json") == 0
+    result = json.loads((here / "b.json").read_text())
+    assert set(result["engines"]) == {"zellige", "torch"} and result["sparsity"] == 0
+
+
+def test_profile_and_inspect_take_models_and_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for subject in (MODEL, "m.zlg"):
+        assert run("profile", subject, "--json", "p.json") == 0
+        assert "half is zero" in capsys.readouterr().out
+        assert json.loads((here / "p.json").read_text())["rows"][0]["microseconds"] == 12.5
+        assert run("inspect", subject, "--json", "i.json") == 0
+        assert "half of the blocks are zero" in capsys.readouterr().out
+        assert json.loads((here / "i.json").read_text())["layers"][0]["path"] == "band"
+    assert run("profile", "m.zlg", "--pattern", "block:8x8", "--sparsity", 0.5) == 1
+    assert "compiled already" in capsys.readouterr().err
+
+
+def test_verify_fails_when_the_error_is_too_large(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", MODEL, "--json", "v.json") == 0
+    assert run("verify", MODEL, "--engine", "m.zlg") == 0
+    assert run("verify", MODEL, "--tolerance", 1e-7, "--json", "v.json") == 1
+    captured = capsys.readouterr()
+    assert "off by 1.00e-06" in captured.err
+    assert json.loads((here / "v.json").read_text())["max_relative_error"] == 1e-6
+
+
+def test_doctor_knows_the_machine(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--json", "d.json") == 0
+    found = json.loads((here / "d.json").read_text())
+    assert found["threads"] >= 1 and found["cpu"]["isa"] and found["versions"]["torch"]
+    assert found["rivals"]["torch"] == "ready"
+    assert "machine" in capsys.readouterr().out
+
+
+def test_errors_are_one_line_and_status_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ("bench", "nothing"),
+        ("bench", MODEL, "--against", "tensorflow"),
+        ("prune", MODEL, "--pattern", "round:8", "--sparsity", 0.5, "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "no/such/place.safetensors"),
+        ("verify", "m.zlg"),
+        ("profile", MODEL, "--weights", "nowhere.safetensors"),
+    ):
+        assert run(*arguments) == 1
+        captured = capsys.readouterr()
+        assert captured.err.startswith("zellige: ") and captured.err.count("\n") == 1, captured.err
+        assert "Traceback" not in captured.out
+
+
+def test_wrong_usage_is_status_two(here: Path) -> None:
+    for arguments in (
+        ("no-such-verb",),
+        ("bench",),
+        ("bench", MODEL, "--pattern", "block:8x8"),
+        ("bench", MODEL, "--sparsity", 0.5),
+        ("bench", MODEL, "--shape", "3,big"),
+        ("bench", MODEL, "--batch", 0),
+        ("run", "m.zlg", "--input", "x.npy", "-o", "y.txt"),
+    ):
+        assert run(*arguments) == 2
+
+
+def test_every_verb_explains_itself_and_takes_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(VERBS) == {"prune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
+    for verb in VERBS:
+        assert run(verb, "--help") == 0
+        assert "--json" in capsys.readouterr().out
+    assert run("--version") == 0
+    assert capsys.readouterr().out.split() == ["zellige", zl.__version__]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for module in [name for name in sys.modules if name.startswith("zellige.cli.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert run("doctor") == 1
+    assert "pip install 'zellige[cli]'" in capsys.readouterr().err
+
+
+def test_nothing_but_results_reaches_a_pipe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", MODEL) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "\x1b" not in captured.out
+
+
+def test_running_a_file_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import zellige.cli.application, zellige.cli.doctor as d; d.processor()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
