@@ -1,8 +1,8 @@
 """The epilogue: what a kernel does to a vector of results before it stores it.
 
-An epilogue is a hashable tuple of steps, one of the fields that choose a kernel's variant. ``("add",)`` adds the vector of another value at the
-same place (a residual connection); ``("activation", function, parameters)`` applies one of the functions of
-``activation.py``. The kernel knows where the operands of the additions lie, so it hands in how to load them.
+An epilogue is a hashable tuple of steps, one of the fields that choose a kernel's variant. ``("add",)`` adds the vector
+of another value at the same place (a residual connection); ``("activation", function, parameters)`` applies one of the
+functions of ``activation.py``. The kernel knows where the operands of the additions lie, so it hands in how to load them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables of the elementwise kernel: numpy's broadcasting as segments of vectors.
 
-The last dimensions of the target, as many as go, become one list of vectors: every operand must either run along with the target in all of them
-or stand still in all of them. The other dimensions become items.
+The last dimensions of the target, as many as go, become one list of vectors: every operand must either run along with the
+target in all of them or stand still in all of them. The other dimensions become items.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Walk:
 
     def kind(self, value: int) -> str | None:
         """Whether a value runs along in all dimensions, stands still in all, or neither (None)."""
-        steps = [step for step, size in zip(self.strides[value], self.sizes) if size > 1]
+        steps = [step for step, size in zip(self.strides[value], self.sizes, strict=True) if size > 1]
         if not any(steps):
             return SCALAR
         last_is_unit = self.sizes[-1] == 1 or self.strides[value][-1] == 1
@@ -52,8 +52,8 @@ def elementwise_work(target: Layout, operands: Sequence[Layout], additions: Sequ
                      guarded: Collection[int] = ()) -> tuple[tuple[str, ...], Work]:
     """The kinds of the operands, which choose the kernel's variant, and its tables.
 
-    ``operands`` broadcast to the target's shape; ``additions`` have that shape; ``guarded`` are the positions of operands behind
-    whose ends no memory can be read.
+    ``operands`` broadcast to the target's shape; ``additions`` have that shape; ``guarded`` are the positions of operands
+    behind whose ends no memory can be read.
     """
     walk = _walk(target, [*operands, *additions])
     additions_at = range(1 + len(operands), 1 + len(operands) + len(additions))
@@ -76,7 +76,7 @@ def _walk(target: Layout, others: Sequence[Layout]) -> Walk:
     strides = [tuple(target.strides)]
     for layout in others:
         missing = (0,) * (rank - len(layout.shape))
-        steps = tuple(0 if size == 1 else step for size, step in zip(layout.shape, layout.strides))
+        steps = tuple(0 if size == 1 else step for size, step in zip(layout.shape, layout.strides, strict=True))
         strides.append(missing + steps)
     if isinstance(target, Planes):
         return Walk(target.shape, tuple(strides))

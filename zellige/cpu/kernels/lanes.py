@@ -1,0 +1,28 @@
+"""Loading and storing vectors of pixels, of which some lanes lie outside of the map."""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+
+from zellige.cpu.emitter import I32, I64, Emitter
+
+Fields = list[ir.Value]
+
+
+def emit_fields(b: Emitter, table: ir.Value, row: ir.Value, count: int) -> Fields:
+    """The fields of one row of a table of 32-bit integers, as 64 bits."""
+    place = b.at(table, row, count, I32)
+    return [b.load_index(place, field) for field in range(count)]
+
+
+def emit_store(b: Emitter, value: ir.Value, pointer: ir.Value, inside: ir.Value, store: ir.Value) -> None:
+    """Write the lanes of ``store``; those that are not ``inside`` become 0. Both are integers with one bit a lane.
+
+    Nearly all vectors are whole, so whole ones take a branch without masks: these are slow where vectors can't be masked.
+    """
+    whole = b.icmp_signed("==", b.and_(inside, store), ir.Constant(I64, (1 << b.isa.lanes) - 1))
+    with b.if_else(whole, likely=True) as (all_lanes, some_lanes):
+        with all_lanes:
+            b.store_vector(value, pointer)
+        with some_lanes:
+            b.masked_store(b.select(b.lane_mask(inside), value, b.splat(0.0)), pointer, b.lane_mask(store))
