@@ -71,25 +71,30 @@ def assembly(text: str, isa: Isa, native: bool = True) -> str:
 
 def _translate(text: str, goal: Target, emit: Callable[[llvm.TargetMachine, llvm.ModuleRef], T]) -> T:
     with _llvm:
-        _initialise()
         try:
-            machine = llvm.Target.from_triple(goal.triple).create_target_machine(
-                cpu=goal.cpu, features=goal.features, opt=3, reloc="pic", codemodel="small")
-            module = llvm.parse_assembly(text, llvm.create_context())
-            module.triple, module.data_layout = goal.triple, str(machine.target_data)
-            module.verify()
-            options = llvm.create_pipeline_tuning_options(speed_level=3)
-            options.loop_vectorization = options.slp_vectorization = False
-            options.loop_unrolling = options.loop_interleaving = False
-            passes = llvm.create_pass_builder(machine, options)
-            passes.getModulePassManager().run(module, passes)
-            foreign = [function.name for function in module.functions if function.is_declaration
-                       and not function.name.startswith("llvm.") and function.name not in IMPORTS]
-            if foreign:
-                raise CompileError(f"generated code may call only {', '.join(IMPORTS)}, but calls {', '.join(foreign)}")
-            return emit(machine, module)
+            return _translate_alone(text, goal, emit)
         except RuntimeError as error:
             raise CompileError(f"LLVM refuses the code made for {goal.triple} ({goal.cpu}): {error}") from error
+
+
+def _translate_alone(text: str, goal: Target, emit: Callable[[llvm.TargetMachine, llvm.ModuleRef], T]) -> T:
+    """A function of its own, so that LLVM's objects go while the lock is still held."""
+    _initialise()
+    machine = llvm.Target.from_triple(goal.triple).create_target_machine(
+        cpu=goal.cpu, features=goal.features, opt=3, reloc="pic", codemodel="small")
+    module = llvm.parse_assembly(text, llvm.create_context())
+    module.triple, module.data_layout = goal.triple, str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = options.loop_interleaving = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    foreign = [function.name for function in module.functions
+               if function.is_declaration and not function.name.startswith("llvm.") and function.name not in IMPORTS]
+    if foreign:
+        raise CompileError(f"generated code may call only {', '.join(IMPORTS)}, but calls {', '.join(foreign)}")
+    return emit(machine, module)
 
 
 class Library:
