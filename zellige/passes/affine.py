@@ -6,7 +6,7 @@ here, and folded into a neighbouring convolution in ``fold.py``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,8 +58,9 @@ def affine_step(state: Rewriting, node: Node, dimension: int = 1) -> Affine | No
 
 def _normalisation(node: Node, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray, variance: np.ndarray,
                    ) -> tuple[np.ndarray, np.ndarray]:
+    epsilon: Any = node.attributes["epsilon"]
     with np.errstate(all="ignore"):     # a variance that is no variance shows as numbers that are not finite
-        scale = weight / np.sqrt(variance + float(str(node.attributes["epsilon"])))
+        scale = weight / np.sqrt(variance + epsilon)
         return scale, bias - mean * scale
 
 

@@ -8,6 +8,7 @@ how much is left at each unit that a kernel can skip. Nothing here changes a gra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -188,6 +189,6 @@ def find_sparsity(graph: Graph) -> dict[str, LayerSparsity]:
     found = {}
     for node in graph:
         if node.op in ("conv2d", "linear") and node.inputs[1] in graph.constants:
-            groups = int(str(node.attributes.get("groups", 1)))
+            groups: Any = node.attributes.get("groups", 1)
             found[node.name] = layer_sparsity(graph.constants[node.inputs[1]], groups)
     return found
