@@ -26,18 +26,19 @@ from typing import ClassVar
 
 import llvmlite.ir as ir
 
-from zellige.cpu.emitter import I32, I64, POINTER, VOID, Emitter
+from zellige.cpu.emitter import F32, I32, I64, POINTER, VOID, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd_transforms import (
     BIAS_POINT,
+    END_ROW,
+    ENDS,
+    FIRST_ROW,
     OUTPUT_FIELDS,
     POINTS,
     RUNS,
     STORE,
-    TAIL,
-    TAILS,
     TARGET,
     TILE,
     WHOLE,
@@ -56,7 +57,7 @@ MAXIMUM_OPERANDS = 2
 
 INPUT_SLOTS = ("source", "source_plane", "source_row", "windows", "vector_pitch", "point_pitch", "items")
 OUTPUT_SLOTS = ("vector_pitch", "point_pitch", "items", "groups", "starts", "columns", "weights", "bias",
-                "scratch", "scratch_bytes", "outputs", "channels", "target", "target_plane", "target_row", "tail",
+                "scratch", "scratch_bytes", "outputs", "channels", "target", "target_plane", "target_row", "rest", "rest_end",
                 "operand0", "operand0_plane", "operand1", "operand1_plane")
 
 
@@ -82,13 +83,13 @@ class WinogradInput(Kernel):
 class WinogradProducts(Kernel):
     """From transformed ``tiles`` to the target; an item is one strip and one group of bands of ``rows`` rows.
 
-    ``vectors`` are the widths of strips that this variant knows. ``starts`` says where the bands' lists begin in ``columns``, which
+    Strips have up to ``vectors`` vectors. ``starts`` says where the bands' lists begin in ``columns``, which
     holds channel · lanes; ``groups`` are pairs of first and end band; ``weights`` are [group][point][column][row];
     ``bias`` is ``rows`` zeros, then the bias of all rows.
     """
 
     rows: int
-    vectors: tuple[int, ...]
+    vectors: int
     epilogue: Epilogue = ()
 
     SLOTS: ClassVar[tuple[str, ...]] = (*OUTPUT_SLOTS, "tiles")
@@ -112,7 +113,7 @@ class WinogradStrip(Kernel):
     """From source to target; an item is one strip with all its bands, its tiles lie in the thread's scratch."""
 
     rows: int
-    vectors: tuple[int, ...]
+    vectors: int
     epilogue: Epilogue = ()
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*INPUT_SLOTS, *OUTPUT_SLOTS, "source_channels", "group_count")))
@@ -125,7 +126,7 @@ class WinogradStrip(Kernel):
         groups, group_count = self.slot(b, slots, "groups"), self.slot(b, slots, "group_count", I64)
         pitch, channels = self.slot(b, slots, "vector_pitch", I64), self.slot(b, slots, "source_channels", I64)
         tiles = thread_scratch(self, b, slots, thread)
-        sums = b.at(tiles, max(self.vectors), pitch)
+        sums = b.at(tiles, self.vectors, pitch)
         with b.loop(begin, end) as index:
             first, width = load_item(index)
             with b.loop(0, width) as vector:
@@ -164,17 +165,17 @@ def emit_transform_call(kernel: Kernel, b: Emitter, slots: ir.Value, transform: 
 
 
 def with_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], emit: Callable[[ir.Function], None]) -> None:
-    """Emit one case for every width of a strip that the variant knows."""
+    """Emit one case for every width of a strip."""
     for count, function in widths.items():
         with b.if_then(b.icmp_signed("==", width, ir.Constant(I64, count))):
             emit(function)
 
 
-def emit_groups(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: tuple[int, ...],
+def emit_groups(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int,
                 epilogue: Epilogue) -> dict[int, ir.Function]:
     """The function that does one group of bands, for strips of each width."""
     outputs = emit_outputs(kernel, module, isa, rows, epilogue)
-    return {width: emit_group(kernel, module, isa, rows, width, outputs) for width in vectors}
+    return {width: emit_group(kernel, module, isa, rows, width, outputs) for width in range(1, vectors + 1)}
 
 
 def emit_group(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, outputs: ir.Function) -> ir.Function:
@@ -214,8 +215,11 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
     tiles, vector_pitch, weights, columns, count, start, sums = b.function.args
     streams = [b.at(tiles, vector, vector_pitch) for vector in range(vectors)]
     places = [(row, vector) for row in range(rows) for vector in range(vectors)]
+    # One vector of tiles has too few sums to hide the latency of their additions: it keeps two of each.
+    copies = UNROLL if vectors == 1 else 1
     first = [b.splat(b.load_scalar(start, row)) for row in range(rows)]
-    totals = {(row, vector): b.variable(first[row]) for row, vector in places}
+    totals = [{(row, vector): b.variable(b.splat(0.0) if copy else first[row]) for row, vector in places}
+              for copy in range(copies)]
     with b.loop(0, count, UNROLL) as turn:
         turn_weights = b.at(weights, turn, rows)
         emit_prefetch(b, b.at(turn_weights, AHEAD * rows))
@@ -225,11 +229,13 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
             for row in range(rows):
                 weight = b.splat(b.load_scalar(turn_weights, step * rows + row))
                 for vector in range(vectors):
-                    total = b.load(totals[row, vector], typ=b.vector)
-                    b.store(b.multiply_add(x[vector], weight, total), totals[row, vector])
+                    place = totals[step % copies][row, vector]
+                    b.store(b.multiply_add(x[vector], weight, b.load(place, typ=b.vector)), place)
     for row, vector in places:
-        b.store(b.load(totals[row, vector], typ=b.vector), b.at(sums, (vector * rows + row) * isa.lanes),
-                align=isa.vector_bytes)
+        total, *rest = (b.load(copy[row, vector], typ=b.vector) for copy in totals)
+        for copy in rest:
+            total = b.fadd(total, copy)
+        b.store(total, b.at(sums, (vector * rows + row) * isa.lanes), align=isa.vector_bytes)
     b.ret_void()
     return b.function
 
@@ -250,7 +256,7 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, epilogu
     slots, sums, pitch, output, band = b.function.args
     names = ("target", *(f"operand{number}" for number in range(operand_count(epilogue))))
     planes = [kernel.slot(b, slots, f"{name}_plane", I64) for name in names]
-    step, tail = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "tail", I64)
+    step = kernel.slot(b, slots, "target_row", I64)
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
@@ -268,7 +274,8 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, epilogu
                     emit_store(b, epilogue, rows_of_runs[row][run], places, mask)
                     places = [b.at(place, step) for place in places]
             if partial:
-                emit_tails(b, output, [b.at(images[0], b.add(offset, tail)) for offset in offsets], step)
+                with b.if_then(b.icmp_signed("!=", b.load_index(output, ENDS), ir.Constant(I64, 0))):
+                    emit_rests(kernel, b, slots, output, [b.at(images[0], offset) for offset in offsets])
 
     with b.if_else(b.icmp_signed("!=", b.load_index(output, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
         with whole:
@@ -296,10 +303,11 @@ def emit_store(b: Emitter, epilogue: Epilogue, value: ir.Value, places: list[ir.
         b.masked_store(value, places[0], mask)
 
 
-def emit_tails(b: Emitter, output: ir.Value, places: list[ir.Value], step: ir.Value) -> None:
-    """Zeros after the end of the map's rows, by the runs that end them: they pad the next row's left too."""
-    with b.if_then(b.icmp_signed("!=", b.load_index(output, TAILS), ir.Constant(I64, 0))):
-        for run, place in enumerate(places):
-            for row in range(TILE):
-                b.masked_store(b.splat(0.0), place, emit_mask(b, output, TAIL + TILE * run + row))
-                place = b.at(place, step)
+def emit_rests(kernel: Kernel, b: Emitter, slots: ir.Value, output: ir.Value, places: list[ir.Value]) -> None:
+    """Zeros from the end of the map's rows to the next row, by the runs that end them: they pad the next row's left too."""
+    step, begin, end = (kernel.slot(b, slots, name, I64) for name in ("target_row", "rest", "rest_end"))
+    for run, place in enumerate(places):
+        with b.loop(b.load_index(output, FIRST_ROW + run), b.load_index(output, END_ROW + run)) as row:
+            rest = b.at(place, row, step)
+            with b.loop(begin, end) as column:
+                b.store(ir.Constant(F32, 0.0), b.at(rest, column), align=4)

@@ -35,10 +35,10 @@ WINDOW_FIELDS = 17
 """Columns of the table of windows, one row a vector: is no mask needed; then for each run the source offset, the rows
 of the window that may be read, and the lanes of its two loads that may be read."""
 
-TAILS, TARGET, STORE, TAIL = 1, 2, 6, 22
-OUTPUT_FIELDS = 38
+ENDS, TARGET, FIRST_ROW, END_ROW, STORE = 1, 2, 6, 10, 14
+OUTPUT_FIELDS = 30
 """Columns of the table of outputs, one row a vector: is all of it stored; does it end rows of the map; then for each run the
-target offset, the lanes to store in each of 4 rows, and the lanes to make zero after the end of the map's row in each."""
+target offset, the first and the end of the tile's rows whose rest it makes zero, and the lanes to store in each of 4 rows."""
 
 
 def to_points(b: Emitter, d: list[ir.Value]) -> list[ir.Value]:

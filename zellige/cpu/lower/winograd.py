@@ -56,7 +56,7 @@ class WinogradLayer:
 
 
 def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
-                  epilogue: Epilogue = (), clear: bool = True, strips_of_their_own: bool | None = None,
+                  epilogue: Epilogue = (), strips_of_their_own: bool | None = None,
                   group_bands: int | None = None, strips_first: bool | None = None) -> WinogradLayer:
     lanes, (rows, widest) = isa.lanes, isa.band
     cout, cin = weight.shape[:2]
@@ -69,8 +69,7 @@ def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes
     packed = pack_winograd(weight, kept, rows, group_bands)
     point_pitch = (-(-cin * lanes // LINE) | 1) * LINE
     vector_pitch = POINTS * point_pitch + LINE
-    sums = round_up(group_bands * POINTS * sum_pitch(rows, int(widths.max()), lanes), LINE)
-    variants = tuple(sorted(set(widths.tolist())))
+    sums = round_up(group_bands * POINTS * sum_pitch(rows, widest, lanes), LINE)
     common: dict[str, Slot] = {"vector_pitch": vector_pitch, "point_pitch": point_pitch}
     windows: dict[str, Slot] = {"source_plane": source.plane, "source_row": source.row,
                                 "windows": window_table(runs, source, target, padding, lanes)}
@@ -78,19 +77,20 @@ def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes
     bias_rows[rows:rows + cout] = bias
     outputs: dict[str, Slot] = {
         "groups": packed.groups, "starts": packed.starts, "columns": packed.columns * lanes, "weights": packed.values,
-        "bias": bias_rows, "outputs": output_table(runs, target, lanes, clear), "channels": cout,
-        "target_plane": target.plane, "target_row": target.row, "tail": min(target.width, lanes)}
+        "bias": bias_rows, "outputs": output_table(runs, target, lanes), "channels": cout,
+        "target_plane": target.plane, "target_row": target.row, "rest": min(target.width, lanes),
+        "rest_end": min(target.width, lanes) + target.row - target.width}
     if fused:
-        scratch = int(widths.max()) * vector_pitch + sums
+        scratch = widest * vector_pitch + sums
         slots = {**common, **windows, **outputs, "source_channels": cin, "group_count": len(packed.groups),
                  "items": strip_items(widths), "scratch": Scratch(scratch), "scratch_bytes": 4 * scratch}
-        return WinogradLayer((WinogradCall(WinogradStrip(rows, variants, epilogue), slots, widths.astype(float)),), 0, packed.values.nbytes)
+        return WinogradLayer((WinogradCall(WinogradStrip(rows, widest, epilogue), slots, widths.astype(float)),), 0, packed.values.nbytes)
     items = input_items(runs.vectors, cin, CHUNK)
     first = WinogradCall(WinogradInput(), {**common, **windows, "items": items}, np.ones(len(items)))
     if strips_first is None:
         strips_first = packed.values.nbytes > 4 * runs.vectors * vector_pitch
     items = products_items(widths, len(packed.groups), strips_first)
-    second = WinogradCall(WinogradProducts(rows, variants, epilogue), {
+    second = WinogradCall(WinogradProducts(rows, widest, epilogue), {
         **common, **outputs, "items": items, "scratch": Scratch(sums), "scratch_bytes": 4 * sums},
         (packed.group_columns[items[:, 2]] * items[:, 1]).astype(float))
     return WinogradLayer((first, second), runs.vectors * vector_pitch, packed.values.nbytes)

@@ -64,20 +64,20 @@ def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding, l
     return _table(in_vectors(runs, whole, whole[0]).all(1), offset, rows, first, second)
 
 
-def output_table(runs: Runs, target: Planes, lanes: int, clear: bool) -> np.ndarray:
-    """What the output transform writes, shape (vectors, 38), int32; ``clear`` makes the rest of every row zero."""
+def output_table(runs: Runs, target: Planes, lanes: int) -> np.ndarray:
+    """What the output transform writes: every pixel once, and zeros after the end of every row. Shape (vectors, 30), int32."""
     offset = runs.image * target.image + runs.y * target.row + runs.x
     y, x = runs.y[:, None] + np.arange(TILE), runs.x[:, None] + np.arange(lanes)
     rows = (y >= runs.own_y[:, None]) & (y < target.height)
     columns = (x >= runs.own_x[:, None]) & (x < target.width)
     store = rows * lane_bits(columns)[:, None]
-    ends_row = runs.own_x == runs.own_x.max()
-    rest = lane_bits(np.arange(lanes) < (target.row - target.width if clear else 0))
-    tail = rows * (ends_row * rest)[:, None]
-    whole = rows.all(1) & columns.all(1) & ~tail.any(1)
-    store, tail = (in_vectors(runs, field, 0) for field in (store, tail))
-    return _table(in_vectors(runs, whole, False).all(1), (tail != 0).any((1, 2)),
-                  in_vectors(runs, offset, 0), store.reshape(len(store), -1), tail.reshape(len(tail), -1))
+    ends_row = (runs.own_x == runs.own_x.max()) & (target.row > target.width)
+    first_row = runs.own_y - runs.y
+    end_row = np.where(ends_row, np.minimum(target.height - runs.y, TILE), first_row)
+    whole = rows.all(1) & columns.all(1) & ~ends_row
+    whole, ends_row, offset, first_row, end_row, store = (
+        in_vectors(runs, field, 0) for field in (whole, ends_row, offset, first_row, end_row, store))
+    return _table(whole.all(1), ends_row.any(1), offset, first_row, end_row, store.reshape(len(store), -1))
 
 
 def in_vectors(runs: Runs, field: np.ndarray, fill: int | np.ndarray) -> np.ndarray:
