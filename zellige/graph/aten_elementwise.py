@@ -195,6 +195,8 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "sum.dim_IntList": reduction("sum"),
     "sum.default": whole("sum"),
     "amax.default": greatest,
+    "max.default": lambda b, x: greatest(b, x, None, False),
+    "min.default": lambda b, x: least(b, x, None, False),
     "amin.default": least,
     "max.dim": _without_indices(greatest),
     "min.dim": _without_indices(least),

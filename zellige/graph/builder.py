@@ -73,6 +73,12 @@ class GraphBuilder:
             return Constant(value.array.reshape(shape))
         return (self.emit if main else self.step)("reshape", value, shape=shape)
 
+    def stand_in(self, shape: tuple[int, ...]) -> str:
+        """A value of a given shape that nothing makes: for a graph that will be refused, never finished."""
+        name = self._unique("stand_in")
+        self.inputs[name] = TensorType(shape)
+        return name
+
     def finish(self, outputs: Sequence[Value], input_tree: Any, output_tree: Any) -> Graph:
         """The graph, verified. An output that is no node (an input, a constant) becomes one."""
         self.module, self.leaf = "", False

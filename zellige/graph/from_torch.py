@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
 from zellige.errors import InputError, UnsupportedModelError
+from zellige.graph.aten_call import Untranslated
 from zellige.graph.builder import GraphBuilder, Value, check_finite
 from zellige.graph.from_torch_trace import check_inputs, check_model, check_state, decompose, export, tree_of
 from zellige.graph.from_torch_walk import Walk, to_array
@@ -88,6 +89,8 @@ def _translate(program: ExportedProgram, label: str) -> Graph:
     for node in program.graph.nodes:
         if node.op == "call_function":
             walk.visit(node)
+        elif node.op == "get_attr":
+            walk.bind(node, Untranslated(""))
     results = list(next(node for node in program.graph.nodes if node.op == "output").args[0])
     walk.check_results([node for node in results if isinstance(node, fx.Node)])
     walk.raise_problems()

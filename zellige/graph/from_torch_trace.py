@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -74,8 +76,8 @@ def export(model: torch.nn.Module, inputs: tuple[Any, ...]) -> ExportedProgram:
             return torch.export.export(model, inputs, strict=False)
     except GuardOnDataDependentSymNode as error:
         raise UnsupportedModelError(
-            f"{type(model).__name__} decides by a tensor's values what to compute, which a compiled network can't: "
-            f"{_summary(error)}. Replace the branch by tensor operations, or compile the part without it") from error
+            f"{type(model).__name__} decides by a tensor's values what to compute, which a compiled network can't"
+            f"{_location(error)}. Replace the branch by tensor operations, or compile the part without it") from error
     except FAILURES as error:
         check_runs(model, inputs)
         raise UnsupportedModelError(f"torch.export can't trace {type(model).__name__}: {_summary(error)}") from error
@@ -125,20 +127,27 @@ def _word(dtype: torch.dtype) -> str:
 
 
 def _summary(error: BaseException) -> str:
-    """The first line of an error, and the line of the model that it names, if it does."""
+    """What went wrong, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{_location(error)}"
+
+
+def _location(error: BaseException) -> str:
+    """The line of the model that an error of the tracer names, if it does."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     at = next((i for i, line in enumerate(lines) if line.startswith("The following call raised this error")), None)
-    where = f" (at {' '.join(lines[at + 1:at + 3])})" if at is not None else ""
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
+    return "" if at is None else f" ({': '.join(lines[at + 1:at + 3])})"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The tracer's own log repeats at length what the error says."""
+    """When tracing fails, the tracer logs and prints at length what the error says; that is dropped, nothing else."""
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    level = logger.level
+    level, printed = logger.level, io.StringIO()
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stderr(printed):
+            yield
     finally:
         logger.setLevel(level)
+    sys.stderr.write(printed.getvalue())

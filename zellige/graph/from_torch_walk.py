@@ -7,7 +7,7 @@ the graph is collected, so that one error names all of it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from zellige.graph.aten_call import UnsupportedFormError, Untranslated
 from zellige.graph.aten_table import ATEN, BROADCASTING, CHECKS, SHAPE_ONLY
 from zellige.graph.builder import Constant, GraphBuilder
 
-Tensors = Mapping[str, torch.Tensor]
+FLOW = "control flow or shapes that depend on values: a compiled network does the same work for every input"
 
 
 class Walk:
@@ -44,20 +44,13 @@ class Walk:
             self._names[node] = name
 
     def visit(self, node: fx.Node) -> None:
-        """Translate one call; what can't be is noted, and so is nothing that merely depends on it."""
-        operands = list(node.all_input_nodes)
-        if any(isinstance(self.values[operand], Untranslated) for operand in operands):
-            for operand in operands:
-                self._note_untranslated(operand)
-            self.values[node] = Untranslated("")
-            return
+        """Translate one call; what can't be is noted, and a stand-in takes its place, so that the rest is seen too."""
         self.builder.module, self.builder.leaf = module_of(node)
         try:
             self.values[node] = self._translate(node)
-        except UnsupportedFormError as reason:
-            self._refuse(node, str(reason))
-        except GraphError as error:
-            self._refuse(node, str(error))
+        except (UnsupportedFormError, GraphError) as reason:
+            self._note(node, str(reason))
+            self.values[node] = self._stand_in(node)
 
     def raise_problems(self) -> None:
         """One error for every operator that has no place in the graph."""
@@ -87,38 +80,61 @@ class Walk:
                 raise UnsupportedModelError(f"{self.model} returns a tensor of {self.values[node].dtype}, "
                                             "expected float32")
 
-    def _refuse(self, node: fx.Node, reason: str) -> None:
-        self.values[node] = Untranslated("")
-        self._note(node, reason)
+    def _stand_in(self, node: fx.Node) -> Any:
+        """A value of the right shape for a result that was not made; the graph around it is never finished."""
+        if _is_dynamic(node):
+            return Untranslated("")
+        values = [self.builder.stand_in(tuple(item.shape)) if isinstance(item, torch.Tensor) else Untranslated("")
+                  for item in _tensors(node.meta.get("val"))]
+        return tuple(values) if isinstance(node.meta.get("val"), (list, tuple)) else values[0]
 
     def _note(self, node: fx.Node, reason: str) -> None:
-        what = operator_name(node) + (f" ({reason})" if reason else "")
+        what = operator_name(node).removesuffix(".default") + (f" ({reason})" if reason else "")
         self.problems.setdefault(what, []).append(module_of(node)[0] or "the model itself")
 
     def _note_untranslated(self, node: fx.Node) -> None:
-        """Reading a result that was never made is a problem, unless it has been noted already."""
+        """Reading a result that the graph does not have is a problem; it is noted once."""
         value = self.values[node]
         if isinstance(value, Untranslated) and value.reason:
             self.values[node] = Untranslated("")
             maker = node.args[0] if node.target is operator.getitem else node
             self._note(maker, value.reason)  # type: ignore[arg-type]
 
+    def _reads_untranslated(self, node: fx.Node) -> bool:
+        for operand in node.all_input_nodes:
+            self._note_untranslated(operand)
+        return any(isinstance(self.values[operand], Untranslated) for operand in node.all_input_nodes)
+
+    def _reads_foreign(self, node: fx.Node) -> bool:
+        """Whether an operand that is computed has another element type already, so that its maker was noted."""
+        return any(_element_type(operand) != "float32" and not isinstance(self.values[operand], torch.Tensor)
+                   for operand in node.all_input_nodes)
+
     def _translate(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
-            return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
+            parts = self.values[node.args[0]]  # type: ignore[index]
+            return parts if isinstance(parts, Untranslated) else parts[node.args[1]]
         name = operator_name(node)
         if name in CHECKS:
             return None
-        if not isinstance(node.target, torch._ops.OpOverload) or not node.target.namespace == "aten":
-            raise UnsupportedFormError(_FLOW if _is_dynamic(node) else "")
+        untranslated = self._reads_untranslated(node)
         if _is_dynamic(node):
-            raise UnsupportedFormError(_FLOW)
+            if untranslated and not isinstance(node.target, torch._ops.HigherOrderOperator):
+                return Untranslated("")
+            raise UnsupportedFormError(FLOW)
+        if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+            raise UnsupportedFormError("")
+        if untranslated and name in ATEN:
+            return self._stand_in(node)
         known = all(isinstance(self.values[operand], torch.Tensor) for operand in node.all_input_nodes)
         if (known or name in SHAPE_ONLY) and torch.Tag.nondeterministic_seeded not in node.target.tags:
             return self._fold(node)
         if name not in ATEN:
             raise UnsupportedFormError("")
-        _check_result_type(node)
+        if _element_type(node) != "float32":
+            if not self._reads_foreign(node):
+                raise UnsupportedFormError(f"it computes in {_element_type(node)}, expected float32")
+            return self._stand_in(node)
         if name == "expand.default" and _leads_to_broadcasts(node):
             return self.values[node.args[0]]  # type: ignore[index]
         result = ATEN[name](self.builder, *self._arguments(node))
@@ -151,9 +167,6 @@ class Walk:
         expected = node.meta["val"]
         if isinstance(expected, torch.Tensor) and self.builder.shape(result) != tuple(expected.shape):
             raise GraphError(f"its shape became {self.builder.shape(result)}, PyTorch says {tuple(expected.shape)}")
-
-
-_FLOW = "control flow or shapes that depend on values: a compiled network does the same work for every input"
 
 
 def operator_name(node: fx.Node) -> str:
@@ -193,10 +206,10 @@ def _is_dynamic(node: fx.Node) -> bool:
                    for size in item.shape))
 
 
-def _check_result_type(node: fx.Node) -> None:
-    first = _tensors(node.meta["val"])[0]
-    if isinstance(first, torch.Tensor) and first.dtype != torch.float32:
-        raise UnsupportedFormError(f"it computes in {str(first.dtype).removeprefix('torch.')}, expected float32")
+def _element_type(node: fx.Node) -> str:
+    """The element type of a result, or of the first of several."""
+    first = _tensors(node.meta.get("val"))[0]
+    return str(first.dtype).removeprefix("torch.") if isinstance(first, torch.Tensor) else "float32"
 
 
 def _leads_to_broadcasts(node: fx.Node) -> bool:
