@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_in import tiny_network
 
-from zellige.bench.accuracy import largest_relative_error, reference_answer
+from zellige.bench.accuracy import Reference, largest_relative_error, reference_answer
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=8), st.integers(0, 7), st.floats(-1, 1))
@@ -36,3 +36,10 @@ def test_the_reference_is_float64_and_leaves_the_model_alone() -> None:
     answer = reference_answer(model, (torch.randn(2, 3, 16, 16),))
     assert [array.dtype for array in answer] == [np.float64]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_what_is_allowed_follows_what_torch_itself_loses() -> None:
+    assert Reference((), torch_error=1e-7).allowed(1e-4) == 1e-4
+    assert Reference((), torch_error=5e-5).allowed(1e-4) == pytest.approx(5e-4)
+    found = Reference.of(tiny_network(), (torch.randn(1, 3, 16, 16),))
+    assert 0 < found.torch_error < 1e-5

@@ -43,6 +43,7 @@ def comparison(sparsity: float) -> Comparison:
         unavailable={"torch-compile": "no compiler"},
         speedups={name: ratio([timings[name]], ours) for name in ("openvino", "ncnn")},
         over_fastest=ratio(rivals, ours),
+        torch_error=1e-6,
         compile_seconds=5.0,
         file_bytes=51,
         dense_bytes=100,

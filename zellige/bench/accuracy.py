@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,32 @@ def reference_answer(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> 
     with torch.no_grad():
         network = copy.deepcopy(model).double()
         return arrays_of(network(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The right answer, and how far off it PyTorch itself is in f32.
+
+    That tells how strongly a network amplifies rounding: deep ones with batch norms and random weights do, by up to a
+    hundred times, whatever engine runs them.
+    """
+
+    answer: tuple[np.ndarray, ...]
+    torch_error: float
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Reference:
+        """Run the network twice: in float64, and as it is."""
+        answer = reference_answer(model, inputs)
+        with torch.no_grad():
+            return cls(answer, largest_relative_error(arrays_of(model(*inputs)), answer))
+
+    def allowed(self, least: float) -> float:
+        """The error that an engine in f32 may make: ``least``, or ten times PyTorch's own where that is more.
+
+        Ten, because Winograd's filters round about that much more than plain sums.
+        """
+        return max(least, 10 * self.torch_error)
 
 
 def largest_relative_error(answer: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:

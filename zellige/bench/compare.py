@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zellige.bench.accuracy import largest_relative_error, reference_answer
+from zellige.bench.accuracy import Reference, largest_relative_error
 from zellige.bench.clock import LEAST_ROUNDS, Turn, ratio, run_rounds
 from zellige.bench.comparison import OURS, OURS_DENSE, Comparison, Contestant, LayerRow
 from zellige.bench.conditions import processor, versions
@@ -26,9 +26,8 @@ from zellige.bench.subject import Subject
 from zellige.cpu.host import usable_cpus
 from zellige.errors import BenchmarkError, VerificationError
 
-OUR_TOLERANCE = 1e-4
-RIVAL_TOLERANCE = 1e-3
-"""Room for Winograd filters in f32; engines that fell back to bf16 miss it by far."""
+OUR_TOLERANCE, RIVAL_TOLERANCE = 1e-4, 1e-3
+"""Errors allowed in any case, as shares of the largest output; engines that fell back to bf16 miss both by far."""
 
 Progress = Callable[[str], None]
 
@@ -41,13 +40,12 @@ def compare(
     rounds: int = LEAST_ROUNDS,
     winograd: bool = True,
     tune: str = "model",
-    required: bool = True,
     progress: Progress = lambda message: None,
 ) -> Comparison:
     """Time Zellige beside its rivals on one subject.
 
-    ``against`` names the rivals, each of which must take part if ``required``. ``None`` takes all that can, and tells
-    why others can't. Raises :class:`VerificationError` if Zellige's answer is off, :class:`BenchmarkError` for unknown
+    ``against`` names the rivals, each of which must take part. ``None`` takes all that can, and tells why others can't.
+    Raises :class:`VerificationError` if Zellige's answer is off, :class:`BenchmarkError` for unknown
     or missing rivals.
     """
     import zellige as zl
@@ -63,11 +61,11 @@ def compare(
         progress("compiling")
         engine = zl.compile(subject.pruned, subject.inputs, **settings)
         engines = {OURS: engine}
-        references = {OURS: reference_answer(subject.pruned, subject.inputs)}
+        references = {OURS: Reference.of(subject.pruned, subject.inputs)}
         dense_reference = references[OURS]
         if subject.dense is not subject.pruned:
             engines[OURS_DENSE] = zl.compile(subject.dense, subject.inputs, **settings)
-            dense_reference = references[OURS_DENSE] = reference_answer(subject.dense, subject.inputs)
+            dense_reference = references[OURS_DENSE] = Reference.of(subject.dense, subject.inputs)
         ready = {name: _ours(name, one, subject, settings) for name, one in engines.items()}
         errors = {name: _checked(ready[name], references[name]) for name in ready}
         unavailable: dict[str, str] = {}
@@ -78,7 +76,7 @@ def compare(
                 errors[name] = _rival_error(rival, dense_reference)
                 ready[name] = rival
             except UnavailableRivalError as error:
-                if required and against is not None:
+                if against is not None:
                     raise BenchmarkError(f"{name} can't take part: {error}") from error
                 unavailable[name] = str(error)
         timings = run_rounds(
@@ -104,6 +102,7 @@ def compare(
         unavailable=unavailable,
         speedups={name: ratio([timings[name]], timings[OURS]) for name in ready if name != OURS},
         over_fastest=ratio(rivals, timings[OURS]) if rivals else None,
+        torch_error=references[OURS].torch_error,
         compile_seconds=engine.compile_seconds,
         file_bytes=_file_bytes(engine),
         dense_bytes=subject.dense_bytes,
@@ -133,21 +132,21 @@ def _flat_arrays(answer: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(leaf) for leaf in leaves)
 
 
-def _checked(ours: Rival, reference: tuple[np.ndarray, ...]) -> float:
-    error = largest_relative_error(ours.answer(), reference)
-    if not error <= OUR_TOLERANCE:
+def _checked(ours: Rival, reference: Reference) -> float:
+    error, allowed = largest_relative_error(ours.answer(), reference.answer), reference.allowed(OUR_TOLERANCE)
+    if not error <= allowed:
         raise VerificationError(
-            f"{ours.name} is off by {error:.2e} of the largest output against PyTorch in float64; "
-            f"allowed are {OUR_TOLERANCE:.0e}. Nothing was timed"
+            f"{ours.name} is off by {error:.1e} of the largest output against PyTorch in float64; allowed are "
+            f"{allowed:.1e} (PyTorch itself in f32: {reference.torch_error:.1e}). Nothing was timed"
         )
     return error
 
 
-def _rival_error(rival: Rival, reference: tuple[np.ndarray, ...]) -> float:
-    error = largest_relative_error(rival.answer(), reference)
-    if not error <= RIVAL_TOLERANCE:
+def _rival_error(rival: Rival, reference: Reference) -> float:
+    error, allowed = largest_relative_error(rival.answer(), reference.answer), reference.allowed(RIVAL_TOLERANCE)
+    if not error <= allowed:
         raise UnavailableRivalError(
-            f"its answer is off by {error:.2e} of the largest output; allowed are {RIVAL_TOLERANCE:.0e}"
+            f"its answer is off by {error:.1e} of the largest output; allowed are {allowed:.1e}"
         )
     return error
 

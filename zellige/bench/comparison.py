@@ -53,6 +53,7 @@ class Comparison:
     unavailable: Mapping[str, str]
     speedups: Mapping[str, Ratio]
     over_fastest: Ratio | None
+    torch_error: float
     compile_seconds: float
     file_bytes: int
     dense_bytes: int
@@ -85,6 +86,7 @@ class Comparison:
             "speedup": {name: ratio.median for name, ratio in self.speedups.items()},
             "speedup_quartiles": {name: list(ratio.quartiles) for name, ratio in self.speedups.items()},
             "max_relative_error": self.contestants[OURS].relative_error,
+            "torch_f32_relative_error": self.torch_error,
             "compile_s": self.compile_seconds,
             "file_bytes": self.file_bytes,
             "dense_bytes": self.dense_bytes,
@@ -106,7 +108,8 @@ class Comparison:
         lines = [
             f"conditions: {self.conditions['summary']}",
             f"weights: {self.conditions['weights']}",
-            f"error: {ours.relative_error:.1e} of the largest output, against PyTorch in float64",
+            f"error: {ours.relative_error:.1e} of the largest output, against PyTorch in float64 "
+            f"(PyTorch itself in f32: {self.torch_error:.1e})",
             f"compiled in {self.compile_seconds:.1f} s; file {self.file_bytes / 1e6:.1f} MB, "
             f"dense f32 weights {self.dense_bytes / 1e6:.1f} MB",
         ]

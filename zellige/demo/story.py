@@ -15,7 +15,6 @@ from rich.progress import Progress
 import zellige as zl
 from zellige.bench.compare import compare
 from zellige.bench.comparison import Comparison
-from zellige.bench.rivals import RIVALS, why_unavailable
 from zellige.bench.subject import Subject, pruned_subject
 from zellige.cli.terminal import show, working, write_json
 from zellige.cpu.host import usable_cpus
@@ -31,7 +30,6 @@ PATTERN, SPARSITY = Block(8, 8), 0.5
 TRAINING = Schedule(epochs=10, learning_rate=3e-3)
 FINE_TUNING = Schedule(epochs=8, learning_rate=2e-3)
 LARGE_MODEL = "torchvision:resnet50"
-TOO_SLOW_TO_PREPARE = ("torch-compile",)
 TEST_BATCH = 360
 
 
@@ -102,15 +100,12 @@ def _resnet50(output: Path, threads: int) -> dict[str, Any]:
 
 
 def _compared(subject: Subject, file: Path, threads: int) -> Comparison:
-    ready = [name for name in RIVALS if name not in TOO_SLOW_TO_PREPARE and why_unavailable(name) is None]
     with working("preparing") as progress:
-        comparison = compare(subject, threads, against=ready, required=False, progress=progress)
+        comparison = compare(subject, threads, progress=progress)
     write_json(file, comparison.as_dict())
     for table in comparison.tables():
         show(table)
     print(comparison.summary())
-    for name in sorted(set(RIVALS) - set(ready)):
-        print(f"left out: {name} ({why_unavailable(name) or 'it compiles for minutes; zellige bench includes it'})")
     return comparison
 
 

@@ -46,5 +46,5 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
         return tuple(np.array(request.get_output_tensor(index).data) for index in ports)
 
     return Rival(
-        name=NAME, version=openvino.__version__, call=request.infer, outputs=outputs, settings=settings
+        name=NAME, version=openvino.__version__.split("-")[0], call=request.infer, outputs=outputs, settings=settings
     )
