@@ -83,7 +83,7 @@ def profile_program(program: Program, isa: Isa, rounds: int) -> Profile:
 
 def measure_peak(program: Program, isa: Isa) -> float:
     """GFLOP/s of the program's threads in a loop of multiply-adds alone."""
-    from zellige.cpu.compiler import build_kernels
+    from zellige.cpu.code import build_kernels
     from zellige.cpu.program import Program, Tables
 
     kernel, threads = PeakKernel(), program.pool.threads

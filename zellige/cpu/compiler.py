@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zellige.cpu import host
-from zellige.cpu.cache import MachineCodeCache
 from zellige.cpu.calls import Plan
+from zellige.cpu.code import build_kernels
 from zellige.cpu.debug import PLAN, debug
 from zellige.cpu.isa import ISAS, Isa
-from zellige.cpu.kernels.kernel import Kernel, emit_module
+from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.plan import plan_graph
 from zellige.cpu.program import Tables
@@ -52,10 +52,3 @@ def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
     debug(PLAN, "plan", lambda: str(plan))
     code, libraries = build_kernels(plan.kernels, isa)
     return Compiled(isa, plan, Tables(plan), code, libraries)
-
-
-def build_kernels(kernels: list[Kernel], isa: Isa) -> tuple[dict[Kernel, int], tuple[Library, ...]]:
-    """The address of every kernel, and the libraries that hold them and must be kept."""
-    cache = MachineCodeCache()
-    libraries = tuple(cache.build(emit_module([kernel], isa), isa, native=True) for kernel in kernels)
-    return {kernel: library.address(kernel.symbol) for kernel, library in zip(kernels, libraries, strict=True)}, libraries

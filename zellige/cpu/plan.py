@@ -1,22 +1,17 @@
-"""Graph → plan: every node lowered in order, then the margins that readers need set to zero."""
+"""Graph → plan: every node lowered in order, and the margins that readers need set to zero."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
 from zellige.cpu.calls import Call, Place, Plan
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.copy import Fill
-from zellige.cpu.layout import Planes
+from zellige.cpu.kernels.copy import FillKernel
+from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.lower.lowering import Lowering, Options
-from zellige.cpu.lower.moves import lower_outputs
+from zellige.cpu.lower.moves import lower_inputs, lower_outputs
 from zellige.cpu.lower.table import LOWERINGS
+from zellige.cpu.tables.windows import fill_work
 from zellige.errors import CompileError
-from zellige.graph.ir import Graph, Node
-
-Lower = Callable[[Lowering, Node], None]
+from zellige.graph.ir import Graph
 
 
 def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
@@ -25,7 +20,29 @@ def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
     if unknown:
         raise CompileError(f"no CPU kernel for {', '.join(unknown)}")
     lowering = Lowering(graph, isa, options or Options())
+    lower_inputs(lowering)
     for node in graph:
         LOWERINGS[node.op](lowering, node)
     lower_outputs(lowering)
+    lowering.plan.calls = with_margins(lowering.plan.calls, lowering.storage.layouts)
     return lowering.plan
+
+
+def with_margins(calls: list[Call], layouts: dict[str, Layout]) -> list[Call]:
+    """The calls, and before the first that touches a buffer the one that clears its margins.
+
+    Both run at the same time: what writes pixels never writes margins, but for the ends of rows.
+    """
+    result: list[Call] = []
+    clear = {name: layout for name, layout in layouts.items() if isinstance(layout, Planes) and layout.margins.any}
+    for call in calls:
+        for place in call.places():
+            layout = clear.pop(place.buffer, None)
+            if layout is None:
+                continue
+            work = fill_work(layout)
+            if work.items:
+                result.append(Call(FillKernel(), {"target": Place(place.buffer, layout.head), **work.tables},
+                                   work.costs.astype(int), "margins", barrier=False))
+        result.append(call)
+    return result

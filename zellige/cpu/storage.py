@@ -53,6 +53,7 @@ class Storage:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.sizes: dict[str, int] = {}
+        self.layouts: dict[str, Layout] = {}
         self._parents: dict[str, str] = {}
         self._stored: dict[str, Stored] = {}
         self._classes = self._find_classes()
@@ -74,7 +75,7 @@ class Storage:
         """A new buffer for a layout."""
         if layout.elements > MAXIMUM_ELEMENTS:
             raise CompileError(f"{buffer} of {layout.elements} elements is larger than {MAXIMUM_ELEMENTS}: use a smaller batch or input")
-        self.sizes[buffer] = layout.elements
+        self.sizes[buffer], self.layouts[buffer] = layout.elements, layout
         return Stored(Place(buffer, layout.head), layout)
 
     def layout(self, name: str) -> Layout:
@@ -126,12 +127,24 @@ class Storage:
 
     # Places
 
+    def external(self, name: str) -> Stored:
+        """The caller's array of an input."""
+        return Stored(External("input", list(self.graph.inputs).index(name)), Dense(self.graph.inputs[name].shape))
+
     def _place_inputs(self) -> None:
-        for index, (name, kind) in enumerate(self.graph.inputs.items()):
-            self._stored[name] = Stored(External("input", index), Dense(kind.shape))
+        """An input that only staged convolutions read stays where the caller has it; others are copied into the arena."""
+        readers = self.graph.consumers()
+        for name in self.graph.inputs:
+            nodes = [self.graph.nodes[reader] for reader in readers[name]]
+            staged = all(node.op == "conv2d" and is_map(node.type) and not is_direct(self.graph, node)
+                         and name not in node.operands[1:] for node in nodes)
+            if staged and name not in self.graph.outputs:
+                self._stored[name] = self.external(name)
 
     def _place(self, name: str) -> Stored:
-        node = self.graph.nodes[name]
+        node = self.graph.nodes.get(name)
+        if node is None:
+            return self.reserve(name, self.layout(name))
         if node.op == "slice" and (view := self._slice(node)) is not None:
             return view
         if node.op == "reshape" and (view := self._reshape(node)) is not None:

@@ -20,6 +20,7 @@ from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.storage import is_direct, is_map
 from zellige.cpu.tables.band import Taps, band_rows, band_work
+from zellige.cpu.tables.windows import positions
 from zellige.graph.ir import Node
 from zellige.passes.sparsity import band_columns, layer_sparsity
 
@@ -129,7 +130,7 @@ def single_window(lowering: Lowering, convolution: Convolution) -> tuple[np.ndar
     outputs, inputs, kernel_height, kernel_width = convolution.weight.shape
     top, bottom, left, right = convolution.padding
     mode = str(node.attributes["padding_mode"])
-    rows, columns = padded_positions(height, top, bottom, mode), padded_positions(width, left, right, mode)
+    rows, columns = positions(height, top, bottom, mode), positions(width, left, right, mode)
     matrix = np.zeros((outputs, inputs, height, width), np.float32)
     for ky in range(kernel_height):
         for kx in range(kernel_width):
@@ -137,14 +138,3 @@ def single_window(lowering: Lowering, convolution: Convolution) -> tuple[np.ndar
             if y >= 0 and x >= 0:
                 matrix[:, :, y, x] += convolution.weight[:, :, ky, kx]
     return matrix.reshape(outputs, inputs * height * width), convolution.groups
-
-
-PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-def padded_positions(size: int, before: int, after: int, mode: str) -> np.ndarray:
-    """For every position of a padded axis, the position of the axis that it repeats, or −1 where it is zero."""
-    positions = np.arange(size)
-    if mode == "zeros":
-        return np.pad(positions, (before, after), constant_values=-1)
-    return np.pad(positions, (before, after), PAD_MODES[mode])  # type: ignore[call-overload]
