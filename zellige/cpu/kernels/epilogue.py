@@ -38,10 +38,10 @@ def emit_epilogue(b: Emitter, epilogue: Epilogue, value: ir.Value, load_operand:
     """The vector after all steps; ``load_operand(i)`` loads the vector that the i-th addition adds."""
     operand = 0
     for step in epilogue:
-        if step[0] == "add":
-            value = b.fadd(value, load_operand(operand))
-            operand += 1
-        else:
+        if len(step) == 3:
             _, function, parameters = step
             value = emit_activation(b, function, parameters, value)
+        else:
+            value = b.fadd(value, load_operand(operand))
+            operand += 1
     return value

@@ -1,0 +1,87 @@
+"""Tables for copies of windows: rows and columns of a map picked one by one. Padding, cropping, phase planes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from zellige.cpu.layout import Layout, Planes
+from zellige.cpu.tables.lanes import copy_items, join, row_lanes
+from zellige.cpu.tables.work import Work
+
+PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def positions(size: int, before: int, after: int, mode: str = "zeros") -> np.ndarray:
+    """For every position of a padded axis, the position of the axis that it repeats, or −1. Negative padding crops.
+
+    >>> positions(4, 2, -1, "reflect"), positions(2, 1, 1)
+    (array([2, 1, 0, 1, 2]), array([-1,  0,  1, -1]))
+    """
+    axis = np.arange(size)
+    room = (max(before, 0), max(after, 0))
+    options = {"constant_values": -1} if mode not in PAD_MODES else {}
+    padded = np.pad(axis, room, PAD_MODES.get(mode, "constant"), **options)  # type: ignore[call-overload]
+    return padded[max(-before, 0):len(padded) - max(-after, 0)]
+
+
+def window_work(source: Layout, target: Layout, rows: np.ndarray, columns: np.ndarray, lanes: int, fill: float = 0.0) -> Work:
+    """target(n, c, y, x) = source(n, c, rows[y], columns[x]), or ``fill`` where either is −1."""
+    return _windows(source, target, [(rows, columns)], lanes, fill)
+
+
+def stage_work(source: Layout, target: Planes, stride: tuple[int, int], padding: tuple[int, int, int, int], mode: str,
+               lanes: int) -> Work:
+    """Phase planes: target channel (c · sy + py) · sx + px has at (y, x) the padded source's pixel (y · sy + py, x · sx + px)
+    of channel c. Pixels beyond the padded source are 0.
+    """
+    (_, _, height, width), (top, bottom, left, right), (sy, sx) = source.shape, padding, stride
+    phases = []
+    for py in range(sy):
+        for px in range(sx):
+            rows = _take(positions(height, top, bottom, mode), py + sy * np.arange(target.height))
+            columns = _take(positions(width, left, right, mode), px + sx * np.arange(target.width))
+            phases.append((rows, columns))
+    return _windows(source, target, phases, lanes)
+
+
+def pad_work(source: Layout, target: Layout, padding: tuple[int, int, int, int], mode: str, value: float, lanes: int) -> Work:
+    """Padding and cropping of height and width."""
+    top, bottom, left, right = padding
+    _, _, height, width = source.shape
+    return window_work(source, target, positions(height, top, bottom, mode), positions(width, left, right, mode), lanes,
+                       value if mode == "constant" else 0.0)
+
+
+def _take(axis: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """axis[places], −1 beyond its end."""
+    return np.where(places < len(axis), axis[np.minimum(places, len(axis) - 1)], -1)
+
+
+def _windows(source: Layout, target: Layout, phases: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int,
+             fill: float = 0.0) -> Work:
+    images, channels, _, width = target.shape
+    row = target.row if isinstance(target, Planes) else width
+    parts = []
+    for rows, columns in phases:
+        offsets = rows[:, None] * source.strides[2] + columns * source.strides[3]
+        parts.append(row_lanes(np.where((rows[:, None] >= 0) & (columns >= 0), offsets, -1), target.strides[2], row, lanes))
+    count = len(parts[0].target)
+    image, channel = (index.ravel() for index in np.indices((images, channels)))
+    phase = channel % len(phases)
+    source_offset = image * source.strides[0] + channel // len(phases) * source.strides[1]
+    target_offset = image * target.strides[0] + channel * target.strides[1]
+    tables = join(parts).tables(lanes) | {"fill": struct.unpack("<i", struct.pack("<f", fill))[0]}
+    return copy_items(tables, phase * count, (phase + 1) * count, source_offset, target_offset)
+
+
+def fill_work(target: Planes) -> Work:
+    """Zeros around the images of every plane; the ends of rows are written by whoever writes the rows."""
+    runs = target.margin_runs().astype(np.int32)
+    if not len(runs):
+        return Work({"items": np.zeros(0, np.int32), "runs": np.zeros((1, 2), np.int32), "run_count": 0})
+    items = (np.arange(target.channels) * target.plane).astype(np.int32)
+    cost = float(-(-runs[:, 1] // 16).sum())
+    return Work({"items": items, "runs": runs, "run_count": len(runs)}, np.full(target.channels, max(cost, 1.0)))
