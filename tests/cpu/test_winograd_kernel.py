@@ -14,7 +14,7 @@ from maps import Value, numbers, plane_layouts
 from zellige.cpu.calls import Scratch
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
-from zellige.cpu.kernels.winograd import WinogradInput, WinogradProducts, WinogradStrip
+from zellige.cpu.kernels.winograd import WinogradInput, WinogradGroup, WinogradStrip
 from zellige.cpu.layout import LINE, Margins, Planes, planes
 from zellige.cpu.lower.winograd import WinogradLayer, plan_winograd
 from zellige.graph.reference import evaluate
@@ -78,7 +78,7 @@ def test_any_three_by_three_convolution(data):
     residual = numbers(3, shape)
     expected = expected_output(x, weight, bias, padding, epilogue, residual)
     operand = Value.of(target_layout, residual)
-    for choice in ({"strips_of_their_own": True}, {"strips_of_their_own": False, "group_bands": 2}):
+    for choice in ({"by_strips": True}, {"by_strips": False, "group_bands": 2, "most_strips": 2}):
         layer = plan_winograd(isa, weight, bias, source_layout, target_layout, padding, epilogue, **choice)
         source, target = surrounded_by_nan(source_layout, x, padding), Value.blank(target_layout)
         run_layer(layer, {"source": source.slot, "target": target.slot, "operand0": operand.slot, "operand0_plane": target_layout.plane}, isa)

@@ -21,7 +21,7 @@ import numpy as np
 from zellige.cpu.emitter import I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 
-TILE, WINDOW, RUNS = 4, 6, 4
+TILE, TAPS, WINDOW, RUNS = 4, 3, 6, 4
 POINTS = WINDOW * WINDOW
 BIAS_POINT = WINDOW + 1
 """Every output holds the sum at point (1, 1) exactly once: what starts there is added to all pixels of a tile."""
@@ -125,13 +125,37 @@ def _emit_window_masks(b: Emitter, window: ir.Value) -> dict[tuple[int, int, int
     return masks
 
 
-def emit_output_transform(b: Emitter, sums: ir.Value, pitch: ir.Value) -> list[list[ir.Value]]:
+def emit_output_transform(b: Emitter, sums: ir.Value, pitch: int) -> list[list[ir.Value]]:
     """The pixels of one channel of a vector of tiles, as [row][run]; ``sums`` holds [point][lane], ``pitch`` apart."""
-    columns = []
-    for _ in range(WINDOW):
-        points = []
-        for _ in range(WINDOW):
-            points.append(b.load(sums, typ=b.vector, align=b.isa.vector_bytes))
-            sums = b.at(sums, pitch)
-        columns.append(from_points(b, points))
+    points = [b.load(b.at(sums, point, pitch), typ=b.vector, align=b.isa.vector_bytes) for point in range(POINTS)]
+    columns = [from_points(b, points[first:first + WINDOW]) for first in range(0, POINTS, WINDOW)]
     return [transpose_quarters(b, from_points(b, [column[row] for column in columns])) for row in range(TILE)]
+
+
+def emit_filter_transform(module: ir.Module, isa: Isa, name: str, rows: int, columns: int) -> ir.Function:
+    """``filters(halves, count, weights, pitch)``: weights at six points, from filters that are transformed along x already.
+
+    ``halves`` are [turn][tap along y][column][row], ``columns`` a turn; ``weights`` become [point][column][row], ``pitch``
+    elements from point to point; ``count`` columns in all.
+    """
+    b = Emitter(module, isa, name, [POINTER, I64, POINTER, I64], internal=True)
+    halves, count, weights, pitch = b.function.args
+    turn_length = columns * rows
+    with b.loop(0, count, columns) as turn:
+        source, target = b.at(halves, turn, TAPS * rows), b.at(weights, turn, rows)
+        for part in range(0, turn_length, isa.lanes):
+            taps = [b.load_vector(b.at(source, tap * turn_length + part)) for tap in range(TAPS)]
+            for point, value in enumerate(filter_to_points(b, taps)):
+                b.store_vector(value, b.at(b.at(target, point, pitch), part))
+    b.ret_void()
+    return b.function
+
+
+def filter_to_points(b: Emitter, g: list[ir.Value]) -> list[ir.Value]:
+    """Three taps along one side of a filter to six points: ``FILTER_TRANSFORM``."""
+    near = b.fmul(b.splat(-1 / 6), b.fadd(g[0], g[2]))
+    far = b.multiply_add(1 / 6, g[2], b.fmul(b.splat(1 / 24), g[0]))
+    return [b.fmul(b.splat(1 / 4), g[0]),
+            b.multiply_add(-1 / 6, g[1], near), b.multiply_add(1 / 6, g[1], near),
+            b.multiply_add(1 / 12, g[1], far), b.multiply_add(-1 / 12, g[1], far),
+            g[2]]

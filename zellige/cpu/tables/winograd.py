@@ -101,8 +101,8 @@ def strip_widths(vectors: int, widest: int) -> np.ndarray:
     return np.full(strips, vectors // strips) + (np.arange(strips) < vectors % strips)
 
 
-def strip_items(widths: np.ndarray) -> np.ndarray:
-    """Items of ``WinogradStrip``: first vector, vectors. Shape (strips, 2), int32."""
+def strip_table(widths: np.ndarray) -> np.ndarray:
+    """First vector and width of every strip. Shape (strips, 2), int32."""
     return np.stack([np.cumsum(widths) - widths, widths], 1).astype(np.int32)
 
 
@@ -112,12 +112,11 @@ def input_items(vectors: int, channels: int, chunk: int) -> np.ndarray:
     return np.stack([vector, first, np.minimum(first + chunk, channels)], 1).astype(np.int32)
 
 
-def products_items(widths: np.ndarray, groups: int, strips_first: bool) -> np.ndarray:
-    """Items of ``WinogradProducts``: first vector, vectors, group. Shape (strips · groups, 3), int32.
+def group_items(strips: int, most: int, groups: int) -> np.ndarray:
+    """Items of ``WinogradGroup``: first strip, end of strips (at most so many), group. Shape (items, 3), int32.
 
-    With ``strips_first`` all strips of one group follow each other: a thread then reads few of the weights, all of the tiles.
+    All strips of one group follow each other: a thread reads few of the weights, all of the tiles.
     """
-    strips = strip_items(widths)
-    strip, group = (axis.ravel() for axis in np.meshgrid(np.arange(len(strips)), np.arange(groups), indexing="ij"))
-    order = np.lexsort((strip, group)) if strips_first else np.arange(len(strip))
-    return np.column_stack([strips[strip[order]], group[order]]).astype(np.int32)
+    ranges = np.arange(-(-strips // most) + 1) * most
+    group, first = (axis.ravel() for axis in np.meshgrid(np.arange(groups), ranges[:-1], indexing="ij"))
+    return np.stack([first, np.minimum(first + most, strips), group], 1).astype(np.int32)

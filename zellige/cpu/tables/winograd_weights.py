@@ -1,4 +1,4 @@
-"""Weights of a Winograd layer: the kept columns of every band, transformed to 36 points, in the order they are used.
+"""Weights of a Winograd layer: the kept columns of every band, in the order they are used, transformed or as they are.
 
 A *column* is an input channel with all its nine taps; a band of output rows keeps it if any of those weights is
 not zero. Blocks of 8×8, 8×4 or 8×1 and dense layers only differ in these lists.
@@ -10,34 +10,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zellige.cpu.kernels.winograd import UNROLL
-from zellige.cpu.kernels.winograd_transforms import FILTER_TRANSFORM, POINTS
+from zellige.cpu.kernels.winograd_pieces import UNROLL
+from zellige.cpu.kernels.winograd_transforms import FILTER_TRANSFORM, POINTS, TAPS, WINDOW
 
-TAPS = 9
 POINTS_OF_FILTER = np.kron(FILTER_TRANSFORM, FILTER_TRANSFORM)
 """36 × 9: point 6 · column + row of a filter seen as 9 numbers, tap 3 · column + row."""
 
 
 @dataclass(frozen=True, eq=False)
-class WinogradWeights:
-    """``starts`` (bands + 1) says where the lists begin in ``columns`` (input channels); ``groups`` are pairs of first and end
-    band; ``values`` are [group][point][column][row], f32. Lists are filled up to a multiple of the kernel's unrolled columns.
+class Lists:
+    """The list entries of all bands, one after another: ``starts`` (bands + 1), and each entry's band and input channel.
+
+    A list is filled up to a multiple of the kernel's unrolled columns by its own last column, with weights of zero (not
+    ``real``), so that no band ever touches a channel that it does not keep.
     """
 
-    rows: int
     starts: np.ndarray
-    columns: np.ndarray
-    groups: np.ndarray
-    values: np.ndarray
+    band: np.ndarray
+    channel: np.ndarray
+    real: np.ndarray
 
     @property
-    def bands(self) -> int:
-        return len(self.starts) - 1
+    def counts(self) -> np.ndarray:
+        return np.diff(self.starts)
 
-    @property
-    def group_columns(self) -> np.ndarray:
-        """Columns in the lists of each group."""
-        return self.starts[self.groups[:, 1]] - self.starts[self.groups[:, 0]]
+    def __len__(self) -> int:
+        return len(self.channel)
 
 
 def kept_channels(weight: np.ndarray, rows: int) -> np.ndarray:
@@ -53,37 +51,59 @@ def kept_channels(weight: np.ndarray, rows: int) -> np.ndarray:
     return np.logical_or.reduceat(used, np.arange(0, len(used), rows), axis=0)
 
 
-def pack_winograd(weight: np.ndarray, kept: np.ndarray, rows: int, group_bands: int) -> WinogradWeights:
-    """Transform the kept columns of Cout × Cin × 3 × 3 weights, in double precision; ``kept`` is bands × Cin."""
-    cout, cin = weight.shape[:2]
-    bands = len(kept)
-    band, column, real = _column_lists(kept)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(band, minlength=bands))])
-    first = np.arange(0, bands, group_bands)
-    groups = np.stack([first, np.minimum(first + group_bands, bands)], 1)
-    filters = np.zeros((bands * rows, cin, TAPS), np.float32)
-    # Column-major taps, as points are numbered.
-    filters[:cout] = weight.transpose(0, 1, 3, 2).reshape(cout, cin, TAPS)
-    filters = filters.reshape(bands, rows, cin, TAPS)
-    values = np.empty(len(column) * POINTS * rows, np.float32)
+def column_lists(kept: np.ndarray) -> Lists:
+    """The lists of bands × Cin kept channels."""
+    band, channel = np.nonzero(kept)
+    fill = -kept.sum(1) % UNROLL
+    last = (np.arange(kept.shape[1]) * kept).max(1)
+    bands = np.concatenate([band, np.repeat(np.arange(len(kept)), fill)])
+    order = np.argsort(bands, kind="stable")
+    channels = np.concatenate([channel, np.repeat(last, fill)])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(bands, minlength=len(kept)))])
+    return Lists(starts.astype(np.int32), bands[order], channels[order].astype(np.int32), order < len(band))
+
+
+def pack_halves(weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
+    """The weights of the lists' columns transformed along x: [group][point][turn][tap along y][column of the turn][row], f32."""
+    half = WINDOW * TAPS * rows
+    values = np.empty(len(lists) * half, np.float32)
     for first_band, end_band in groups:
-        chosen = slice(starts[first_band], starts[end_band])
-        taps = filters[band[chosen], :, column[chosen]].astype(np.float64) * real[chosen, None, None]
-        points = POINTS_OF_FILTER @ taps.reshape(-1, TAPS).T
+        chosen = slice(lists.starts[first_band], lists.starts[end_band])
+        taps = _columns(weight, lists, rows, chosen).astype(np.float64).reshape(-1, UNROLL, rows, TAPS, TAPS)
+        points = np.tensordot(FILTER_TRANSFORM, taps, ([1], [3]))
+        values[chosen.start * half:chosen.stop * half] = points.transpose(0, 1, 4, 2, 3).ravel()
+    return values
+
+
+def pack_points(weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
+    """The weights of the lists' columns at 36 points, [group][point][column][row], f32; transformed in double precision."""
+    values = np.empty(len(lists) * POINTS * rows, np.float32)
+    for first_band, end_band in groups:
+        chosen = slice(lists.starts[first_band], lists.starts[end_band])
+        taps = _columns(weight, lists, rows, chosen).astype(np.float64)
+        points = POINTS_OF_FILTER @ taps.reshape(-1, TAPS * TAPS).T
         values[chosen.start * POINTS * rows:chosen.stop * POINTS * rows] = points.ravel()
-    return WinogradWeights(rows, starts.astype(np.int32), column.astype(np.int32), groups.astype(np.int32), values)
+    return values
 
 
-def _column_lists(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Band and channel of every list entry, and whether it is real: a list is filled up by its own last column with weights of
-    zero, so that no band ever touches a channel that it does not keep.
+def _columns(weight: np.ndarray, lists: Lists, rows: int, chosen: slice) -> np.ndarray:
+    """The weights of some list entries, [entry][row][tap 3 · x + y]; rows after the last output are zeros."""
+    cout, cin = weight.shape[:2]
+    band = lists.band[chosen]
+    first, end = (int(band[0]), int(band[-1]) + 1) if len(band) else (0, 0)
+    part = weight[first * rows:end * rows]
+    filters = np.zeros(((end - first) * rows, cin, TAPS * TAPS), np.float32)
+    filters[:len(part)] = part.transpose(0, 1, 3, 2).reshape(len(part), cin, TAPS * TAPS)
+    filters = filters.reshape(end - first, rows, cin, TAPS * TAPS)
+    return filters[band - first, :, lists.channel[chosen]] * lists.real[chosen, None, None]
+
+
+def cut_groups(bands: int, most: int) -> np.ndarray:
+    """First and end band of groups of about equal size, at most ``most`` bands. Shape (groups, 2), int32.
+
+    >>> cut_groups(10, 4).tolist()
+    [[0, 4], [4, 7], [7, 10]]
     """
-    band, column = np.nonzero(kept)
-    counts = kept.sum(1)
-    fill = -counts % UNROLL
-    last = np.maximum.accumulate(np.arange(kept.shape[1]) * kept, axis=1)[:, -1]
-    all_bands = np.concatenate([band, np.repeat(np.arange(len(kept)), fill)])
-    order = np.argsort(all_bands, kind="stable")
-    all_columns = np.concatenate([column, np.repeat(last, fill)])
-    real = np.arange(len(all_bands)) < len(band)
-    return all_bands[order], all_columns[order], real[order]
+    groups = -(-bands // most)
+    ends = np.cumsum(np.full(groups, bands // groups) + (np.arange(groups) < bands % groups))
+    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int32)

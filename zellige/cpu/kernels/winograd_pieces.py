@@ -1,0 +1,168 @@
+"""The pieces that the Winograd kernels are made of: the products of one band at one point, and the outputs of one band.
+
+A *strip* is one to a few vectors of tiles that share each broadcast weight. Its sums wait in the thread's scratch, as
+[point][vector][row][lane], until all 36 points of the band are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import llvmlite.ir as ir
+
+from zellige.cpu.emitter import F32, I8, I32, I64, POINTER, VOID, Emitter
+from zellige.cpu.isa import Isa
+from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
+from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.kernels.winograd_transforms import (
+    END_ROW,
+    ENDS,
+    FIRST_ROW,
+    OUTPUT_FIELDS,
+    POINTS,
+    RUNS,
+    STORE,
+    TARGET,
+    TILE,
+    WHOLE,
+    emit_output_transform,
+)
+
+LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
+UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
+
+OUTPUT_SLOTS = ("outputs", "channels", "target", "target_plane", "target_row", "rest", "rest_end",
+                "operand0", "operand0_plane", "operand1", "operand1_plane")
+
+
+def sum_pitch(rows: int, vectors: int, lanes: int) -> int:
+    """Elements from one point's sums to the next, of strips of up to ``vectors``."""
+    return rows * vectors * lanes + LINE
+
+
+def thread_scratch(kernel: Kernel, b: Emitter, slots: ir.Value, thread: ir.Value) -> ir.Value:
+    """The part of the scratch memory that belongs to this thread."""
+    return b.at(kernel.slot(b, slots, "scratch"), thread, kernel.slot(b, slots, "scratch_bytes", I64), I8)
+
+
+def load_fields(b: Emitter, table: ir.Value, row: ir.Value, fields: int) -> list[ir.Value]:
+    """All fields of a row of a table of 32-bit integers."""
+    return [b.load_index(b.at(table, row, fields, I32), field) for field in range(fields)]
+
+
+def with_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], emit: Callable[[ir.Function], None]) -> None:
+    """Emit one case for every width of a strip."""
+    for count, function in widths.items():
+        with b.if_then(b.icmp_signed("==", width, ir.Constant(I64, count))):
+            emit(function)
+
+
+def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: int) -> ir.Function:
+    """``products(tiles, vector_pitch, weights, columns, count, start, sums, ahead)``: a band's kept columns at a point.
+
+    ``tiles`` are [channel][lane], of each vector of the strip; ``weights`` are [column][row]; ``columns`` hold channel · lanes.
+    The weights that come next are fetched from ``ahead`` on, a turn's worth in every turn.
+    """
+    b = Emitter(module, isa, name, [POINTER, I64, POINTER, POINTER, I64, POINTER, POINTER, POINTER], internal=True)
+    tiles, vector_pitch, weights, columns, count, start, sums, ahead = b.function.args
+    streams = [b.at(tiles, vector, vector_pitch) for vector in range(vectors)]
+    places = [(row, vector) for row in range(rows) for vector in range(vectors)]
+    # One vector of tiles has too few sums to hide the latency of their additions: it keeps two of each.
+    copies = UNROLL if vectors == 1 else 1
+    first = [b.splat(b.load_scalar(start, row)) for row in range(rows)]
+    totals = [{(row, vector): b.variable(b.splat(0.0) if copy else first[row]) for row, vector in places}
+              for copy in range(copies)]
+    with b.loop(0, count, UNROLL) as turn:
+        turn_weights = b.at(weights, turn, rows)
+        emit_prefetch(b, b.at(ahead, turn, rows))
+        for step in range(UNROLL):
+            offset = b.load_index(columns, b.add(turn, ir.Constant(I64, step)))
+            x = [b.load(b.at(stream, offset), typ=b.vector, align=isa.vector_bytes) for stream in streams]
+            for row in range(rows):
+                weight = b.splat(b.load_scalar(turn_weights, step * rows + row))
+                for vector in range(vectors):
+                    place = totals[step % copies][row, vector]
+                    b.store(b.multiply_add(x[vector], weight, b.load(place, typ=b.vector)), place)
+    for row, vector in places:
+        total, *rest = (b.load(copy[row, vector], typ=b.vector) for copy in totals)
+        for copy in rest:
+            total = b.fadd(total, copy)
+        b.store(total, b.at(sums, (vector * rows + row) * isa.lanes), align=isa.vector_bytes)
+    b.ret_void()
+    return b.function
+
+
+def emit_prefetch(b: Emitter, pointer: ir.Value) -> None:
+    """Ask for a line that will be read soon, and kept."""
+    read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+    b.intrinsic("llvm.prefetch.p0", VOID, pointer, read, keep, data)
+
+
+def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, epilogue: Epilogue) -> ir.Function:
+    """``outputs(slots, band, sums, first vector, width)``: a band of one strip, through the epilogue, to the target.
+
+    Only pixels of the map are written, and zeros after the end of its rows. Operands of the epilogue have the rows and
+    images of the target.
+    """
+    b = Emitter(module, isa, f"{kernel.symbol}_outputs", [POINTER, I64, POINTER, I64, I64], internal=True)
+    slots, band, sums, first_vector, width = b.function.args
+    names = ("target", *(f"operand{number}" for number in range(operand_count(epilogue))))
+    planes = [kernel.slot(b, slots, f"{name}_plane", I64) for name in names]
+    step, table = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs")
+    first_row = b.mul(band, ir.Constant(I64, rows))
+    left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
+    count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
+    maps = [b.at(kernel.slot(b, slots, name), first_row, plane) for name, plane in zip(names, planes)]
+
+    def emit_channels(output: ir.Value, vector_sums: ir.Value, partial: bool) -> None:
+        offsets = [b.load_index(output, TARGET + run) for run in range(RUNS)]
+        with b.loop(0, count) as channel:
+            images = [b.at(place, channel, plane) for place, plane in zip(maps, planes)]
+            pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes))
+            for run, offset in enumerate(offsets):
+                places = [b.at(image, offset) for image in images]
+                for row in range(TILE):
+                    mask = emit_mask(b, output, STORE + TILE * run + row) if partial else None
+                    emit_store(b, epilogue, pixels[row][run], places, mask)
+                    places = [b.at(place, step) for place in places]
+            if partial:
+                with b.if_then(b.icmp_signed("!=", b.load_index(output, ENDS), ir.Constant(I64, 0))):
+                    emit_rests(kernel, b, slots, output, [b.at(images[0], offset) for offset in offsets])
+
+    with b.loop(0, width) as vector:
+        output = b.at(table, b.add(first_vector, vector), OUTPUT_FIELDS, I32)
+        vector_sums = b.at(sums, vector, rows * isa.lanes)
+        with b.if_else(b.icmp_signed("!=", b.load_index(output, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
+            with whole:
+                emit_channels(output, vector_sums, partial=False)
+            with partial:
+                emit_channels(output, vector_sums, partial=True)
+    b.ret_void()
+    return b.function
+
+
+def emit_mask(b: Emitter, table: ir.Value, field: int) -> ir.Value:
+    return b.lane_mask(b.load(b.at(table, field, element=I32), typ=I32, align=4))
+
+
+def emit_store(b: Emitter, epilogue: Epilogue, value: ir.Value, places: list[ir.Value], mask: ir.Value | None) -> None:
+    """One row of pixels of a run: ``places`` are where it lies in the target and in the operands of the epilogue."""
+    def load_operand(number: int) -> ir.Value:
+        place = places[1 + number]
+        return b.load_vector(place) if mask is None else b.masked_load(place, mask, b.splat(0.0))
+
+    value = emit_epilogue(b, epilogue, value, load_operand)
+    if mask is None:
+        b.store_vector(value, places[0])
+    else:
+        b.masked_store(value, places[0], mask)
+
+
+def emit_rests(kernel: Kernel, b: Emitter, slots: ir.Value, output: ir.Value, places: list[ir.Value]) -> None:
+    """Zeros from the end of the map's rows to the next row, by the runs that end them: they pad the next row's left too."""
+    step, begin, end = (kernel.slot(b, slots, name, I64) for name in ("target_row", "rest", "rest_end"))
+    for run, place in enumerate(places):
+        with b.loop(b.load_index(output, FIRST_ROW + run), b.load_index(output, END_ROW + run)) as row:
+            rest = b.at(place, row, step)
+            with b.loop(begin, end) as column:
+                b.store(ir.Constant(F32, 0.0), b.at(rest, column), align=4)
