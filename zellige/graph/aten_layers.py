@@ -112,9 +112,9 @@ def variance(b: GraphBuilder, x: Value, dimensions: Any, correction: float | Non
     over = axes(dimensions, len(shape))
     count = math.prod(shape[i] for i in over)
     centred = b.step("subtract", x, b.step("mean", x, dimensions=over, keep=True))
-    spread = b.step("mean", b.step("activation", centred, function="square"), dimensions=over, keep=keep)
-    factor = count / (count - (1.0 if correction is None else float(correction)))
-    return spread if factor == 1.0 else b.step("multiply", spread, factor)
+    squares = b.step("activation", centred, function="square")
+    return b.emit("divide", b.step("sum", squares, dimensions=over, keep=keep),
+                  count - (1.0 if correction is None else float(correction)))
 
 
 def _biased(unbiased: bool) -> float:

@@ -44,7 +44,7 @@ def check_state(name: str, tensor: torch.Tensor) -> None:
         raise UnsupportedModelError(f"parameter {name} is on device {tensor.device}; move the model with model.cpu()")
     if tensor.layout != torch.strided:
         raise UnsupportedModelError(f"parameter {name} has layout {tensor.layout}; expected a dense tensor")
-    if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32 and tensor.dim() > 0):
         raise UnsupportedModelError(f"parameter {name} is {_word(tensor.dtype)}, expected float32; "
                                     "convert the model with model.float()")
 
