@@ -13,6 +13,8 @@ from zellige.cpu.tables.windows import fill_work
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph
 
+MARGIN_CYCLES = 10  # of one line of a margin: few are in the cache
+
 
 def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
     """The plan of an optimised graph. Raises one ``CompileError`` that names every operator without a kernel."""
@@ -43,6 +45,6 @@ def with_margins(calls: list[Call], layouts: dict[str, Layout]) -> list[Call]:
             work = fill_work(layout)
             if work.items:
                 result.append(Call(FillKernel(), {"target": Place(place.buffer, layout.head), **work.tables},
-                                   work.costs.astype(int), "margins", barrier=False))
+                                   (work.costs * MARGIN_CYCLES).astype(int), "margins", barrier=False))
         result.append(call)
     return result

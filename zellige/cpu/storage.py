@@ -1,15 +1,15 @@
 """Where every value of a graph lies: layouts that fit all who read and write them, and values inside of others.
 
 Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
-concatenation) must have rows of one length. So values are put into classes first (union-find), each class gets the longest row
-and the widest margins that one of its members needs, and only then does each value get its planes. Concatenation happens in
-place: the parts are written into the planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part
-has another place already.
+concatenation) must have rows of one length; values that lie inside of one another must have the same margins too. So
+values are put into classes first (union-find), each class gets the longest row or the widest margins that one of its members
+needs, and only then does each value get its planes. Concatenation happens in place: the parts are written into the
+planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place already.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from zellige.cpu.calls import External, Place, Stored
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
@@ -39,12 +39,20 @@ def reach(node: Node, weight_shape: tuple[int, ...]) -> int:
     return (weight_shape[3] - 1) * dilation[1] // stride[1]  # type: ignore[index,operator]
 
 
-@dataclass
-class Class:
-    """Values with rows of one length."""
+class Classes:
+    """Names that share something: a union-find."""
 
-    row: int = 0
-    margins: Margins = Margins()
+    def __init__(self) -> None:
+        self._parents: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        """The representative of the name's class."""
+        while (parent := self._parents.get(name, name)) != name:
+            name = parent
+        return name
+
+    def join(self, left: str, right: str) -> None:
+        self._parents[self[right]] = self[left]
 
 
 class Storage:
@@ -54,9 +62,11 @@ class Storage:
         self.graph = graph
         self.sizes: dict[str, int] = {}
         self.layouts: dict[str, Layout] = {}
-        self._parents: dict[str, str] = {}
         self._stored: dict[str, Stored] = {}
-        self._classes = self._find_classes()
+        self._same_rows, self._same_planes = self._find_classes()
+        self._rows: dict[str, int] = {}
+        self._margins: dict[str, Margins] = {}
+        self._collect_needs()
         self._place_inputs()
         self._place_concats()
 
@@ -83,47 +93,47 @@ class Storage:
         kind = self.graph.type_of(name)
         if not is_map(kind):
             return Dense(kind.shape)
-        shared = self._classes[self._find(name)]
         images, channels, height, width = kind.shape
-        return planes(images, channels, height, width, shared.margins, shared.row)
+        margins = self._margins.get(self._same_planes[name], Margins())
+        return planes(images, channels, height, width, margins, self._rows[self._same_rows[name]])
 
     # Classes
 
-    def _find(self, name: str) -> str:
-        while self._parents.get(name, name) != name:
-            name = self._parents[name]
-        return name
-
-    def _join(self, left: str, right: str) -> None:
-        if is_map(self.graph.type_of(left)) and is_map(self.graph.type_of(right)):
-            self._parents[self._find(right)] = self._find(left)
-
-    def _find_classes(self) -> dict[str, Class]:
+    def _find_classes(self) -> tuple[Classes, Classes]:
+        """Which values have rows of one length, and which of them lie in the planes of one buffer."""
+        rows, buffers = Classes(), Classes()
         for node in self.graph:
-            if node.op in MEETS_PIXEL_BY_PIXEL or is_direct(self.graph, node):
-                for operand in node.inputs[:1] if node.op == "conv2d" else node.inputs:
-                    if self.graph.type_of(operand).shape[2:] == node.type.shape[2:] or node.op == "conv2d":
-                        self._join(operand, node.name)
-            for step in node.epilogue:
-                if step.operand is not None:
-                    self._join(step.operand, node.name)
-        classes: dict[str, Class] = {}
+            if not is_map(node.type):
+                continue
+            direct = is_direct(self.graph, node)
+            beside = node.inputs[:1] if direct else node.inputs if node.op in MEETS_PIXEL_BY_PIXEL else ()
+            for operand in (*beside, *(step.operand for step in node.epilogue if step.operand is not None)):
+                kind = self.graph.type_of(operand)
+                if is_map(kind) and (direct or kind.shape[2:] == node.type.shape[2:]):
+                    rows.join(operand, node.name)
+                    if node.op in ("concat", "slice"):
+                        buffers.join(operand, node.name)
+        return rows, buffers
+
+    def _collect_needs(self) -> None:
+        """The row length and the margins that each class needs."""
         for name in (*self.graph.inputs, *self.graph.nodes):
             if is_map(kind := self.graph.type_of(name)):
-                shared = classes.setdefault(self._find(name), Class())
-                shared.row = max(shared.row, kind.shape[3])
+                self._lengthen(name, kind.shape[3])
         for node in self.graph:
             if node.op != "conv2d" or not is_map(node.type):
                 continue
+            source = node.inputs[0]
             if is_direct(self.graph, node):
-                margins = Margins(*node.attributes["padding"])  # type: ignore[misc]
-                shared, width = classes[self._find(node.inputs[0])], self.graph.type_of(node.inputs[0]).shape[3]
-                shared.margins = shared.margins.union(margins)
-                shared.row = max(shared.row, width + max(margins.left, margins.right))
+                margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]
+                self._margins[buffer] = self._margins.get(buffer, Margins()).union(margins)
+                self._lengthen(source, self.graph.type_of(source).shape[3] + max(margins.left, margins.right))
             else:
-                shared = classes[self._find(node.name)]
-                shared.row = max(shared.row, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
-        return classes
+                self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
+
+    def _lengthen(self, name: str, row: int) -> None:
+        shared = self._same_rows[name]
+        self._rows[shared] = max(self._rows.get(shared, 0), row)
 
     # Places
 
