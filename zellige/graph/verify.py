@@ -101,6 +101,10 @@ def _check_step(step: Fused, node: Node, known: Mapping[str, TensorType]) -> Non
 
 def _check_tree(tree: Any, count: int, where: str) -> None:
     """A tree, where there is one, names positions among ``count``."""
-    for position in leaves(tree):
+    try:
+        positions = list(leaves(tree))
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from None
+    for position in positions:
         if not 0 <= position < count:
             raise GraphError(f"{where}: position {position} is not among {count}")
