@@ -61,6 +61,14 @@ def test_global_average_pooling(data):
     assert lanes == REDUCED or shape[2] * shape[3] == 1
 
 
+def test_vectors_that_begin_in_a_margin():
+    maps = planes(2, 3, 5, 14, row=17)
+    array = numbers(5, maps.shape)
+    result, lanes = run(Value.of(maps, array), planes(2, 1, 5, 14, row=17), (1,))
+    assert lanes == KEPT
+    np.testing.assert_allclose(result, array.sum(axis=1, dtype=np.float64, keepdims=True), rtol=0, atol=2e-6)
+
+
 @given(data=st.data())
 def test_guarded_sources_are_read_no_further_than_their_elements(data):
     shape, dimensions = data.draw(reductions())

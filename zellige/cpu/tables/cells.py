@@ -21,7 +21,7 @@ Strides = tuple[int, ...]
 @dataclass(frozen=True, eq=False)
 class Cells:
     """For every vector: the offset of lane 0 (``place``), which lanes are elements (``inside``), which are written at all
-    (``store``); for every lane: the ``source`` offset that it reads (one of the run's own where it is not inside)."""
+    (``store``); for every lane: the ``source`` offset that it reads."""
 
     place: np.ndarray
     inside: np.ndarray
@@ -38,14 +38,15 @@ def cells(layout: Layout, source: Strides, lanes: int, along: bool, shape: tuple
     """The vectors of a value of a layout; ``shape`` says so if only the first elements of some dimensions are meant.
 
     ``source`` has the elements from one index to the next in the other value. With ``along`` lanes next to each other
-    read elements next to each other, so that ``source[:, 0]`` stands for all.
+    read elements next to each other, so that ``source[:, 0]`` stands for all, even if the first is in a margin; without,
+    lanes in a margin read an element of the run.
     """
     sizes, strides, source = _dimensions(layout, shape or layout.shape, source)
     most = 2 if isinstance(layout, Planes) else len(sizes)
     inner = next(count for count in range(most, -1, -1) if _is_run(sizes, strides, count, layout)
                  and (not along or _runs_along(sizes, strides, source, count)))
     cut = len(sizes) - inner
-    place, inside, store, steps = _run(sizes[cut:], strides[cut:], source[cut:], layout, lanes)
+    place, inside, store, steps = _run(sizes[cut:], strides[cut:], source[cut:], layout, lanes, along)
     targets, sources = offsets(sizes[:cut], strides[:cut]), offsets(sizes[:cut], source[:cut])
     count = len(targets)
     return Cells((targets[:, None] + place).ravel(), np.tile(inside, (count, 1)), np.tile(store, (count, 1)),
@@ -87,7 +88,7 @@ def _runs_along(sizes: tuple[int, ...], strides: Strides, source: Strides, count
 
 
 def _run(sizes: tuple[int, ...], strides: Strides, source: Strides, layout: Layout,
-         lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+         lanes: int, along: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The vectors of one run, relative to its first cell: place, inside, store, and the source offset of every lane."""
     length = sizes[0] * strides[0] if sizes else 1
     if isinstance(layout, Planes) and len(sizes) == 1:
@@ -99,5 +100,5 @@ def _run(sizes: tuple[int, ...], strides: Strides, source: Strides, layout: Layo
     for size, stride, step in zip(sizes, strides, source, strict=True):
         index, rest = np.divmod(rest, stride)
         inside &= index < size
-        steps += np.minimum(index, size - 1) * step
+        steps += (index if along else np.minimum(index, size - 1)) * step
     return place, inside, store, steps

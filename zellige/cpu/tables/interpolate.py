@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.cpu.kernels.interpolate import BUFFERS
-from zellige.cpu.layout import Layout, Planes
+from zellige.cpu.layout import LINE, Layout, Planes, round_up
 from zellige.cpu.tables.cells import offsets
 from zellige.cpu.tables.work import Work, lane_bits, table
 from zellige.graph.resampling import bilinear_taps, nearest_indices
 
-LEAST_ITEMS = 16                    # planes are split into parts to have so many
-FILL_CYCLES, BLEND_CYCLES = 25, 6   # of a vector
+LEAST_ITEMS = 16    # planes are split into parts to have so many
+FILL_CYCLES = {"nearest": 0.9, "bilinear": 1.4}  # of a lane
+BLEND_CYCLES = 4    # of a vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +34,17 @@ def interpolate_work(source: Layout, target: Layout, mode: str, scale: tuple[flo
     """
     vertical, horizontal = (_taps(source.shape[d], target.shape[d], mode, scale[d - 2], align_corners) for d in (2, 3))
     vectors, columns = _columns(target, horizontal, lanes)
-    buffer = len(vectors) * lanes
+    buffer = round_up(len(vectors) * lanes, LINE)  # threads share no cache line
     parts = _parts(target)
     rows, fills = _rows(source, target, vertical, parts, buffer)
     planes = table(*(offsets(layout.shape[:2], layout.strides[:2]) for layout in (target, source)))
     items = np.concatenate([np.repeat(planes, len(parts), axis=0), np.tile(parts, (len(planes), 1))], 1)
     filled = np.array([(rows[first:last, 4] - rows[first:last, 3]).sum() for first, last in parts])
-    cycles = (filled * FILL_CYCLES + (parts[:, 1] - parts[:, 0]) * BLEND_CYCLES) * len(vectors)
+    cycles = (filled * FILL_CYCLES[mode] * lanes + (parts[:, 1] - parts[:, 0]) * BLEND_CYCLES) * len(vectors)
     return BUFFERS * buffer, Work({
         "items": np.ascontiguousarray(items, np.int32), "rows": rows, "row_shares": vertical.share, "fills": fills,
         "vectors": vectors, "vector_count": len(vectors), **columns, "scratch_bytes": 4 * BUFFERS * buffer,
-    }, np.tile(cycles.astype(float), len(planes)))
+    }, np.tile(cycles, len(planes)))
 
 
 def _taps(size: int, result: int, mode: str, scale: float, align_corners: bool) -> Taps:

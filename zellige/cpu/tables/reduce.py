@@ -12,6 +12,8 @@ from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.cells import Strides, cells, offsets
 from zellige.cpu.tables.work import Work, lane_bits, table
 
+VECTOR_CYCLES = 2   # a load with its addition; the end of a sum is worth two more
+
 
 def reduce_work(source: Layout, target: Layout, dimensions: Sequence[int], mean: bool = False,
                 lanes: int = 16) -> tuple[str, Work]:
@@ -32,7 +34,7 @@ def reduce_work(source: Layout, target: Layout, dimensions: Sequence[int], mean:
         vectors = lanes
     divisor = np.array([count if mean else 1], np.float32)
     return variant, Work({"items": items, "steps": steps, "step_count": len(steps), "divisor": divisor},
-                         np.full(len(items), (len(steps) + 2.0) * vectors))
+                         np.full(len(items), VECTOR_CYCLES * (len(steps) + 2.0) * vectors))
 
 
 def _origin_strides(source: Layout, target: Layout, reduced: list[int]) -> Strides:

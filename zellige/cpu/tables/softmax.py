@@ -9,7 +9,7 @@ from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.cells import cells, offsets
 from zellige.cpu.tables.work import Work, lane_bits, table
 
-PASSES = 8  # an exponential is worth about as many loads and stores
+VECTOR_CYCLES, ITEM_CYCLES = 20, 60  # of all passes together
 
 
 def softmax_work(source: Layout, target: Layout, dimension: int, lanes: int = 16) -> tuple[str, Work]:
@@ -28,7 +28,7 @@ def softmax_work(source: Layout, target: Layout, dimension: int, lanes: int = 16
         index = np.arange(shape[dimension])
         steps = table(index * target.strides[dimension], every_lane, every_lane, index * source.strides[dimension])
     return variant, Work({"items": items, "steps": steps, "step_count": len(steps)},
-                         np.full(len(items), len(steps) * float(PASSES)))
+                         np.full(len(items), ITEM_CYCLES + VECTOR_CYCLES * float(len(steps))))
 
 
 def _along(target: Layout, dimension: int, lanes: int) -> np.ndarray:
