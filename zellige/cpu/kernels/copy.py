@@ -20,7 +20,7 @@ import llvmlite.ir as ir
 from zellige.cpu.emitter import F32, I32, I64, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.lanes import emit_fields, emit_store
+from zellige.cpu.kernels.lanes import alternate, emit_fields, emit_store
 
 ITEM_FIELDS = 4     # first vector, end of vectors, offset of the source, offset of the target
 VECTOR_FIELDS = 6   # source, target, inside, store, filled, step
@@ -72,25 +72,20 @@ def neighbours(b: Emitter, pointer: ir.Value, inside: ir.Value) -> ir.Value:
 
 
 def every_second(b: Emitter, pointer: ir.Value, inside: ir.Value) -> ir.Value:
-    """The elements 0, 2, 4, …; those not ``inside`` are not read, and 0.
-
-    The second half comes from a vector that ends at the last element, so that nothing behind it is read.
-    """
+    """The elements 0, 2, 4, …; those not ``inside`` are not read, and 0."""
     count = b.isa.lanes
-    halves = range(count // 2)
     spread_low = [lane // 2 if lane % 2 == 0 else count for lane in range(count)]
     spread_high = [(lane + count - 1) // 2 if lane % 2 else count for lane in range(count)]
-    picks = [2 * lane for lane in halves] + [count + 2 * lane + 1 for lane in halves]
-    second = b.at(pointer, count - 1)
+    end = b.at(pointer, count - 1)
     lanes = b.variable(b.splat(0.0))
     with b.if_else(_all(b, inside), likely=True) as (whole, partial):
         with whole:
-            b.store(b.shuffle(b.load_vector(pointer), b.load_vector(second), picks), lanes)
+            b.store(alternate(b, b.load_vector(pointer), b.load_vector(end)), lanes)
         with partial:
             mask, none = b.lane_mask(inside), ir.Constant(b.lane_bits, [0] * count)
             low = b.masked_load(pointer, b.shuffle(mask, none, spread_low), b.splat(0.0))
-            high = b.masked_load(second, b.shuffle(mask, none, spread_high), b.splat(0.0))
-            b.store(b.shuffle(low, high, picks), lanes)
+            high = b.masked_load(end, b.shuffle(mask, none, spread_high), b.splat(0.0))
+            b.store(alternate(b, low, high), lanes)
     return b.load(lanes, typ=b.vector)
 
 

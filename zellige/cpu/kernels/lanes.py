@@ -26,3 +26,9 @@ def emit_store(b: Emitter, value: ir.Value, pointer: ir.Value, inside: ir.Value,
             b.store_vector(value, pointer)
         with some_lanes:
             b.masked_store(b.select(b.lane_mask(inside), value, b.splat(0.0)), pointer, b.lane_mask(store))
+
+
+def alternate(b: Emitter, low: ir.Value, high: ir.Value) -> ir.Value:
+    """The elements 0, 2, 4, … of the vectors at element 0 and at element lanes − 1: none behind the last of them is needed."""
+    count = b.isa.lanes
+    return b.shuffle(low, high, [2 * lane if 2 * lane < count else 2 * lane + 1 for lane in range(count)])
