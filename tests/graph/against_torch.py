@@ -67,5 +67,16 @@ class Calls(torch.nn.Module):
         return {name: function(*inputs) for name, function in self.functions.items()}
 
 
+class Abreast(torch.nn.Module):
+    """Layers side by side, each with an input of its own: one export tries many."""
+
+    def __init__(self, *layers: torch.nn.Module) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, inputs, strict=True)]
+
+
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -138,6 +138,16 @@ def test_inputs_that_the_model_itself_refuses():
     assert "Conv2d itself fails" in message and "(1, 8, 8, 8)" in message
 
 
+def test_keyword_arguments():
+    class Sum(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    program = torch.export.export(Sum().eval(), (X,), {"y": X})
+    with pytest.raises(UnsupportedModelError, match="exported with keyword arguments"):
+        from_torch(program)
+
+
 def counted(self, x):
     self.count.add_(1)
     return x + self.count

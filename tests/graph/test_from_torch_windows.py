@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from against_torch import Calls, assert_equal_to_torch, few, random
+from against_torch import Abreast, Calls, assert_equal_to_torch, few, random
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -13,43 +13,52 @@ sizes = st.integers(5, 11)
 steps = st.integers(1, 3)
 
 
-@given(data=st.data())
-def test_convolution(data):
-    draw = data.draw
+@st.composite
+def convolutions(draw):
+    """A convolution and the shape of a map for it."""
     groups = draw(st.sampled_from([1, 1, 2, 3]))
-    inputs = groups * draw(st.integers(1, 3))
-    outputs = groups * draw(st.integers(1, 3))
+    inputs, outputs = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
     kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
     mode = draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"]))
     padding = draw(st.sampled_from(["same", "valid", (0, 1), (2, 0), (3, 3)]))
     stride = (1, 1) if padding == "same" else (draw(steps), draw(steps))
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, draw(st.booleans()), mode)
     batch = draw(st.sampled_from([(), (1,), (2,)]))
-    assert_equal_to_torch(conv, random(*batch, inputs, draw(st.integers(7, 11)), draw(st.integers(7, 11))))
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, draw(st.booleans()), mode)
+    return conv, (*batch, inputs, draw(st.integers(7, 11)), draw(st.integers(7, 11)))
+
+
+@st.composite
+def lines(draw):
+    """A convolution over one dimension."""
+    conv = nn.Conv1d(4, 6, draw(st.integers(1, 4)), draw(steps), draw(st.sampled_from([0, 1, 2])), draw(st.integers(1, 2)),
+                     groups=draw(st.sampled_from([1, 2])))
+    return conv, (2, 4, draw(st.integers(7, 12)))
+
+
+@st.composite
+def pools(draw):
+    """A maximum or an average, and the shape of a map for it."""
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride, ceil = (draw(steps), draw(steps)), draw(st.booleans())
+    padding = tuple(draw(st.integers(0, size // 2)) for size in kernel)
+    if draw(st.booleans()):
+        pool = nn.MaxPool2d(kernel, stride, padding, draw(st.integers(1, 2)), ceil_mode=ceil)
+    else:
+        pool = nn.AvgPool2d(kernel, stride, padding, ceil, draw(st.booleans()), draw(st.sampled_from([None, None, 5])))
+    return pool, (draw(st.integers(1, 2)), 2, draw(st.integers(7, 12)), draw(st.integers(7, 12)))
 
 
 @few
-@given(kernel=st.integers(1, 4), stride=steps, padding=st.integers(0, 2), dilation=st.integers(1, 2))
-def test_convolution_over_one_dimension(kernel, stride, padding, dilation):
-    conv = nn.Conv1d(4, 6, kernel, stride, padding, dilation, groups=2)
-    assert_equal_to_torch(conv, random(2, 4, 9))
+@given(cases=st.lists(convolutions() | convolutions() | lines(), min_size=6, max_size=6))
+def test_convolutions(cases):
+    assert_equal_to_torch(Abreast(*(conv for conv, _ in cases)), *(random(*shape) for _, shape in cases))
 
 
-@given(kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.tuples(steps, steps), share=st.integers(0, 2),
-       dilation=st.integers(1, 2), ceil=st.booleans(), height=sizes, width=sizes)
-def test_max_pool(kernel, stride, share, dilation, ceil, height, width):
-    padding = tuple(min(share, size // 2) for size in kernel)
-    pool = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
-    assert_equal_to_torch(pool, random(1, 2, height + 3, width + 3))
-
-
-@given(kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)), stride=st.tuples(steps, steps), share=st.integers(0, 2),
-       ceil=st.booleans(), count=st.booleans(), divisor=st.sampled_from([None, None, 5]), height=sizes, width=sizes)
-def test_average_pool(kernel, stride, share, ceil, count, divisor, height, width):
-    padding = tuple(min(share, size // 2) for size in kernel)
-    pool = nn.AvgPool2d(kernel, stride, padding, ceil, count, divisor)
-    assert_equal_to_torch(pool, random(2, 2, height, width))
+@few
+@given(cases=st.lists(pools(), min_size=8, max_size=8))
+def test_pools(cases):
+    assert_equal_to_torch(Abreast(*(pool for pool, _ in cases)), *(random(*shape) for _, shape in cases))
 
 
 @few

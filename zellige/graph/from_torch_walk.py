@@ -216,5 +216,6 @@ def _leads_to_broadcasts(node: fx.Node) -> bool:
     """Whether every reader repeats the operand by itself and gives the shape that the ``expand`` would."""
     shape = node.meta["val"].shape
     return all(operator_name(user) in BROADCASTING and user.meta["val"].shape == shape
-               and any(operand is not node and operand.meta["val"].shape == shape for operand in user.all_input_nodes)
+               and any(operator_name(operand) != "expand.default" and operand.meta["val"].shape == shape
+                       for operand in user.all_input_nodes)
                for user in node.users)
