@@ -8,8 +8,11 @@ from zellige.cpu.lower.arithmetic import lower_elementwise
 from zellige.cpu.lower.convolution import lower_convolution
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.moves import MOVES, lower_concat, lower_move
+from zellige.cpu.lower.pooling import lower_adaptive_pool, lower_pool
 from zellige.cpu.lower.product import lower_linear
 from zellige.cpu.lower.reduction import lower_reduction
+from zellige.cpu.lower.resampling import lower_interpolate
+from zellige.cpu.lower.softmax import lower_softmax
 from zellige.graph.ir import Node
 
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
@@ -17,7 +20,11 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "linear": lower_linear,
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift", "activation", "prelu"),
                     lower_elementwise),
+    **dict.fromkeys(("max_pool2d", "average_pool2d"), lower_pool),
+    **dict.fromkeys(("adaptive_average_pool2d", "adaptive_max_pool2d"), lower_adaptive_pool),
     **dict.fromkeys(("mean", "sum"), lower_reduction),
+    **dict.fromkeys(("softmax", "log_softmax"), lower_softmax),
+    "interpolate": lower_interpolate,
     **dict.fromkeys(MOVES, lower_move),
     "concat": lower_concat,
 }
