@@ -57,11 +57,12 @@ class PoolKernel(Kernel):
             source, target, *operands = (b.at(value, offset) for value, offset in zip(values, offsets, strict=True))
             with b.loop(first, last) as vector:
                 place, goal, inside, store, first_tap, last_tap, edge, divisor = emit_fields(b, vectors, vector, VECTOR_FIELDS)
-                total = self._emit_window(b, b.at(source, place), b.at(indices, vector, isa.lanes, I32), taps, first_tap, last_tap, edge)
+                lanes = b.at(indices, vector, isa.lanes, I32)
+                total = self._emit_window(b, b.at(source, place), lanes, taps, first_tap, last_tap, edge)
                 if self.reduction == AVERAGE:
                     total = b.fdiv(total, b.load_vector(b.at(divisors, divisor, isa.lanes)))
-                value = emit_epilogue(b, self.epilogue, total,
-                                      lambda number, goal=goal, operands=operands: b.load_vector(b.at(operands[number], goal)))
+                additions = [b.at(operand, goal) for operand in operands]
+                value = emit_epilogue(b, self.epilogue, total, lambda number: b.load_vector(additions[number]))
                 emit_store(b, value, b.at(target, goal), inside, store)
         b.ret_void()
 

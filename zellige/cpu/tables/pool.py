@@ -67,7 +67,7 @@ def adaptive_work(source: Layout, target: Layout, additions: Sequence[Layout] = 
 
 def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divisor: int, additions: Sequence[Layout],
           lanes: int) -> tuple[int, Work]:
-    images, channels, height, width = target.shape
+    _, _, height, width = target.shape
     row = target.row if isinstance(target, Planes) else width
     flat = isinstance(target, Planes) and isinstance(source, Planes) and source.row == row and vertical.step == horizontal.step == 1
     if any(layout.strides[2] != target.strides[2] or layout.strides[0] != target.strides[0] for layout in additions):
