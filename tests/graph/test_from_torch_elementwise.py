@@ -51,7 +51,8 @@ def test_arithmetic_broadcasts(data):
         add=lambda x, y: x + y, add_factor=lambda x, y: torch.add(x, y, alpha=2), subtract=lambda x, y: y - x,
         subtract_factor=lambda x, y: torch.sub(x, y, alpha=0.5), multiply=lambda x, y: x * y,
         divide=lambda x, y: x / (y.abs() + 1), maximum=torch.maximum, minimum=lambda x, y: torch.min(y, x),
-        expand=lambda x, y: y.expand_as(x), both=lambda x, y: x[:1].expand_as(x) + y.expand_as(x), expand_product=lambda x, y: x * y.expand_as(x),
+        expand=lambda x, y: y.expand_as(x), both=lambda x, y: x[:1].expand_as(x) + y.expand_as(x),
+        expand_product=lambda x, y: x * y.expand_as(x),
         lerp=lambda x, y: torch.lerp(x, y.expand_as(x), 0.25), addcmul=lambda x, y: torch.addcmul(x, x, y, value=2.0),
         addcdiv=lambda x, y: torch.addcdiv(x, x, y.abs() + 0.5))
     assert_equal_to_torch(model, random(*full), random(*thin, seed=1))
