@@ -83,6 +83,26 @@ def test_average_pool_of_any_window(data):
 
 @pytest.mark.parametrize("reduction", OPERATORS)
 @given(data=st.data())
+def test_stride_one_between_planes_with_rows_of_one_length(reduction, data):
+    """Vectors then run over margins and from one row into the next."""
+    isa, source = data.draw(ISAS), source_of(data)
+    before, after = (tuple(data.draw(st.integers(0, 2)) for _ in range(2)) for _ in range(2))
+    kernel = tuple(data.draw(st.integers(1, most)) for most in (4, 4))
+    padding = [max(before[axis], kernel[axis] // 2) for axis in range(2)]
+    padding = (padding[0], kernel[0] - 1 - padding[0] if kernel[0] > padding[0] else 0,
+               padding[1], kernel[1] - 1 - padding[1] if kernel[1] > padding[1] else after[1])
+    window = {"kernel": kernel, "stride": (1, 1), "padding": padding}
+    shape = result_shape(source.layout.shape, window | {"dilation": (1, 1)})
+    if min(shape) < 1 or shape[3] > source.layout.row:
+        return
+    layout = planes(*shape, row=source.layout.row)
+    step, work = pool_work(source.layout, layout, **window, lanes=isa.lanes)
+    result = pool(reduction, source, layout, step, work, isa)
+    check(result, evaluate(OPERATORS[reduction], window, [source.view()]))
+
+
+@pytest.mark.parametrize("reduction", OPERATORS)
+@given(data=st.data())
 def test_adaptive_pools(reduction, data):
     isa, source = data.draw(ISAS), source_of(data, special=reduction == MAXIMUM)
     size = tuple(data.draw(st.integers(1, limit)) for limit in (8, 40))

@@ -83,13 +83,13 @@ class Planes:
         return np.array([run for run in runs if run[1] > 0], np.int64).reshape(-1, 2)
 
 
-def planes(images: int, channels: int, height: int, width: int, margins: Margins = Margins(), row: int = 0) -> Planes:
-    """The planes of a map; ``row`` asks for a longer row than the margins need.
+def planes(images: int, channels: int, height: int, width: int, margins: Margins = Margins(), row: int = 0, gap: int = 0) -> Planes:
+    """The planes of a map; ``row`` asks for a longer row, ``gap`` for more rows between images than the margins need.
 
     The count of cache lines in a plane is odd, so that neighbouring planes don't fall into the same cache sets.
     """
     row = max(row, width + max(margins.left, margins.right))
-    image = (height + (max(margins.top, margins.bottom) if images > 1 else 0)) * row
+    image = (height + (max(margins.top, margins.bottom, gap) if images > 1 else 0)) * row
     head = round_up(margins.top * row + margins.left, LINE)
     body = (images - 1) * image + height * row
     lines = -(-(head + body + margins.bottom * row + margins.right) // LINE) | 1

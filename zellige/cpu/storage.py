@@ -1,7 +1,7 @@
 """Where every value of a graph lies: layouts that fit all who read and write them, and values inside of others.
 
 Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
-concatenation) must have rows of one length; values that lie inside of one another must have the same margins too. So
+concatenation) must have rows of one length, and images as far apart; values that lie inside of one another must have the same margins too. So
 values are put into classes first (union-find), each class gets the longest row or the widest margins that one of its members
 needs, and only then does each value get its planes. Concatenation happens in place: the parts are written into the
 planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place already.
@@ -65,6 +65,7 @@ class Storage:
         self._stored: dict[str, Stored] = {}
         self._same_rows, self._same_planes = self._find_classes()
         self._rows: dict[str, int] = {}
+        self._gaps: dict[str, int] = {}
         self._margins: dict[str, Margins] = {}
         self._collect_needs()
         self._place_inputs()
@@ -95,7 +96,8 @@ class Storage:
             return Dense(kind.shape)
         images, channels, height, width = kind.shape
         margins = self._margins.get(self._same_planes[name], Margins())
-        return planes(images, channels, height, width, margins, self._rows[self._same_rows[name]])
+        shared = self._same_rows[name]
+        return planes(images, channels, height, width, margins, self._rows[shared], self._gaps.get(shared, 0))
 
     # Classes
 
@@ -128,6 +130,8 @@ class Storage:
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]
                 self._margins[buffer] = self._margins.get(buffer, Margins()).union(margins)
                 self._lengthen(source, self.graph.type_of(source).shape[3] + max(margins.left, margins.right))
+                shared = self._same_rows[source]
+                self._gaps[shared] = max(self._gaps.get(shared, 0), margins.top, margins.bottom)
             else:
                 self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
 
