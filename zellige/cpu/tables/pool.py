@@ -77,15 +77,15 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
         place = np.arange(0, height * row, lanes)
         y, x = np.divmod(place[:, None] + lane, row)
         store = y < height
+        offsets = vertical.begin[0] * row + horizontal.begin[0] + place[:, None] + lane
     else:
         first_y, first_x = (index.ravel() for index in np.meshgrid(np.arange(height), np.arange(0, row, lanes), indexing="ij"))
         place = first_y * target.strides[2] + first_x
         y, x = np.broadcast_to(first_y[:, None], (len(place), lanes)), first_x[:, None] + lane
         store = x < row
+        offsets = vertical.begin[y] * source.strides[2] + horizontal.begin[np.minimum(x, width - 1)]
     inside = store & (x < width)
-    y, x = np.minimum(y, height - 1), np.minimum(x, width - 1)
-    offsets = vertical.begin[y] * source.strides[2] + horizontal.begin[x]
-    begin = offsets[:, 0]
+    y, x, begin = np.minimum(y, height - 1), np.minimum(x, width - 1), offsets[:, 0]
     taps, first, last, edge = _tap_lists(vertical, horizontal, y, x, inside, source.strides[2])
     counts = np.where(inside, divisor or vertical.counts[y] * horizontal.counts[x], 1).astype(np.float32)
     divisors, divisor_row = np.unique(counts, axis=0, return_inverse=True)
