@@ -17,6 +17,7 @@ from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.work import Work, lane_bits, table
 
 ITEM_VECTORS = 256  # an item has no more than these
+MOVE_CYCLES = 2     # of a vector that is loaded or stored
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def elementwise_work(target: Layout, operands: Sequence[Layout], additions: Sequ
     ends = np.minimum(begins + ITEM_VECTORS, len(vectors))
     segments = [offsets[:, None] for offsets in outer.offsets()]
     items = table(begins, ends, *segments)
-    return tuple(kinds), Work({"items": items, "vectors": vectors}, (items[:, 1] - items[:, 0]) * (1.0 + len(moving)))
+    return tuple(kinds), Work({"items": items, "vectors": vectors}, (items[:, 1] - items[:, 0]) * MOVE_CYCLES * (1.0 + len(moving)))
 
 
 def _walk(target: Layout, others: Sequence[Layout]) -> Walk:

@@ -10,6 +10,9 @@ import numpy as np
 from zellige.cpu.kernels.copy import LISTED
 from zellige.cpu.tables.work import Work, lane_bits, table
 
+VECTOR_CYCLES = 8   # of a vector that is read in one piece
+LANE_CYCLES = 3     # of a lane that is read by itself
+
 
 @dataclass(frozen=True, eq=False)
 class Lanes:
@@ -62,7 +65,8 @@ def copy_items(tables: dict[str, np.ndarray | int], first: np.ndarray, last: np.
                target: np.ndarray) -> Work:
     """The work of items that each copy a range of vectors, from ``source`` on and to ``target`` on."""
     items = table(first, last, source, target)
-    vectors = tables["vectors"]
-    assert isinstance(vectors, np.ndarray)
-    total = np.concatenate([[0], np.cumsum(np.where(vectors[:, -1] == LISTED, 16.0, 2.0))])
+    vectors, indices = tables["vectors"], tables["indices"]
+    assert isinstance(vectors, np.ndarray) and isinstance(indices, np.ndarray)
+    cycles = np.where(vectors[:, -1] == LISTED, LANE_CYCLES * indices.shape[1], VECTOR_CYCLES)
+    total = np.concatenate([[0], np.cumsum(cycles)])
     return Work(tables | {"items": items}, total[items[:, 1]] - total[items[:, 0]])

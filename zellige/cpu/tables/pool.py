@@ -11,7 +11,9 @@ from zellige.cpu.kernels.pool import LISTED
 from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.work import Work, lane_bits, table
 
-ITEM_VECTORS = 64  # an item has no more than these
+ITEM_VECTORS = 64   # an item has no more than these
+VECTOR_CYCLES = 6   # of a vector without its taps
+LANE_CYCLES = 3     # of a lane that is read by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +93,11 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
     divisors, divisor_row = np.unique(counts, axis=0, return_inverse=True)
     vectors = table(begin, place, lane_bits(inside), lane_bits(store), first, last, edge, divisor_row.ravel())
     items = _items(source, target, additions, len(vectors))
-    taps_of = np.concatenate([[0], np.cumsum(last - first + 4)])
+    tap_cycles = {1: 2.0, 2: 3.0, LISTED: LANE_CYCLES * lanes}[horizontal.step]
+    cycles = np.concatenate([[0], np.cumsum(VECTOR_CYCLES + (last - first) * tap_cycles)])
     return horizontal.step, Work({"items": items, "vectors": vectors, "taps": taps, "divisors": divisors,
                                   "indices": (offsets - begin[:, None]).astype(np.int32)},
-                                 (taps_of[items[:, 1]] - taps_of[items[:, 0]]) * {1: 1.0, 2: 2.0, LISTED: 12.0}[horizontal.step])
+                                 cycles[items[:, 1]] - cycles[items[:, 0]])
 
 
 def _tap_lists(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, inside: np.ndarray,

@@ -9,9 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """``tables`` hold the slots that do not point to values: arrays and integers. ``costs`` has a number for each item:
-    about how many vectors it loads and stores.
-    """
+    """``tables`` hold the slots that do not point to values: arrays and integers; ``costs`` are about the cycles of each item."""
 
     tables: dict[str, np.ndarray | int] = field(default_factory=dict)
     costs: np.ndarray = field(default_factory=lambda: np.zeros(0))
