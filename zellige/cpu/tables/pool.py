@@ -95,8 +95,8 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
     items = _items(source, target, additions, len(vectors))
     tap_cycles = {1: 2.0, 2: 3.0, LISTED: LANE_CYCLES * lanes}[horizontal.step]
     cycles = np.concatenate([[0], np.cumsum(VECTOR_CYCLES + (last - first) * tap_cycles)])
-    return horizontal.step, Work({"items": items, "vectors": vectors, "taps": taps, "divisors": divisors,
-                                  "indices": (offsets - begin[:, None]).astype(np.int32)},
+    indices = (offsets - begin[:, None]).astype(np.int32) if horizontal.step == LISTED else np.zeros((1, lanes), np.int32)
+    return horizontal.step, Work({"items": items, "vectors": vectors, "taps": taps, "divisors": divisors, "indices": indices},
                                  cycles[items[:, 1]] - cycles[items[:, 0]])
 
 
