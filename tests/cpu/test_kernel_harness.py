@@ -1,5 +1,6 @@
 """The harness must notice what it is there for."""
 
+import faulthandler
 import multiprocessing
 import signal
 
@@ -20,6 +21,7 @@ def test_a_write_outside_of_a_buffer_is_noticed(begin, length, side):
 
 
 def read_past_the_end() -> None:
+    faulthandler.disable()
     work = copy_work(Dense((33,)), Dense((33,)), NATIVE[0].lanes)
     slots = {"source": np.ones(32, np.float32), "target": np.ones(33, np.float32)}
     run_kernel(CopyKernel(), work.tables | slots, work.items, external=["source"])
