@@ -60,7 +60,7 @@ def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target
     if source.row == target.row and len(flat := flat_vectors(source, target, isa.lanes)) <= len(table):
         table = flat
     widths = tile_widths(len(table), widest_tile(rows, isa))
-    items = tile_items(widths, len(bands), source.channels, isa.lanes)
+    items = tile_items(widths, len(bands))
     return tuple(sorted(set(widths), reverse=True)), Work({
         "vectors": table, "items": items, "columns": taps.offsets(bands, source), "weights": padded_values(bands, rows),
         "bands": np.stack([bands.start[:-1], bands.start[1:], bands.first_row, bands.rows], 1).astype(np.int32),

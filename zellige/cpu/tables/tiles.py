@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from zellige.cpu.layout import LINE
-
-TILE_BYTES = 384 * 1024  # of source pixels that a run of tiles may keep in the second-level cache
-
 
 def tile_widths(vectors: int, widest: int) -> list[int]:
     """Tiles of ``widest`` vectors, and at the end narrower ones, but none of one vector if it can be helped: a
@@ -24,17 +20,12 @@ def tile_widths(vectors: int, widest: int) -> list[int]:
     return [widest] * full + [rest]
 
 
-def tile_items(widths: list[int], bands: int, source_channels: int, lanes: int) -> np.ndarray:
-    """Work items (first vector, vectors, band): runs of tiles whose source pixels stay in the second-level cache, and
-    in each run all tiles of one band after another, so that the band's weights stay in the first.
+def tile_items(widths: list[int], bands: int) -> np.ndarray:
+    """Work items (first vector, vectors, band): all bands of one tile after another.
 
-    Shape (tiles × bands, 3), int32.
+    A tile's source pixels then stay in the second-level cache, while weights stream past in one sequence, which the
+    processor fetches ahead. The other order, all tiles of a band, measured up to 1.4× slower where maps are
+    small: every column then reads from another place. Shape (tiles × bands, 3), int32.
     """
-    first = np.cumsum([0, *widths[:-1]])
-    bytes_of_tile = max(LINE, source_channels * lanes * 4 * max(widths))
-    run = max(1, TILE_BYTES // bytes_of_tile)
-    tile = np.arange(len(widths))
-    tile, band = (axis.ravel() for axis in np.meshgrid(tile, np.arange(bands), indexing="ij"))
-    order = np.lexsort((tile, band, tile // run))
-    tile, band = tile[order], band[order]
-    return np.stack([first[tile], np.array(widths)[tile], band], 1).astype(np.int32)
+    first = np.repeat(np.cumsum([0, *widths[:-1]]), bands)
+    return np.stack([first, np.repeat(widths, bands), np.tile(np.arange(bands), len(widths))], 1).astype(np.int32)
