@@ -13,7 +13,7 @@ from zellige.graph.reference import run_reference
 from zellige.graph.trees import flatten, unflatten
 
 torch.set_num_threads(1)
-few = settings(max_examples=settings().max_examples // 3)
+few = settings(max_examples=min(settings().max_examples // 3, 50))
 """For properties of which every example exports a model of many operators."""
 
 TOLERANCE = 1e-9
