@@ -1,6 +1,7 @@
-"""Test settings: one deterministic hypothesis profile, a longer one for ``make test-all``, quiet threads."""
+"""Test settings: one deterministic hypothesis profile, a longer one for ``make test-all``, a cache of their own."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +10,14 @@ common = {"deadline": None, "derandomize": True, "suppress_health_check": [Healt
 settings.register_profile("quick", max_examples=25, **common)
 settings.register_profile("full", max_examples=400, **common)
 settings.load_profile("full" if os.environ.get("ZELLIGE_FULL") else "quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Machine code goes to a directory of this run alone: tests neither use the user's cache nor leave anything in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZELLIGE_CACHE", str(tmp_path_factory.mktemp("machine-code")))
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

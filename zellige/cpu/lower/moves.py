@@ -33,7 +33,7 @@ def append_copy(lowering: Lowering, node: Node, source: Stored, target: Stored, 
 
 def lower_move(lowering: Lowering, node: Node) -> None:
     """An operator of ``MOVES``: a view where the value lies inside of its source, else a copy."""
-    source, target = lowering.storage[node.inputs[0]], lowering.storage[node.name]
+    source, target = source_of(lowering, node.inputs[0]), lowering.storage[node.name]
     first = len(lowering.plan.calls)
     if is_view(source, target):
         lowering.layer(node, "view", "lies in its source", first_call=first)
@@ -51,9 +51,9 @@ def lower_concat(lowering: Lowering, node: Node) -> None:
     first = len(lowering.plan.calls)
     whole, dimension, position, copied = lowering.storage[node.name], int(node.attributes["dimension"]), 0, 0  # type: ignore[arg-type]
     for part in node.inputs:
-        source = lowering.storage[part]
-        planes = isinstance(whole.layout, Planes) and dimension == 1
-        if not (planes and lowering.storage.is_part(part, node.name, position * whole.layout.strides[1])):
+        source = source_of(lowering, part)
+        if not (part not in lowering.graph.constants and isinstance(whole.layout, Planes) and dimension == 1
+                and lowering.storage.is_part(part, node.name, position * whole.layout.strides[1])):
             # Parts beside one another in a row clear what is right of them, so they take turns.
             append_copy(lowering, node, source, whole, concat_work(source.layout, whole.layout, dimension, position, lowering.isa.lanes))
             copied += 1
@@ -62,12 +62,19 @@ def lower_concat(lowering: Lowering, node: Node) -> None:
     lowering.layer(node, "copy" if copied else "view", reason, first_call=first)
 
 
-def to_dense(lowering: Lowering, node: Node, name: str) -> Stored:
-    """A value in row-major order in the arena: itself, or a copy made for a node."""
-    stored = lowering.storage[name]
+def source_of(lowering: Lowering, name: str) -> Stored:
+    """Where what is moved lies: a value in the arena or the caller's memory, a constant in a table of its own."""
+    if name in lowering.graph.constants:
+        return Stored(lowering.constant(name), Dense(lowering.graph.type_of(name).shape))
+    return lowering.storage[name]
+
+
+def to_dense(lowering: Lowering, node: Node, name: str, stored: Stored | None = None) -> Stored:
+    """A value (or what is ``stored`` for it) in row-major order in the arena: itself, or a copy made for a node."""
+    stored = stored or lowering.storage[name]
     if isinstance(stored.layout, Dense) and isinstance(stored.place, Place):
         return stored
-    dense = lowering.storage.reserve(f"{node.name} source", Dense(stored.layout.shape))
+    dense = lowering.storage.reserve(f"{node.name} reads {name}", Dense(stored.layout.shape))
     append_copy(lowering, node, stored, dense, copy_work(stored.layout, dense.layout, lowering.isa.lanes))
     return dense
 

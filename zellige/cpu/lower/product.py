@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from zellige.cpu.calls import Slot
 from zellige.cpu.kernels.matrix_vector import ROWS, MatrixVectorKernel
+from zellige.cpu.layout import Dense
 from zellige.cpu.lower.lowering import Lowering
-from zellige.cpu.lower.moves import to_dense
+from zellige.cpu.lower.moves import append_copy, to_dense
 from zellige.cpu.tables.matrix_vector import matrix_vector_work
+from zellige.cpu.tables.relayout import copy_work
 from zellige.graph.ir import Node
 from zellige.passes.sparsity import band_columns, layer_sparsity
 
@@ -24,11 +27,18 @@ def lower_product(lowering: Lowering, node: Node, matrix: np.ndarray, groups: in
     features = matrix.shape[1] * groups
     source = to_dense(lowering, node, node.inputs[0])
     tokens = lowering.graph.type_of(node.inputs[0]).elements // features
+    target = lowering.storage[node.name]
+    dense = target if isinstance(target.layout, Dense) else lowering.storage.reserve(f"{node.name} product", Dense(target.layout.shape))
     bands = band_columns(matrix, groups, ROWS)
     group, counts, work = matrix_vector_work(bands, bias, features, tokens)
-    operands = {f"operand{number}": stored.place for number, stored in enumerate(lowering.operands(node))}
+    names = [step.operand for step in node.epilogue if step.operand is not None]
+    additions = [stored if isinstance(stored.layout, Dense) else to_dense(lowering, node, name, stored)
+                 for name, stored in zip(names, lowering.operands(node), strict=True)]
+    operands: dict[str, Slot] = {f"operand{number}": stored.place for number, stored in enumerate(additions)}
     lowering.call(node, MatrixVectorKernel(group, counts, lowering.epilogue(node)), {
-        "source": source.place, "target": lowering.place(node.name), **work.tables, **operands}, work.costs)
+        "source": source.place, "target": dense.place, **work.tables, **operands}, work.costs)
+    if dense is not target:
+        append_copy(lowering, node, dense, target, copy_work(dense.layout, target.layout, lowering.isa.lanes))
     density = bands.kept / matrix.size
     reason = (f"{tokens} vector{'s' * (tokens > 1)} of inputs: lanes run over rows, {4 * bands.kept / 1e6:.2f} MB of weights "
               f"({density:.0%} of columns) stream once, in groups of {group}")
