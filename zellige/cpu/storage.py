@@ -157,7 +157,7 @@ class Storage:
 
     def _place(self, name: str) -> Stored:
         node = self.graph.nodes.get(name)
-        if node is None:
+        if node is None or node.inputs[0] in self.graph.constants:
             return self.reserve(name, self.layout(name))
         if node.op == "slice" and (view := self._slice(node)) is not None:
             return view

@@ -55,7 +55,8 @@ def lower_concat(lowering: Lowering, node: Node) -> None:
         if not (part not in lowering.graph.constants and isinstance(whole.layout, Planes) and dimension == 1
                 and lowering.storage.is_part(part, node.name, position * whole.layout.strides[1])):
             # Parts beside one another in a row clear what is right of them, so they take turns.
-            append_copy(lowering, node, source, whole, concat_work(source.layout, whole.layout, dimension, position, lowering.isa.lanes))
+            work = concat_work(source.layout, whole.layout, dimension, position, lowering.isa.lanes)
+            append_copy(lowering, node, source, whole, work)
             copied += 1
         position += lowering.graph.type_of(part).shape[dimension]
     reason = f"{copied} of {len(node.inputs)} parts copied, the others written in place" if copied else "all parts written in place"

@@ -28,7 +28,9 @@ def lower_product(lowering: Lowering, node: Node, matrix: np.ndarray, groups: in
     source = to_dense(lowering, node, node.inputs[0])
     tokens = lowering.graph.type_of(node.inputs[0]).elements // features
     target = lowering.storage[node.name]
-    dense = target if isinstance(target.layout, Dense) else lowering.storage.reserve(f"{node.name} product", Dense(target.layout.shape))
+    dense = target
+    if not isinstance(target.layout, Dense):
+        dense = lowering.storage.reserve(f"{node.name} product", Dense(target.layout.shape))
     bands = band_columns(matrix, groups, ROWS)
     group, counts, work = matrix_vector_work(bands, bias, features, tokens)
     names = [step.operand for step in node.epilogue if step.operand is not None]
