@@ -16,7 +16,7 @@ from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
 from zellige.cpu.kernels.winograd import WinogradInput, WinogradGroup, WinogradStrip
 from zellige.cpu.layout import LINE, Margins, Planes, planes
-from zellige.cpu.lower.winograd import WinogradLayer, plan_winograd
+from zellige.cpu.lower.winograd import WinogradPlan
 from zellige.graph.reference import evaluate
 
 RELU = activation("relu")
@@ -42,15 +42,16 @@ def surrounded_by_nan(layout: Planes, array: np.ndarray, padding: tuple[int, int
     return value
 
 
-def run_layer(layer: WinogradLayer, values: dict[str, object], isa) -> None:
+def run_layer(plan: WinogradPlan, values: dict[str, object]) -> None:
     """All calls of a layer, each on guarded memory; tiles go from one to the next."""
-    tiles = np.zeros(layer.tiles, np.float32)
-    for call in layer.calls:
-        slots = {name: np.zeros(slot.elements, np.float32) if isinstance(slot, Scratch) else slot for name, slot in call.slots.items()}
+    tiles = np.zeros(plan.tiles, np.float32)
+    for call in plan.calls:
+        slots = {name: np.zeros(slot.elements, np.float32) if isinstance(slot, Scratch) else slot
+                 for name, slot in call.slots.items()}
         slots |= {name: value for name, value in values.items() if name in call.kernel.SLOTS}
         if "tiles" in call.kernel.SLOTS:
             slots["tiles"] = tiles
-        run_kernel(call.kernel, slots, len(call.costs), isa)
+        run_kernel(call.kernel, slots, len(call.costs), plan.isa)
 
 
 def expected_output(x, weight, bias, padding, epilogue: Epilogue, residual) -> np.ndarray:
@@ -78,9 +79,10 @@ def test_any_three_by_three_convolution(data):
     residual = numbers(3, shape)
     expected = expected_output(x, weight, bias, padding, epilogue, residual)
     operand = Value.of(target_layout, residual)
-    for choice in ({"by_strips": True}, {"by_strips": False, "group_bands": 2, "most_strips": 2}):
-        layer = plan_winograd(isa, weight, bias, source_layout, target_layout, padding, epilogue, **choice)
+    for limits in ({"many_strips": 1, "group_bands": 2}, {"many_strips": 99, "group_bands": 2, "group_strips": 2}):
+        plan = WinogradPlan(isa, weight, bias, source_layout, target_layout, padding, epilogue, **limits)
         source, target = surrounded_by_nan(source_layout, x, padding), Value.blank(target_layout)
-        run_layer(layer, {"source": source.slot, "target": target.slot, "operand0": operand.slot, "operand0_plane": target_layout.plane}, isa)
+        run_layer(plan, {"source": source.slot, "target": target.slot,
+                                   "operand0": operand.slot, "operand0_plane": target_layout.plane})
         target.check_row_margins()
         assert abs(target.view() - expected).max() <= ERROR * abs(expected).max(initial=1e-30)

@@ -13,9 +13,10 @@ tiles, weights are broadcast, as in the band kernel. A *group* is some bands tha
     for band of the group: target = epilogue(output transform of sums)
 
 Two plans are made of this. Where tiles are many, one call does whole strips, each thread with tiles of its own
-(``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to strip. Where tiles are few,
-weights come from memory once, and would come four times as large: so a first call transforms the input
-(``WinogradInput``), a second one shares out groups of bands and transforms their filters on the way (``WinogradGroup``).
+(``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
+strip. Where tiles are few, each weight is used but a few times, and transformed weights are four times as many bytes to fetch: so
+a first call transforms the input (``WinogradInput``), a second one shares out groups of bands and does half of the
+transform of their filters on the way (``WinogradGroup``).
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd_pieces import (
     OUTPUT_SLOTS,
     UNROLL,
+    call_width,
     emit_outputs,
     emit_products,
     load_fields,
     sum_pitch,
     thread_scratch,
-    with_width,
 )
 from zellige.cpu.kernels.winograd_transforms import (
     BIAS_POINT,
@@ -97,7 +98,8 @@ class WinogradStrip(Kernel):
         widths = {width: self._emit_group(module, isa, width, outputs) for width in range(1, self.vectors + 1)}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
-        pitch, channels, group_count = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "source_channels", "group_count"))
+        pitch, channels, group_count = (
+            self.slot(b, slots, name, I64) for name in ("vector_pitch", "source_channels", "group_count"))
         tiles = thread_scratch(self, b, slots, thread)
         sums = b.at(tiles, self.vectors, pitch)
         with b.loop(begin, end) as index:
@@ -106,8 +108,7 @@ class WinogradStrip(Kernel):
                 emit_transform_call(self, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
                                     ir.Constant(I64, 0), channels)
             with b.loop(0, group_count) as group:
-                with_width(b, width, widths, lambda emit_width, first=first, group=group: b.call(
-                    emit_width, [slots, tiles, first, b.at(groups, group, 2, I32), sums]))
+                call_width(b, width, widths, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
         b.ret_void()
 
     def _emit_group(self, module: ir.Module, isa: Isa, width: int, outputs: ir.Function) -> ir.Function:
@@ -132,7 +133,8 @@ class WinogradStrip(Kernel):
                                   emit_start(self, b, slots, self.rows, band, point), b.at(sums, place, pitch),
                                   b.at(weights, AHEAD * self.rows)])
         with b.loop(first_band, end_band) as band:
-            b.call(outputs, [slots, band, b.at(sums, b.sub(band, first_band), POINTS * pitch), first_vector, ir.Constant(I64, width)])
+            place = b.at(sums, b.sub(band, first_band), POINTS * pitch)
+            b.call(outputs, [slots, band, place, first_vector, ir.Constant(I64, width)])
         b.ret_void()
         return b.function
 
@@ -153,54 +155,70 @@ class WinogradGroup(Kernel):
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
         outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.epilogue)
-        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", self.rows, UNROLL)
-        points = self._emit_point(module, isa)
-        pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
+        six_points = self._emit_six_points(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
-        items, strips, groups, starts, all_halves = (
-            self.slot(b, slots, name) for name in ("items", "strips", "groups", "starts", "halves"))
+        items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
         weights = thread_scratch(self, b, slots, thread)
         sums = b.at(weights, self.slot(b, slots, "most_columns", I64), WINDOW * self.rows)
+        pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
         with b.loop(begin, end) as index:
-            first_strip, end_strip, group = load_fields(b, items, index, GROUP_ITEM)
-            first_band, end_band = load_fields(b, groups, group, 2)
-            band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
-            first_column = b.load_index(starts, first_band)
-            columns = b.sub(b.load_index(starts, end_band), first_column)
-            group_halves = b.at(all_halves, first_column, WINDOW * TAPS * self.rows)
+            first_strip, end_strip, group_number = load_fields(b, items, index, GROUP_ITEM)
+            group = b.at(groups, group_number, 2, I32)
             with b.loop(0, WINDOW) as x:
-                halves = b.at(group_halves, b.mul(x, columns), TAPS * self.rows)
-                following = b.at(halves, columns, TAPS * self.rows)
-                b.call(filters, [halves, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
-                with b.loop(0, WINDOW) as y:
-                    point = b.add(b.mul(x, ir.Constant(I64, WINDOW)), y)
-                    with b.loop(first_band, end_band) as band:
-                        place = b.add(b.mul(b.sub(band, first_band), band_sums), point)
-                        b.call(points, [slots, point, band, first_strip, end_strip,
-                                        b.at(b.at(weights, b.mul(y, columns), self.rows), b.sub(b.load_index(starts, band), first_column), self.rows), b.at(sums, place, pitch), b.at(following, b.add(b.mul(y, columns), b.sub(b.load_index(starts, band), first_column)), self.rows)])
+                b.call(six_points, [slots, group, x, first_strip, end_strip, weights, sums])
+            first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
+            band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
             with b.loop(first_band, end_band) as band, b.loop(first_strip, end_strip) as strip:
                 first_vector, width = load_fields(b, strips, strip, STRIP)
-                place = b.add(b.mul(b.sub(band, first_band), band_sums), b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS)))
+                place = b.add(b.mul(b.sub(band, first_band), band_sums),
+                              b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS)))
                 b.call(outputs, [slots, band, b.at(sums, place, pitch), first_vector, width])
         b.ret_void()
 
-    def _emit_point(self, module: ir.Module, isa: Isa) -> ir.Function:
-        """``point(slots, point, band, first strip, end strip, weights, sums, ahead)``: a band at a point, for all strips."""
+    def _emit_six_points(self, module: ir.Module, isa: Isa) -> ir.Function:
+        """``six_points(slots, group, x, first strip, end strip, weights, sums)``: a group at the points (x, 0 … 5).
+
+        ``weights`` are the thread's own, [y][column][row]. While they are used, those of the next x are fetched.
+        """
+        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", self.rows, UNROLL)
+        one_point = self._emit_one_point(module, isa)
+        b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, I64, I64, I64, POINTER, POINTER], internal=True)
+        slots, group, x, first_strip, end_strip, weights, sums = b.function.args
+        starts = self.slot(b, slots, "starts")
+        first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
+        first_column = b.load_index(starts, first_band)
+        columns = b.sub(b.load_index(starts, end_band), first_column)
+        halves = b.at(self.slot(b, slots, "halves"), b.add(b.mul(first_column, ir.Constant(I64, WINDOW)), b.mul(x, columns)),
+                      TAPS * self.rows)
+        following = b.at(halves, columns, TAPS * self.rows)
+        b.call(filters, [halves, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
+        band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
+        with b.loop(0, WINDOW) as y, b.loop(first_band, end_band) as band:
+            point = b.add(b.mul(x, ir.Constant(I64, WINDOW)), y)
+            column = b.add(b.mul(y, columns), b.sub(b.load_index(starts, band), first_column))
+            place = b.add(b.mul(b.sub(band, first_band), band_sums), point)
+            point_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
+            b.call(one_point, [slots, point, band, first_strip, end_strip, b.at(weights, column, self.rows), point_sums,
+                               b.at(following, column, self.rows)])
+        b.ret_void()
+        return b.function
+
+    def _emit_one_point(self, module: ir.Module, isa: Isa) -> ir.Function:
+        """``one_point(slots, point, band, first strip, end strip, weights, sums, ahead)``: a band at a point, all strips."""
         widths = {width: emit_products(module, isa, f"{self.symbol}_products{width}", self.rows, width)
                   for width in range(1, self.vectors + 1)}
         b = Emitter(module, isa, f"{self.symbol}_point", [POINTER, I64, I64, I64, I64, POINTER, POINTER, POINTER], internal=True)
         slots, point, band, first_strip, end_strip, weights, sums, ahead = b.function.args
-        starts, columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
+        starts, all_columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
         vector_pitch, point_pitch = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "point_pitch"))
         start, count = emit_list(b, starts, band)
+        columns, first = b.at(all_columns, start, element=I32), emit_start(self, b, slots, self.rows, band, point)
         with b.loop(first_strip, end_strip) as strip:
             first_vector, width = load_fields(b, strips, strip, STRIP)
             strip_tiles = b.at(b.at(tiles, first_vector, vector_pitch), point, point_pitch)
             place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS))
-            arguments = [strip_tiles, vector_pitch, weights, b.at(columns, start, element=I32), count,
-                         emit_start(self, b, slots, self.rows, band, point),
-                         b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes)), ahead]
-            with_width(b, width, widths, lambda products, arguments=arguments: b.call(products, arguments))
+            strip_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
+            call_width(b, width, widths, [strip_tiles, vector_pitch, weights, columns, count, first, strip_sums, ahead])
         b.ret_void()
         return b.function
 

@@ -6,7 +6,7 @@ A *strip* is one to a few vectors of tiles that share each broadcast weight. Its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import llvmlite.ir as ir
 
@@ -19,7 +19,6 @@ from zellige.cpu.kernels.winograd_transforms import (
     ENDS,
     FIRST_ROW,
     OUTPUT_FIELDS,
-    POINTS,
     RUNS,
     STORE,
     TARGET,
@@ -50,11 +49,11 @@ def load_fields(b: Emitter, table: ir.Value, row: ir.Value, fields: int) -> list
     return [b.load_index(b.at(table, row, fields, I32), field) for field in range(fields)]
 
 
-def with_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], emit: Callable[[ir.Function], None]) -> None:
-    """Emit one case for every width of a strip."""
+def call_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], arguments: Sequence[ir.Value]) -> None:
+    """Call the one of ``widths`` that was made for strips of this width."""
     for count, function in widths.items():
         with b.if_then(b.icmp_signed("==", width, ir.Constant(I64, count))):
-            emit(function)
+            b.call(function, arguments)
 
 
 def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: int) -> ir.Function:
@@ -112,12 +111,12 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
-    maps = [b.at(kernel.slot(b, slots, name), first_row, plane) for name, plane in zip(names, planes)]
+    maps = [b.at(kernel.slot(b, slots, name), first_row, plane) for name, plane in zip(names, planes, strict=True)]
 
     def emit_channels(output: ir.Value, vector_sums: ir.Value, partial: bool) -> None:
         offsets = [b.load_index(output, TARGET + run) for run in range(RUNS)]
         with b.loop(0, count) as channel:
-            images = [b.at(place, channel, plane) for place, plane in zip(maps, planes)]
+            images = [b.at(place, channel, plane) for place, plane in zip(maps, planes, strict=True)]
             pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes))
             for run, offset in enumerate(offsets):
                 places = [b.at(image, offset) for image in images]

@@ -3,8 +3,8 @@
 The output map is cut into *tiles* of 4 × 4 pixels; a tile depends on a *window* of 6 × 6 input pixels. One linear
 transform turns a window into values at 36 *points*, another turns each 3 × 3 filter into 36 weights; sums of their products
 go back to 4 × 4 pixels through a third. One dimension has the points 0, 1, −1, 2, −2 and infinity (Lavin and Gray, "Fast
-Algorithms for Convolutional Neural Networks", 2015); two dimensions apply the matrices from both sides. Point (column, row) has number
-6 · column + row.
+Algorithms for Convolutional Neural Networks", 2015); two dimensions apply the matrices from both sides. Point (x, y) has
+number 6 · x + y.
 
 A vector holds one pixel, or point, of as many tiles as it has lanes. Its tiles come in 4 *runs* of neighbours in a row,
 ``lanes`` pixels wide, each run at a place of its own: lane 4 · tile + run. So going from pixels to tiles, and back, transposes the

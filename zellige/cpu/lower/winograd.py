@@ -1,12 +1,13 @@
-"""A 3 × 3 convolution of stride 1 through Winograd's algorithm: its tables, its calls and what they cost.
+"""A 3 × 3 convolution of stride 1 through Winograd's algorithm: its plan, its calls and what they cost.
 
-``plan_winograd`` computes everything but the places of values: those slots (``source``, ``target``, ``tiles`` and the operands of
-the epilogue) are left for the caller to fill.
+Where strips are many, each is one item from source to target. Where they are few, or too few to share out evenly, the input
+is transformed first, into a buffer that all threads share, and items are groups of bands.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,81 +21,171 @@ from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
 from zellige.cpu.layout import LINE, Planes, round_up
 from zellige.cpu.tables.winograd import (
     Padding,
+    cut_evenly,
     cut_runs,
     group_items,
     input_items,
     output_table,
-    strip_table,
     strip_widths,
     window_table,
 )
-from zellige.cpu.tables.winograd_weights import column_lists, cut_groups, kept_channels, pack_halves, pack_points
+from zellige.cpu.tables.winograd_costs import filter_cycles, input_cycles, output_cycles, product_cycles
+from zellige.cpu.tables.winograd_weights import column_lists, kept_channels, pack_halves, pack_points
 
+MANY_STRIPS = 12        # from here on they are shared out evenly enough, over a few threads
 GROUP_BANDS = 8         # the most bands of a group
-FEW_STRIPS = 4          # so many strips or fewer are transformed first and shared out by groups
+GROUP_COLUMNS = 1024    # whose transformed filters a group may hold, so that they and the tiles stay in the second-level cache
+GROUPS = 4              # at least, if there are so many bands
+GROUP_STRIPS = 4        # the most strips of an item: their sums should stay in the cache
 CHUNK = 16              # channels of an item of the input transform
 
 
 @dataclass(frozen=True, eq=False)
 class WinogradCall:
-    """One call without the places of values; a barrier follows it."""
+    """A call without the places of values. A barrier follows it."""
 
     kernel: Kernel
     slots: dict[str, Slot]
     costs: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class WinogradLayer:
-    """``tiles`` are the elements of a buffer that all threads share from the first call to the last, 0 if none is
-    needed; ``weight_bytes`` count the weights as packed.
+def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
+                  epilogue: Epilogue = ()) -> WinogradPlan:
+    """The plan of a layer, with the usual limits."""
+    return WinogradPlan(isa, weight, bias, source, target, padding, epilogue)
+
+
+@dataclass(eq=False)
+class WinogradPlan:
+    """How a layer of Cout × Cin × 3 × 3 weights runs. ``padding`` must lie in the source's margins, as zeros.
+
+    Weights are packed when ``calls`` are asked for. ``density`` is the share of the columns that are kept, ``cycles`` what
+    the model says all calls take together. With other limits than the usual ones (``many_strips``, ``group_bands``,
+    ``group_strips``) small layers show what large ones do.
     """
 
-    calls: tuple[WinogradCall, ...]
-    tiles: int
-    weight_bytes: int
+    isa: Isa
+    weight: np.ndarray
+    bias: np.ndarray
+    source: Planes
+    target: Planes
+    padding: Padding
+    epilogue: Epilogue = ()
+    many_strips: int = MANY_STRIPS
+    group_bands: int = GROUP_BANDS
+    group_strips: int = GROUP_STRIPS
 
+    def __post_init__(self) -> None:
+        self._check()
+        self.rows, self.vectors = self.isa.band
+        self.runs = cut_runs(self.target.images, self.target.height, self.target.width, self.isa.lanes)
+        width = strip_widths(self.runs.vectors, self.vectors)
+        self.strips = np.stack([width.cumsum() - width, width], 1).astype(np.int32)
+        kept = kept_channels(self.weight, self.rows)
+        self.density = float(kept.mean())
+        self.lists = column_lists(kept)
+        self.by_strips = len(self.strips) >= self.many_strips
+        self.groups = cut_evenly(len(kept), self._bands_of_group())
+        self.point_pitch = (-(-self.source.channels * self.isa.lanes // LINE) | 1) * LINE
+        self.vector_pitch = POINTS * self.point_pitch + LINE
+        self.costs = (self._strip_costs(),) if self.by_strips else (self._input_costs(), self._group_costs())
+        self.cycles = float(sum(costs.sum() for costs in self.costs))
 
-def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
-                  epilogue: Epilogue = (), by_strips: bool | None = None, group_bands: int = 0, most_strips: int = 0) -> WinogradLayer:
-    lanes, (rows, widest) = isa.lanes, isa.band
-    cout, cin = weight.shape[:2]
-    runs = cut_runs(target.images, target.height, target.width, lanes)
-    widths = strip_widths(runs.vectors, widest)
-    lists = column_lists(kept_channels(weight, rows))
-    bands = len(lists.counts)
-    if by_strips is None:
-        by_strips = len(widths) > FEW_STRIPS
-    groups = cut_groups(bands, group_bands or (GROUP_BANDS if by_strips else 4))
-    point_pitch = (-(-cin * lanes // LINE) | 1) * LINE
-    vector_pitch = POINTS * point_pitch + LINE
-    sums = int(np.diff(groups).max()) * POINTS * sum_pitch(rows, widest, lanes)
-    bias_rows = np.zeros((bands + 1) * rows, np.float32)
-    bias_rows[rows:rows + cout] = bias
-    rest = min(target.width, lanes)
-    windows: dict[str, Slot] = {
-        "vector_pitch": vector_pitch, "point_pitch": point_pitch, "source_plane": source.plane, "source_row": source.row,
-        "windows": window_table(runs, source, target, padding, lanes)}
-    outputs: dict[str, Slot] = {
-        "vector_pitch": vector_pitch, "point_pitch": point_pitch, "strips": strip_table(widths), "groups": groups,
-        "starts": lists.starts, "columns": lists.channel * lanes, "bias": bias_rows, "outputs": output_table(runs, target, lanes),
-        "channels": cout, "target_plane": target.plane, "target_row": target.row,
-        "rest": rest, "rest_end": rest + target.row - target.width}
-    if by_strips:
-        scratch = round_up(widest * vector_pitch + sums, LINE)
-        values = pack_points(weight, lists, rows, groups)
-        slots = {**windows, **outputs, "weights": values, "source_channels": cin, "group_count": len(groups),
-                 "scratch": Scratch(scratch), "scratch_bytes": 4 * scratch}
-        return WinogradLayer((WinogradCall(WinogradStrip(rows, widest, epilogue), slots, widths.astype(float)),), 0, values.nbytes)
-    items = input_items(runs.vectors, cin, CHUNK)
-    first = WinogradCall(WinogradInput(), {**windows, "items": items}, np.ones(len(items)))
-    most = most_strips or len(widths)
-    items = group_items(len(widths), most, len(groups))
-    columns = int(np.diff(lists.starts[groups]).max())
-    scratch = round_up(WINDOW * rows * columns + sums * min(most, len(widths)), LINE)
-    halves = pack_halves(weight, lists, rows, groups)
-    second = WinogradCall(WinogradGroup(rows, widest, epilogue), {
-        **outputs, "items": items, "halves": halves, "most_columns": columns,
-        "scratch": Scratch(scratch), "scratch_bytes": 4 * scratch},
-        (np.diff(lists.starts[groups])[:, 0][items[:, 2]] * (items[:, 1] - items[:, 0])).astype(float))
-    return WinogradLayer((first, second), runs.vectors * vector_pitch, halves.nbytes)
+    def _check(self) -> None:
+        top, bottom, left, right = self.padding
+        height, width = self.source.height + top + bottom - 2, self.source.width + left + right - 2
+        expected = (self.source.images, len(self.weight), height, width)
+        if self.weight.shape[1:] != (self.source.channels, 3, 3) or self.target.shape != expected:
+            raise ValueError(f"a source of {self.source.shape} with padding {self.padding} and weights of {self.weight.shape} "
+                             f"make {expected}, not {self.target.shape}")
+
+    def _bands_of_group(self) -> int:
+        bands = len(self.lists.counts)
+        if self.by_strips:
+            return min(self.group_bands, bands)
+        fitting = int(GROUP_COLUMNS * bands / max(1, len(self.lists)))
+        return int(np.clip(min(fitting, bands // GROUPS), 1, self.group_bands))
+
+    # Work items and what they cost
+
+    @cached_property
+    def input_items(self) -> np.ndarray:
+        return input_items(self.runs.vectors, self.source.channels, CHUNK)
+
+    @cached_property
+    def group_items(self) -> np.ndarray:
+        return group_items(len(self.strips), self.group_strips, len(self.groups))
+
+    def _band_costs(self) -> np.ndarray:
+        """Cycles of every band with every strip, shape (bands, strips)."""
+        width = self.strips[:, 1]
+        return product_cycles(self.lists.counts[:, None], width, self.rows) + output_cycles(width, self.rows)
+
+    def _strip_costs(self) -> np.ndarray:
+        return self._band_costs().sum(0) + input_cycles(self.source.channels, shared=False) * self.strips[:, 1]
+
+    def _input_costs(self) -> np.ndarray:
+        return input_cycles(self.input_items[:, 2] - self.input_items[:, 1], shared=True)
+
+    def _group_costs(self) -> np.ndarray:
+        first_strip, end_strip, group = self.group_items.T
+        until = np.pad(self._band_costs().cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        first, end = self.groups[group].T
+        products = until[end, end_strip] - until[end, first_strip] - until[first, end_strip] + until[first, first_strip]
+        return products + filter_cycles(self.lists.starts[end] - self.lists.starts[first])
+
+    # Calls
+
+    @property
+    def tiles(self) -> int:
+        """Elements of the buffer ``tiles``, which all threads share between the two calls; 0 if there is but one."""
+        return 0 if self.by_strips else self.runs.vectors * self.vector_pitch
+
+    @property
+    def description(self) -> str:
+        tiles = f"{self.runs.vectors} vectors of {self.isa.lanes} tiles"
+        return f"{tiles} in {len(self.strips)} strips" if self.by_strips else f"{tiles} by {len(self.groups)} groups of bands"
+
+    @cached_property
+    def calls(self) -> tuple[WinogradCall, ...]:
+        """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
+        if self.by_strips:
+            return (WinogradCall(WinogradStrip(self.rows, self.vectors, self.epilogue), self._strip_slots(), *self.costs),)
+        slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
+        kernels = (WinogradInput(), WinogradGroup(self.rows, self.vectors, self.epilogue))
+        return tuple(map(WinogradCall, kernels, slots, self.costs))
+
+    def _input_slots(self) -> dict[str, Slot]:
+        return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
+                "point_pitch": self.point_pitch,
+                "windows": window_table(self.runs, self.source, self.target, self.padding, self.isa.lanes)}
+
+    def _output_slots(self) -> dict[str, Slot]:
+        cout, lanes = len(self.weight), self.isa.lanes
+        bias = np.zeros((len(self.lists.counts) + 1) * self.rows, np.float32)
+        bias[self.rows:self.rows + cout] = self.bias
+        rest = min(self.target.width, lanes)
+        return {"vector_pitch": self.vector_pitch, "point_pitch": self.point_pitch, "strips": self.strips, "groups": self.groups,
+                "starts": self.lists.starts, "columns": self.lists.channel * lanes, "bias": bias,
+                "outputs": output_table(self.runs, self.target, lanes), "channels": cout, "target_plane": self.target.plane,
+                "target_row": self.target.row, "rest": rest, "rest_end": rest + self.target.row - self.target.width}
+
+    def _strip_slots(self) -> dict[str, Slot]:
+        return {**self._input_slots(), **self._output_slots(), **self._scratch(self.vectors * self.vector_pitch + self._sums()),
+                "weights": pack_points(self.weight, self.lists, self.rows, self.groups),
+                "source_channels": self.source.channels, "group_count": len(self.groups)}
+
+    def _group_slots(self) -> dict[str, Slot]:
+        columns = int(np.diff(self.lists.starts[self.groups]).max())
+        strips = int((self.group_items[:, 1] - self.group_items[:, 0]).max())
+        return {**self._output_slots(), **self._scratch(columns * WINDOW * self.rows + strips * self._sums()),
+                "halves": pack_halves(self.weight, self.lists, self.rows, self.groups),
+                "items": self.group_items, "most_columns": columns}
+
+    def _sums(self) -> int:
+        """Elements of the sums of a group with one strip."""
+        return int(np.diff(self.groups).max()) * POINTS * sum_pitch(self.rows, self.vectors, self.isa.lanes)
+
+    def _scratch(self, elements: int) -> dict[str, Slot]:
+        elements = round_up(elements, LINE)
+        return {"scratch": Scratch(elements), "scratch_bytes": 4 * elements}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zellige.cpu.kernels.winograd_transforms import RUNS, TILE, WINDOW
 from zellige.cpu.layout import Planes
@@ -87,29 +88,35 @@ def in_vectors(runs: Runs, field: np.ndarray, fill: int | np.ndarray) -> np.ndar
     return padded.reshape(runs.vectors, RUNS, *field.shape[1:])
 
 
-def _table(*columns: np.ndarray) -> np.ndarray:
-    return np.column_stack(columns).astype(np.uint32).view(np.int32)
+def _table(*columns: ArrayLike) -> np.ndarray:
+    return np.column_stack([np.asarray(column) for column in columns]).astype(np.uint32).view(np.int32)
+
+
+def cut_evenly(count: int, most: int) -> np.ndarray:
+    """As few ranges (first, end) as can be of at most ``most`` things, of about equal length. Shape (ranges, 2), int32.
+
+    >>> cut_evenly(14, 3).tolist()
+    [[0, 3], [3, 6], [6, 9], [9, 12], [12, 14]]
+    """
+    ranges = -(-count // most)
+    ends = np.cumsum(count // ranges + (np.arange(ranges) < count % ranges))
+    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int32)
 
 
 def strip_widths(vectors: int, widest: int) -> np.ndarray:
-    """As few strips of at most ``widest`` vectors as can be, of about equal width.
+    """Vectors of as few strips as can be, of at most ``widest`` each.
 
     >>> strip_widths(14, 3).tolist(), strip_widths(4, 3).tolist()
     ([3, 3, 3, 3, 2], [2, 2])
     """
-    strips = -(-vectors // widest)
-    return np.full(strips, vectors // strips) + (np.arange(strips) < vectors % strips)
-
-
-def strip_table(widths: np.ndarray) -> np.ndarray:
-    """First vector and width of every strip. Shape (strips, 2), int32."""
-    return np.stack([np.cumsum(widths) - widths, widths], 1).astype(np.int32)
+    return np.diff(cut_evenly(vectors, widest))[:, 0]
 
 
 def input_items(vectors: int, channels: int, chunk: int) -> np.ndarray:
     """Items of ``WinogradInput``: vector, first channel, end of channels. Shape (items, 3), int32."""
-    vector, first = (axis.ravel() for axis in np.meshgrid(np.arange(vectors), np.arange(0, channels, chunk), indexing="ij"))
-    return np.stack([vector, first, np.minimum(first + chunk, channels)], 1).astype(np.int32)
+    ranges = cut_evenly(channels, chunk)
+    vector = np.repeat(np.arange(vectors), len(ranges))
+    return np.column_stack([vector, np.tile(ranges, (vectors, 1))]).astype(np.int32)
 
 
 def group_items(strips: int, most: int, groups: int) -> np.ndarray:
@@ -117,6 +124,6 @@ def group_items(strips: int, most: int, groups: int) -> np.ndarray:
 
     All strips of one group follow each other: a thread reads few of the weights, all of the tiles.
     """
-    ranges = np.arange(-(-strips // most) + 1) * most
-    group, first = (axis.ravel() for axis in np.meshgrid(np.arange(groups), ranges[:-1], indexing="ij"))
-    return np.stack([first, np.minimum(first + most, strips), group], 1).astype(np.int32)
+    ranges = cut_evenly(strips, most)
+    group = np.repeat(np.arange(groups), len(ranges))
+    return np.column_stack([np.tile(ranges, (groups, 1)), group]).astype(np.int32)

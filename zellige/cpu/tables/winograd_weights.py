@@ -88,22 +88,10 @@ def pack_points(weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray)
 
 def _columns(weight: np.ndarray, lists: Lists, rows: int, chosen: slice) -> np.ndarray:
     """The weights of some list entries, [entry][row][tap 3 · x + y]; rows after the last output are zeros."""
-    cout, cin = weight.shape[:2]
-    band = lists.band[chosen]
+    band, cin = lists.band[chosen], weight.shape[1]
     first, end = (int(band[0]), int(band[-1]) + 1) if len(band) else (0, 0)
     part = weight[first * rows:end * rows]
-    filters = np.zeros(((end - first) * rows, cin, TAPS * TAPS), np.float32)
-    filters[:len(part)] = part.transpose(0, 1, 3, 2).reshape(len(part), cin, TAPS * TAPS)
-    filters = filters.reshape(end - first, rows, cin, TAPS * TAPS)
+    padded = np.zeros(((end - first) * rows, cin, TAPS * TAPS), np.float32)
+    padded[:len(part)] = part.transpose(0, 1, 3, 2).reshape(len(part), cin, TAPS * TAPS)
+    filters = padded.reshape(end - first, rows, cin, TAPS * TAPS)
     return filters[band - first, :, lists.channel[chosen]] * lists.real[chosen, None, None]
-
-
-def cut_groups(bands: int, most: int) -> np.ndarray:
-    """First and end band of groups of about equal size, at most ``most`` bands. Shape (groups, 2), int32.
-
-    >>> cut_groups(10, 4).tolist()
-    [[0, 4], [4, 7], [7, 10]]
-    """
-    groups = -(-bands // most)
-    ends = np.cumsum(np.full(groups, bands // groups) + (np.arange(groups) < bands % groups))
-    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int32)
