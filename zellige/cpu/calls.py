@@ -66,9 +66,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a value lies: pixel (0, 0) of channel 0, or element 0, is at ``place``."""
+    """Where a value lies: pixel (0, 0) of channel 0, or element 0, is at ``place``; a constant brings its own table."""
 
-    place: Place | External
+    place: Place | External | np.ndarray
     layout: Layout
 
 

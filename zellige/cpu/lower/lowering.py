@@ -56,7 +56,7 @@ class Lowering:
         self.plan.layers.append(LayerPlan(node.name, node.op, node.type.shape, pattern, density, path, reason, macs,
                                           round(macs * density), cycles))
 
-    def place(self, name: str) -> Place | External:
+    def place(self, name: str) -> Slot:
         return self.storage[name].place
 
     def planes(self, name: str) -> Stored:
@@ -74,7 +74,15 @@ class Lowering:
 
     def operands(self, node: Node) -> list[Stored]:
         """Where the values lie that the epilogue adds."""
-        return [self.storage[step.operand] for step in node.epilogue if step.operand is not None]
+        return [self.laid_out(step.operand) if step.operand in self.graph.constants else self.storage[step.operand]
+                for step in node.epilogue if step.operand is not None]
+
+    def laid_out(self, name: str) -> Stored:
+        """A constant as a table that is laid out like a value of its shape."""
+        layout = self.storage.layout(name)
+        table = np.zeros(layout.elements, np.float32)[layout.head:]
+        np.lib.stride_tricks.as_strided(table, layout.shape, [4 * step for step in layout.strides])[...] = self.constant(name)
+        return Stored(table, layout)
 
     def operand_slots(self, node: Node) -> dict[str, Slot]:
         """The slots of the epilogue's operands: their places, and for planes the step from plane to plane."""
