@@ -40,9 +40,9 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
             winograd: bool = True, tune: str = "model") -> Engine:
     """Compile a model in evaluation mode for the shapes of its example inputs.
 
-    ``target`` is ``cpu`` (the best that this machine runs) or ``cpu:NAME``; ``threads`` is the number of threads (default: the CPUs that this
-    process may use); ``winograd=False`` turns Winograd convolutions off, which are faster and round a little
-    more; ``tune="measure"`` times the possible paths of each layer where the default has a model of them.
+    ``target`` is ``cpu`` (the best that this machine runs) or ``cpu:NAME``; ``threads`` is the number of threads (default:
+    the CPUs that this process may use); ``winograd=False`` turns Winograd convolutions off, which are faster and round a
+    little more; ``tune="measure"`` times the possible paths of each layer where the default has a model of them.
 
     Raises ``UnsupportedModelError`` if the model can't be brought into a graph, ``CompileError`` for options that can't be
     had here. The model is not changed.
@@ -58,7 +58,8 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
 def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:
     """The model as a graph after all passes; ``ZELLIGE_DEBUG=2`` prints it after each."""
     if isinstance(example_inputs, torch.Tensor) or not isinstance(example_inputs, Sequence):
-        raise InputError(f"example_inputs must be a tuple of the model's arguments, got {type(example_inputs).__name__}: write (x,)")
+        got = type(example_inputs).__name__
+        raise InputError(f"example_inputs must be a tuple of the model's arguments, got {got}: write (x,)")
     graph = from_torch(model, tuple(example_inputs))
     debug(GRAPH, "graph from PyTorch", lambda: str(graph))
     return optimize(graph, observe=lambda name, changed: debug(GRAPH, f"graph after {name}", lambda: str(changed)))

@@ -46,7 +46,8 @@ def test_any_stride_one_convolution(data):
     height = data.draw(st.integers(max(1, reach[0] - padding[0] - padding[1] + 1), 12))
     width = data.draw(st.integers(max(1, reach[1] - padding[2] - padding[3] + 1), 45))
     isa = data.draw(st.sampled_from(NATIVE))
-    weight = sparse_weight(data.draw(st.integers(0, 99)), (outputs, inputs // groups, *kernel), data.draw(st.sampled_from([0.0, 0.3, 1.0])))
+    density = data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    weight = sparse_weight(data.draw(st.integers(0, 99)), (outputs, inputs // groups, *kernel), density)
     bias = numbers(3, (outputs,))
     epilogue = data.draw(st.sampled_from([(), (activation("relu"),), (ADD, activation("relu")), (activation("relu6"), ADD)]))
     attributes = {"stride": (1, 1), "padding": padding, "padding_mode": "zeros", "dilation": dilation, "groups": groups}

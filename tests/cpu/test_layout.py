@@ -15,7 +15,8 @@ lanes = st.sampled_from([4, 8, 16])
 
 def pixels(layout: Planes) -> set[int]:
     """Offsets of all pixels of a plane, relative to pixel (0, 0)."""
-    return {n * layout.image + y * layout.row + x for n in range(layout.images) for y in range(layout.height) for x in range(layout.width)}
+    return {n * layout.image + y * layout.row + x
+            for n in range(layout.images) for y in range(layout.height) for x in range(layout.width)}
 
 
 @given(maps)

@@ -24,7 +24,8 @@ def test_any_matrix_and_batch(data):
     outputs, features = groups * data.draw(st.integers(1, 30)), groups * data.draw(st.integers(1, 40))
     tokens = data.draw(st.integers(1, 11))
     block = data.draw(st.sampled_from([(8, 8), (8, 1), (1, 1)]))
-    matrix = sparse_matrix(data.draw(st.integers(0, 99)), (outputs, features // groups), block, data.draw(st.sampled_from([0.0, 0.4, 1.0])))
+    density = data.draw(st.sampled_from([0.0, 0.4, 1.0]))
+    matrix = sparse_matrix(data.draw(st.integers(0, 99)), (outputs, features // groups), block, density)
     epilogue = data.draw(st.sampled_from([(), (activation("relu"),), (ADD,)]))
     isa = data.draw(st.sampled_from(NATIVE))
     x, bias, residual = numbers(1, (tokens, features)), numbers(2, (outputs,)), numbers(3, (tokens, outputs))
@@ -34,8 +35,8 @@ def test_any_matrix_and_batch(data):
     if epilogue == (ADD,):
         slots["operand0"] = residual
     run_kernel(MatrixVectorKernel(group, counts, epilogue), slots, work.items, isa)
-    parts = np.split(x.astype(np.float64), groups, axis=1)
-    expected = np.concatenate([part @ rows.T for part, rows in zip(parts, np.split(matrix.astype(np.float64), groups), strict=True)], 1) + bias
+    parts, matrices = np.split(x.astype(np.float64), groups, axis=1), np.split(matrix.astype(np.float64), groups)
+    expected = np.concatenate([part @ rows.T for part, rows in zip(parts, matrices, strict=True)], 1) + bias
     if epilogue:
         expected = expected + residual if epilogue == (ADD,) else np.maximum(expected, 0)
     np.testing.assert_allclose(target, expected, rtol=1e-5, atol=features * 2.0**-24 * 16)

@@ -17,7 +17,8 @@ def call_on(names: set[str], barrier: bool) -> Call:
     return Call(PeakKernel(), {f"slot{n}": Place(n) for n in sorted(names)}, np.ones(1), "test", barrier)
 
 
-calls = st.lists(st.builds(call_on, st.sets(st.sampled_from(NAMES), min_size=1, max_size=3), st.booleans()), min_size=1, max_size=12)
+names = st.sets(st.sampled_from(NAMES), min_size=1, max_size=3)
+calls = st.lists(st.builds(call_on, names, st.booleans()), min_size=1, max_size=12)
 sizes = st.fixed_dictionaries({name: st.integers(1, 500) for name in NAMES})
 
 
@@ -49,5 +50,5 @@ def test_buffers_that_live_together_never_overlap(calls: list[Call], sizes: dict
 
 def test_a_chain_of_layers_needs_two_buffers() -> None:
     chain = [call_on({left, right}, True) for left, right in zip("abcdefg", "bcdefgh", strict=True)]
-    arena = plan_memory(chain, {name: 1000 for name in NAMES})
+    arena = plan_memory(chain, dict.fromkeys(NAMES, 1000))
     assert arena.elements <= 2 * 1024 + 32

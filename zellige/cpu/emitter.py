@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import llvmlite.ir as ir
 
@@ -16,7 +17,7 @@ F32, I1, I8, I16, I32, I64 = ir.FloatType(), ir.IntType(1), ir.IntType(8), ir.In
 VOID, POINTER = ir.VoidType(), ir.PointerType()
 SLOT_BYTES = 8
 
-Index = ir.Value | int
+Index: TypeAlias = ir.Value | int
 
 
 def constant(value: Index) -> ir.Value:

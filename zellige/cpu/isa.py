@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class Isa:
     """One instruction set.
 
-    ``lanes`` are f32 numbers in a vector; ``cpu`` and ``features`` are what LLVM is told when the code is made for another machine
-    than this one; ``needs`` are the features that a machine must have to run it; ``fma_per_cycle`` counts vector FMAs a core starts in a cycle.
+    ``lanes`` are f32 numbers in a vector; ``cpu`` and ``features`` are what LLVM is told when the code is made for another
+    machine than this one; ``needs`` are the features that a machine must have to run it.
     """
 
     name: str
@@ -25,7 +25,6 @@ class Isa:
     cpu: str
     features: str
     needs: tuple[str, ...]
-    fma_per_cycle: int = 2
 
     @property
     def vector_bytes(self) -> int:

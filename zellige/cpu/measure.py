@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zellige.cpu.calls import Call, External, Place, Plan
+from zellige.cpu.calls import Call, External, Place, Plan, Slot
 from zellige.cpu.code import build_kernels
 from zellige.cpu.host import usable_cpus
 from zellige.cpu.lower.paths import Path
@@ -64,5 +64,6 @@ def build(lowering: Lowering, path: Path) -> Trial:
 
 def alone(call: Call) -> Call:
     """A copy of a call that reads a buffer in place of the caller's memory."""
-    slots = {name: Place(CALLER) if isinstance(slot, External) else slot for name, slot in call.slots.items()}
+    slots: dict[str, Slot] = {
+        name: Place(CALLER) if isinstance(slot, External) else slot for name, slot in call.slots.items()}
     return Call(call.kernel, slots, call.costs, call.label, call.barrier)

@@ -63,11 +63,12 @@ class Program:
         self.plan, self.tables, self.pool = plan, tables, pool
         arena = plan_memory(plan.calls, plan.buffers)
         self.arena = Memory(4 * arena.elements + 2 * SLACK)
-        scratch = max((slot.elements for call in plan.calls for slot in call.slots.values() if isinstance(slot, Scratch)), default=0)
+        slots = [slot for call in plan.calls for slot in call.slots.values()]
+        scratch = max((slot.elements for slot in slots if isinstance(slot, Scratch)), default=0)
         self.scratch = Memory(4 * scratch * pool.threads + SLACK)
         self._offsets = arena.offsets
         count = sum(len(call.kernel.SLOTS) for call in plan.calls)
-        self._slots = np.zeros(count, np.int64)
+        self._slots = np.zeros(max(1, count), np.int64)
         self._patches: dict[External, list[int]] = {}
         boundaries = np.stack([shares(call.costs, pool.threads) for call in plan.calls])
         barriers = needed_barriers(plan.calls, boundaries)
@@ -79,7 +80,7 @@ class Program:
                 self._slots[position] = self._resolve(call.slots.get(name, 0), position)
                 position += 1
         self._native = NativeProgram(self._calls, pool.threads)
-        self._writable = (ctypes.c_int64 * max(1, count)).from_buffer(self._slots)
+        self._writable = ctypes.cast(self._slots.ctypes.data, ctypes.POINTER(ctypes.c_int64))
 
     def _resolve(self, slot: Slot, position: int) -> int:
         if isinstance(slot, Place):

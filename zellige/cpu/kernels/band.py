@@ -1,9 +1,9 @@
 """The band kernel: direct convolution with only the kept columns of each band of output rows.
 
 Lanes run over pixels and weights are broadcast. A *tile* is one to a few vectors of pixels, a *band* a few output rows
-that share one list of columns; a column is an input channel at one tap, which is nothing but an offset into the source planes. So
-1×1 and k×k, dilated, grouped, depthwise and (from phase planes) strided convolutions, dense or sparse by 8×8 blocks, 8×1 vectors or tiles,
-are all this one loop:
+that share one list of columns; a column is an input channel at one tap, which is nothing but an offset into the source
+planes. So 1×1 and k×k, dilated, grouped, depthwise and (from phase planes) strided convolutions, dense or sparse by 8×8 blocks,
+8×1 vectors or tiles, are all this one loop:
 
     for item in items:                           a tile and a band
         sums[row][vector] = bias[row]            rows × vectors registers
@@ -91,15 +91,14 @@ class BandKernel(Kernel):
 
     def _emit_store(self, b: Emitter, slots: ir.Value, table: ir.Value, row: ir.Value, totals: list[ir.Value]) -> None:
         """One output row of a tile: through the epilogue, zero outside of the map, into the target plane."""
-        planes = list(self._planes(b, slots, row))
+        plane, *operands = self._planes(b, slots, row)
         for vector, total in enumerate(totals):
             target, inside, store = (b.at(table, VECTOR_FIELDS * vector + field, element=I32) for field in (1, 2, 3))
             offset = b.load_index(target, 0)
-            operands = planes[1:]
-            value = emit_epilogue(b, self.epilogue, total,
-                                  lambda number, operands=operands, offset=offset: b.load_vector(b.at(operands[number], offset)))
+            added = [b.load_vector(b.at(operand, offset)) for operand in operands]
+            value = emit_epilogue(b, self.epilogue, total, added.__getitem__)
             value = b.select(b.lane_mask(b.load(inside, typ=I32, align=4)), value, b.splat(0.0))
-            b.masked_store(value, b.at(planes[0], offset), b.lane_mask(b.load(store, typ=I32, align=4)))
+            b.masked_store(value, b.at(plane, offset), b.lane_mask(b.load(store, typ=I32, align=4)))
 
     def _planes(self, b: Emitter, slots: ir.Value, row: ir.Value) -> Iterator[ir.Value]:
         """Where the output row's plane begins in the target, then in every operand of the epilogue."""

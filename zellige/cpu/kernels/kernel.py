@@ -46,7 +46,7 @@ class Kernel(ABC):
         """Begin the entry function: its builder, the slots, ``begin``, ``end`` and ``thread``."""
         builder = Emitter(module, isa, self.symbol, ENTRY_ARGUMENTS)
         slots, begin, end, thread = builder.function.args
-        for argument, name in zip(builder.function.args, ("slots", "begin", "end", "thread")):
+        for argument, name in zip(builder.function.args, ("slots", "begin", "end", "thread"), strict=True):
             argument.name = name
         return builder, slots, begin, end, thread
 

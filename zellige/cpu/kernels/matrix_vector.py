@@ -1,8 +1,8 @@
 """Products of a sparse matrix with one vector or a few: classifiers, squeeze-and-excitation, maps of one pixel.
 
-There are too few pixels here to fill lanes, so lanes run over the eight output rows of a band and inputs are broadcast. Every weight
-is read once and used once for each token: the layer is bound by memory, so weights lie in one stream in the order of their
-use, and a list entry names ``group`` neighbouring columns to keep the indices small beside the weights.
+There are too few pixels here to fill lanes, so lanes run over the eight output rows of a band and inputs are broadcast.
+Every weight is read once and used once for each token: the layer is bound by memory, so weights lie in one stream in the
+order of their use, and a list entry names ``group`` neighbouring columns to keep the indices small beside the weights.
 
     for item in items:                            a band and a few tokens
         for entry of the band:                    group columns × 8 rows of weights

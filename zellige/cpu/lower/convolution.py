@@ -19,8 +19,9 @@ from zellige.cpu.lower.paths import Path, choose
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.storage import is_direct, is_map
-from zellige.cpu.tables.band import Taps, band_rows, band_work
+from zellige.cpu.tables.band import Taps, band_costs, band_rows, band_work
 from zellige.cpu.tables.windows import positions
+from zellige.cpu.tables.work import Work
 from zellige.graph.ir import Node
 from zellige.passes.sparsity import band_columns, layer_sparsity
 
@@ -67,7 +68,8 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
     sparsity = layer_sparsity(convolution.weight, convolution.groups)
     path = choose(lowering, direct_paths(lowering, convolution))
     path.append()
-    lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs, first_call=first)
+    lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
+                   first_call=first)
 
 
 # The direct path
@@ -79,11 +81,15 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     rows = band_rows(convolution.outputs, convolution.groups, isa)
     bands = band_columns(convolution.weight, convolution.groups, rows)
     density = bands.kept / convolution.weight.size
-    name, reason = ("direct", "no column of a band is zero: dense") if density > DENSE else (
-        "sparse", f"bands of {rows} rows keep {density:.0%} of their columns")
     source, target = source_planes(lowering, convolution, commit=False), lowering.planes(node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
-    widths, work = band_work(bands, convolution.bias, taps_of(lowering, convolution, source.layout), source.layout, target.layout, rows, isa)
+    taps = taps_of(lowering, convolution, source.layout)
+    widths, work = band_work(bands, convolution.bias, taps, source.layout, target.layout, rows, isa)
+    if density > DENSE:
+        name, reason = "dense", "no column of a band is zero"
+    else:
+        of_dense = work.costs.sum() / dense_cycles(convolution.weight, work, rows)
+        name, reason = "sparse", f"bands of {rows} rows keep {density:.0%} of their columns: {of_dense:.2f} of the dense cycles"
 
     def append() -> None:
         source = source_planes(lowering, convolution, commit=True)
@@ -91,6 +97,14 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
                       {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)}, work.costs)
 
     return [Path(name, reason, density, float(work.costs.sum()), append)]
+
+
+def dense_cycles(weight: np.ndarray, work: Work, rows: int) -> float:
+    """What the same items would take with every column."""
+    items = work.tables["items"]
+    assert isinstance(items, np.ndarray)
+    columns = np.full(len(items), weight[0].size)
+    return float(band_costs(columns, items[:, 1], rows).sum())
 
 
 def source_planes(lowering: Lowering, convolution: Convolution, commit: bool) -> Stored:
@@ -124,7 +138,10 @@ def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Tap
 
 
 def single_window(lowering: Lowering, convolution: Convolution) -> tuple[np.ndarray, int]:
-    """The weight as a matrix over all pixels of the source (features are channel, row, column) and its groups: taps in the padding fall away."""
+    """The weight as a matrix over all pixels of the source (features are channel, row, column), and its groups.
+
+    Taps in a padding of zeros fall away.
+    """
     node = convolution.node
     _, _, height, width = lowering.graph.type_of(node.inputs[0]).shape
     outputs, inputs, kernel_height, kernel_width = convolution.weight.shape

@@ -20,8 +20,8 @@ MAXIMUM_VECTORS = 8    # of a tile; more would only help kernels of one row
 
 @dataclass(frozen=True)
 class Taps:
-    """How taps become offsets. Tap (ky, kx) of an output pixel is the source pixel (ky · dilation − top, kx · dilation − left); in staged
-    planes it is a pixel of one of the ``phases`` planes of its channel, stride by stride."""
+    """How taps become offsets. Tap (ky, kx) of an output pixel is the source pixel (ky · dilation − top, kx · dilation − left) from
+    there; in staged planes it is a pixel of one of the ``phases`` planes of its channel, stride by stride."""
 
     kernel: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
@@ -51,7 +51,8 @@ def widest_tile(rows: int, isa: Isa) -> int:
     return vectors if rows == most else min(MAXIMUM_VECTORS, most * vectors // rows)
 
 
-def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target: Planes, rows: int, isa: Isa) -> tuple[tuple[int, ...], Work]:
+def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target: Planes, rows: int,
+              isa: Isa) -> tuple[tuple[int, ...], Work]:
     """The tile widths, which choose the kernel's variant, and its tables.
 
     Vectors run flat over the planes, or row by row where that takes fewer.
