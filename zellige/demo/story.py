@@ -54,7 +54,7 @@ def tell(output: Path, threads: int | None = None) -> dict[str, Any]:
 def _digits(output: Path, threads: int) -> dict[str, Any]:
     training, test = load_digits()
     _head("1. Train a small residual network on scikit-learn's handwritten digits")
-    print(f"{len(training)} images to train, {len(test)} to test, enlarged to 32×32; {threads} threads")
+    print(f"{len(training)} images to train, {len(test)} to test, enlarged to 32×32; threads: {threads}")
     torch.manual_seed(0)
     dense = DigitsNetwork()
     with _bar("training") as after_step:
