@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_harness import NATIVE, check_assembly, kernel_assembly, run_kernel
+from kernel_harness import NATIVE, check_assembly, kernel_assembly, native, run_kernel
 from maps import Value, numbers, plane_layouts
 
 from zellige.cpu.calls import Scratch
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
-from zellige.cpu.kernels.winograd import WinogradInput, WinogradGroup, WinogradStrip
+from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
+from zellige.cpu.kernels.winograd_pieces import UNROLL
 from zellige.cpu.layout import LINE, Margins, Planes, planes
 from zellige.cpu.lower.winograd import WinogradPlan
 from zellige.graph.reference import evaluate
@@ -86,3 +87,113 @@ def test_any_three_by_three_convolution(data):
                                    "operand0": operand.slot, "operand0_plane": target_layout.plane})
         target.check_row_margins()
         assert abs(target.view() - expected).max() <= ERROR * abs(expected).max(initial=1e-30)
+
+
+def layer_of(cin: int, cout: int, side: int, isa=NATIVE[0], density: float = 0.5, **limits) -> tuple[WinogradPlan, np.ndarray]:
+    """A layer of a square map with padding 1, and its source."""
+    weight = sparse_weight(7, cout, cin, density, (8, 8)) / np.float32(cin**0.5)
+    layout = planes(1, cin, side, side, Margins(1, 1, 1, 1))
+    plan = WinogradPlan(isa, weight, numbers(2, (cout,)), layout, planes(1, cout, side, side), (1, 1, 1, 1), **limits)
+    return plan, numbers(1, (1, cin, side, side))
+
+
+@pytest.mark.parametrize("limits", [{}, {"many_strips": 1}], ids=["groups", "strips"])
+def test_error_stays_small_with_many_channels(limits):
+    plan, x = layer_of(512, 16, 14, density=1.0, **limits)
+    source, target = Value.of(plan.source, x), Value.blank(plan.target)
+    run_layer(plan, {"source": source.slot, "target": target.slot})
+    expected = expected_output(x, plan.weight, plan.bias, plan.padding, (), None)
+    assert abs(target.view() - expected).max() <= ERROR * abs(expected).max()
+
+
+@pytest.mark.parametrize("limits", [{"many_strips": 1}, {"group_bands": 1, "group_strips": 1}], ids=["strips", "groups"])
+def test_channels_that_are_not_kept_are_never_touched(limits):
+    plan, x = layer_of(24, 16, 9, **limits)
+    plan.weight[:, 8:16] = 0.0
+    plan = WinogradPlan(plan.isa, plan.weight, plan.bias, plan.source, plan.target, plan.padding, **limits)
+    expected = expected_output(x, plan.weight, plan.bias, plan.padding, (), None)
+    x[:, 8:16] = np.nan
+    source, target = Value.of(plan.source, x), Value.blank(plan.target)
+    run_layer(plan, {"source": source.slot, "target": target.slot})
+    assert abs(target.view() - expected).max() <= ERROR * abs(expected).max()
+
+
+@pytest.mark.parametrize("limits", [{"many_strips": 1}, {}], ids=["strips", "groups"])
+def test_any_split_of_the_items_gives_the_same_bits(limits):
+    """Items in any order, by threads of any number, make what one thread makes in one go."""
+    plan, x = layer_of(24, 40, 44, **limits)
+    results = []
+    for threads in (1, 3):
+        memory = {"source": Value.of(plan.source, x).buffer, "target": Value.blank(plan.target).buffer,
+                  "tiles": aligned(plan.tiles)}
+        for call in plan.calls:
+            slots = np.zeros(len(call.kernel.SLOTS), np.int64)
+            arrays = {**call.slots, **memory}
+            for position, name in enumerate(call.kernel.SLOTS):
+                slot = arrays.get(name, 0)
+                if isinstance(slot, Scratch):
+                    slot = arrays[name] = aligned(threads * slot.elements)
+                head = 4 * getattr(plan, name).head if name in ("source", "target") else 0
+                slots[position] = slot.ctypes.data + head if isinstance(slot, np.ndarray) else slot
+            function, _ = native(call.kernel, plan.isa)
+            order = range(len(call.costs)) if threads == 1 else np.random.default_rng(0).permutation(len(call.costs))
+            assert len(order) > 2
+            for item in order:
+                function(slots.ctypes.data, int(item), int(item) + 1, int(item) % threads)
+        results.append(memory["target"])
+    np.testing.assert_array_equal(*results)
+
+
+def aligned(elements: int) -> np.ndarray:
+    """Memory that begins on a cache line, full of NaN: whoever reads it before writing it is found out."""
+    memory = np.full(elements + LINE, np.nan, np.float32)
+    skip = -memory.ctypes.data // memory.itemsize % LINE
+    return memory[skip:skip + elements]
+
+
+def test_items_cost_what_the_plan_costs_and_sparsity_pays():
+    dense, half = (layer_of(64, 64, 56, density=density)[0] for density in (1.0, 0.5))
+    for plan in (dense, half):
+        assert [len(call.costs) for call in plan.calls] == [len(costs) for costs in plan.costs]
+        assert all((costs > 0).all() for costs in plan.costs)
+    assert half.cycles < 0.7 * dense.cycles
+    by_strips = layer_of(64, 64, 56, many_strips=1)[0]
+    assert by_strips.by_strips and by_strips.cycles < half.cycles < 1.3 * by_strips.cycles
+
+
+def test_few_tiles_are_still_enough_items_for_many_threads():
+    for cin, side in ((512, 14), (256, 14), (128, 28), (512, 7)):
+        plan, _ = layer_of(cin, cin, side, isa=AVX512)
+        assert not plan.by_strips
+        assert len(plan.costs[1]) >= 4 and plan.costs[1].max() <= 0.3 * plan.costs[1].sum()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    plan, _ = layer_of(8, 8, 6)
+    with pytest.raises(ValueError, match="make"):
+        WinogradPlan(plan.isa, plan.weight, plan.bias, plan.source, plan.target, (0, 0, 0, 0))
+    with pytest.raises(ValueError, match="make"):
+        WinogradPlan(plan.isa, plan.weight[:, :4], plan.bias, plan.source, plan.target, plan.padding)
+
+
+KERNELS = (WinogradInput(), WinogradStrip(8, 3, (ADD, RELU)), WinogradGroup(8, 3))
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
+def test_compiles_for_every_instruction_set(kernel):
+    check_assembly(kernel)
+
+
+@pytest.mark.parametrize("isa", [AVX512, AVX2, NEON], ids=lambda isa: isa.name)
+@pytest.mark.parametrize("family", [WinogradStrip, WinogradGroup], ids=lambda family: family.__name__)
+def test_products_keep_everything_in_registers(isa, family):
+    """The loop over a band's columns, for every width: as many FMAs as sums and columns a turn, and no access to the stack."""
+    rows, vectors = isa.band
+    text = kernel_assembly(family(rows, vectors), isa)
+    for width in range(1, vectors + 1):
+        body = re.search(rf"_products{width}:(.*?)\.Lfunc_end", text, re.DOTALL).group(1)
+        loops = [part for part in re.split(r"\n\.L\w+:", body) if re.search(r"\bvfmadd|\bfmla", part)]
+        assert len(loops) == 1
+        loop = loops[0][:loops[0].rindex("\tj" if isa is not NEON else "\tb.")]
+        assert len(re.findall(r"\bvfmadd|\bfmla", loop)) == UNROLL * rows * width
+        assert not re.search(r"\(%r[sb]p|\[sp|\[x29", loop), "the inner loop spills"
