@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zellige.cpu.calls import Stored
+from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.kernels.band import BandKernel
-from zellige.cpu.layout import Planes
+from zellige.cpu.layout import Dense, Planes
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path, choose
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
+from zellige.cpu.lower.winograd import plan_winograd
 from zellige.cpu.storage import is_direct, is_map
 from zellige.cpu.tables.band import Taps, band_costs, band_rows, band_work
 from zellige.cpu.tables.windows import positions
@@ -66,7 +67,7 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
         return
     first = len(lowering.plan.calls)
     sparsity = layer_sparsity(convolution.weight, convolution.groups)
-    path = choose(lowering, direct_paths(lowering, convolution))
+    path = choose(lowering, direct_paths(lowering, convolution) + winograd_paths(lowering, convolution))
     path.append()
     lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
                    first_call=first)
@@ -132,6 +133,31 @@ def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Tap
         return Taps(kernel, convolution.dilation, (top, left))
     channels = lowering.graph.type_of(convolution.node.inputs[0]).shape[1]
     return Taps(kernel, convolution.dilation, stride=convolution.stride, phases=source.channels // channels)
+
+
+# Winograd's path
+
+
+def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
+    """3 × 3 filters at stride 1 with a quarter of the multiplications; a column goes if all of its nine taps are zero."""
+    node = convolution.node
+    if not (lowering.options.winograd and is_direct(lowering.graph, node) and convolution.weight.shape[2:] == (3, 3)
+            and convolution.dilation == (1, 1) and convolution.groups == 1):
+        return []
+    source, target = lowering.planes(node.inputs[0]), lowering.planes(node.name)
+    assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
+    plan = plan_winograd(lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
+                         lowering.epilogue(node))
+
+    def append() -> None:
+        places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
+        if plan.tiles:
+            places["tiles"] = lowering.storage.reserve(f"{node.name} tiles", Dense((plan.tiles,))).place
+        for call in plan.calls:
+            here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
+            lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
+
+    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.cycles, append)]
 
 
 # Maps of one output pixel
