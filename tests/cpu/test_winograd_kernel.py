@@ -46,7 +46,7 @@ def surrounded_by_nan(layout: Planes, array: np.ndarray, padding: tuple[int, int
 def run_layer(plan: WinogradPlan, values: dict[str, object]) -> None:
     """All calls of a layer, each on guarded memory; tiles go from one to the next."""
     tiles = np.zeros(plan.tiles, np.float32)
-    for call in plan.calls():
+    for call in plan.calls:
         slots = {name: np.zeros(slot.elements, np.float32) if isinstance(slot, Scratch) else slot
                  for name, slot in call.slots.items()}
         slots |= {name: value for name, value in values.items() if name in call.kernel.SLOTS}
@@ -126,7 +126,7 @@ def test_any_split_of_the_items_gives_the_same_bits(limits):
     for threads in (1, 3):
         memory = {"source": Value.of(plan.source, x).buffer, "target": Value.blank(plan.target).buffer,
                   "tiles": aligned(plan.tiles)}
-        for call in plan.calls():
+        for call in plan.calls:
             slots = np.zeros(len(call.kernel.SLOTS), np.int64)
             arrays = {**call.slots, **memory}
             for position, name in enumerate(call.kernel.SLOTS):
@@ -154,7 +154,7 @@ def aligned(elements: int) -> np.ndarray:
 def test_items_cost_what_the_plan_costs_and_sparsity_pays():
     dense, half = (layer_of(64, 64, 56, density=density)[0] for density in (1.0, 0.5))
     for plan in (dense, half):
-        assert [len(call.costs) for call in plan.calls()] == [len(costs) for costs in plan.costs]
+        assert [len(call.costs) for call in plan.calls] == [len(costs) for costs in plan.costs]
         assert all((costs > 0).all() for costs in plan.costs)
     assert half.cycles < 0.7 * dense.cycles
     by_strips = layer_of(64, 64, 56, many_strips=1)[0]

@@ -59,7 +59,7 @@ def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes
 class WinogradPlan:
     """How a layer of Cout × Cin × 3 × 3 weights runs. ``padding`` must lie in the source's margins, as zeros.
 
-    Weights are packed by ``calls``. ``density`` is the share of the columns that are kept, ``cycles`` what
+    Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept, ``cycles`` what
     the model says all calls take together. With other limits than the usual ones (``many_strips``, ``group_bands``,
     ``group_strips``) small layers show what large ones do.
     """
@@ -146,6 +146,7 @@ class WinogradPlan:
         tiles = f"{self.runs.vectors} vectors of {self.isa.lanes} tiles"
         return f"{tiles} in {len(self.strips)} strips" if self.by_strips else f"{tiles} by {len(self.groups)} groups of bands"
 
+    @property
     def calls(self) -> tuple[WinogradCall, ...]:
         """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
         if self.by_strips:
