@@ -6,21 +6,20 @@ Needs numpy, llvmlite and safetensors. PyTorch's tensors are taken and given whe
 from __future__ import annotations
 
 import os
-import sys
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from zellige.cpu.calls import LayerPlan
 from zellige.cpu.compiler import Compiled, compile_graph
+from zellige.cpu.fork import ForkLock
 from zellige.cpu.host import usable_cpus
 from zellige.cpu.isa import ISAS
 from zellige.cpu.lower.lowering import Options
-from zellige.cpu.calls import LayerPlan
-from zellige.cpu.fork import ForkLock
-from zellige.cpu.program import Program
 from zellige.cpu.pool import Pool
+from zellige.cpu.ports import Port, torch_of
+from zellige.cpu.program import Program
 from zellige.errors import CompileError, FileFormatError, InputError
 from zellige.graph.ir import Graph
 from zellige.graph.trees import flatten, unflatten
@@ -28,15 +27,6 @@ from zellige.pack.file import load_graph, save_graph
 from zellige.profile import Profile, profile_program
 
 MOST_THREADS = 256
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output: its name and shape, and the slots of the program that take its address."""
-
-    name: str
-    shape: tuple[int, ...]
-    slots: tuple[int, ...]
 
 
 class Engine:
@@ -57,7 +47,7 @@ class Engine:
                         for index, (name, kind) in enumerate(graph.inputs.items())]
         self._outputs = [Port(name, graph.type_of(name).shape, self._program.patches("output", index))
                          for index, name in enumerate(graph.outputs)]
-        self._plain = len(self._inputs) == 1 and graph.input_tree in (None, {"tuple": [0]})
+        self._plain = graph.input_tree == {"tuple": [0]}
         self._single = len(self._outputs) == 1 and graph.output_tree in (None, 0)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -65,21 +55,17 @@ class Engine:
 
         Raises ``InputError`` for other shapes or element types than compiled for.
         """
-        if self._plain and len(inputs) == 1:
-            values = inputs
-        else:
-            values = self._flat(inputs)
-        arrays = [_contiguous(value, port) for value, port in zip(values, self._inputs, strict=True)]
-        torch = _torch_of(values)
-        results = [torch.empty(port.shape, dtype=torch.float32) if torch else np.empty(port.shape, np.float32) for port in self._outputs]
+        values = inputs if self._plain and len(inputs) == 1 else self._flat(inputs)
+        taken = [port.take(value) for port, value in zip(self._inputs, values, strict=True)]
+        torch = torch_of(values)
+        made = [port.make(torch) for port in self._outputs]
         with self._lock:
-            program = self._program
-            for port, (_, address) in zip(self._inputs, arrays, strict=True):
-                program.bind(port.slots, address)
-            for port, result in zip(self._outputs, results, strict=True):
-                program.bind(port.slots, result.data_ptr() if torch else result.ctypes.data)
-            program.run()
-        return results[0] if self._single else unflatten(self.graph.output_tree, results)
+            self._bind(taken + made)
+            self._program.run()
+        if self._single:
+            return made[0][0]
+        results = tuple(result for result, _ in made)
+        return results if self.graph.output_tree is None else unflatten(self.graph.output_tree, results)
 
     @property
     def layers(self) -> list[LayerPlan]:
@@ -101,14 +87,19 @@ class Engine:
     def profile(self, rounds: int = 20) -> Profile:
         """Time every layer, in the order in which they run. Inputs are random."""
         generator = np.random.default_rng(0)
-        inputs = [generator.standard_normal(port.shape, dtype=np.float32) for port in self._inputs]
-        outputs = [np.empty(port.shape, np.float32) for port in self._outputs]
+        inputs = [port.take(generator.standard_normal(port.shape, dtype=np.float32)) for port in self._inputs]
+        outputs = [port.make(None) for port in self._outputs]
         with self._lock:
-            for port, array in zip(self._inputs + self._outputs, inputs + outputs, strict=True):
-                self._program.bind(port.slots, array.ctypes.data)
+            self._bind(inputs + outputs)
             return profile_program(self._program, self._compiled.isa, rounds)
 
+    def _bind(self, arrays: list[tuple[Any, int]]) -> None:
+        """Tell the program where inputs and outputs lie; whoever calls holds them, and the lock."""
+        for port, (_, address) in zip(self._inputs + self._outputs, arrays, strict=True):
+            self._program.bind(port.slots, address)
+
     def _flat(self, inputs: tuple[Any, ...]) -> list[Any]:
+        """The arguments in the order of the graph's inputs."""
         if self.graph.input_tree is None:
             if len(inputs) != len(self._inputs):
                 raise InputError(f"expected {len(self._inputs)} inputs ({', '.join(self.graph.inputs)}), got {len(inputs)}")
@@ -148,32 +139,3 @@ def check_threads(threads: int | None) -> int:
 
 def target_names() -> list[str]:
     return ["cpu", *(f"cpu:{name}" for name in ISAS)]
-
-
-def _torch_of(values: Any) -> Any:
-    """The torch module if the values are its tensors, else None."""
-    torch = sys.modules.get("torch")
-    return torch if torch is not None and any(isinstance(value, torch.Tensor) for value in values) else None
-
-
-def _contiguous(value: Any, port: Port) -> tuple[Any, int]:
-    """The value in row-major order, and its address. A copy is made only of other layouts."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        if value.device.type != "cpu" or value.layout != torch.strided:
-            raise InputError(f"input {port.name}: expected a dense tensor on the CPU, got one on {value.device} ({value.layout}): use .cpu().to_dense()")
-        if tuple(value.shape) != port.shape or value.dtype != torch.float32:
-            raise _mismatch(port, tuple(value.shape), value.dtype)
-        value = value.detach().resolve_conj().resolve_neg().contiguous()
-        return value, value.data_ptr()
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"input {port.name}: expected a numpy array or a torch tensor, got {type(value).__name__}")
-    if value.shape != port.shape or value.dtype != np.float32:
-        raise _mismatch(port, value.shape, value.dtype)
-    value = np.ascontiguousarray(value)
-    return value, value.ctypes.data
-
-
-def _mismatch(port: Port, shape: tuple[int, ...], dtype: Any) -> InputError:
-    return InputError(f"input {port.name}: expected float32 of shape {list(port.shape)}, for which the engine was compiled; "
-                      f"got {str(dtype).removeprefix('torch.')} of shape {list(shape)}. Convert the input, or compile for this shape")
