@@ -57,9 +57,10 @@ class Tables:
 
 
 class Program:
-    """One plan, ready to run with so many threads."""
+    """One plan, ready to run on a pool of threads; on the calling thread alone if none of its calls is worth sharing."""
 
     def __init__(self, plan: Plan, tables: Tables, code: Mapping[Kernel, int], pool: Pool) -> None:
+        pool = pool if any(call.cycles >= SMALL_CALL for call in plan.calls) else Pool(1)
         self.plan, self.tables, self.pool = plan, tables, pool
         arena = plan_memory(plan.calls, plan.buffers)
         self.arena = Memory(4 * arena.elements + 2 * SLACK)
