@@ -56,12 +56,14 @@ class Classes:
 
 
 class Storage:
-    """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer."""
+    """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer, ``views`` the values that lie
+    inside of their sources."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.sizes: dict[str, int] = {}
         self.layouts: dict[str, Layout] = {}
+        self.views: set[str] = set()
         self._stored: dict[str, Stored] = {}
         self._same_rows, self._same_planes = self._find_classes()
         self._rows: dict[str, int] = {}
@@ -159,11 +161,11 @@ class Storage:
         node = self.graph.nodes.get(name)
         if node is None or node.inputs[0] in self.graph.constants:
             return self.reserve(name, self.layout(name))
-        if node.op == "slice" and (view := self._slice(node)) is not None:
-            return view
-        if node.op == "reshape" and (view := self._reshape(node)) is not None:
-            return view
-        return self.reserve(name, self.layout(name))
+        view = self._slice(node) if node.op == "slice" else self._reshape(node) if node.op == "reshape" else None
+        if view is None:
+            return self.reserve(name, self.layout(name))
+        self.views.add(name)
+        return view
 
     def _slice(self, node: Node) -> Stored | None:
         """A run of channels, as a view of the planes it is cut from."""

@@ -35,15 +35,11 @@ def lower_move(lowering: Lowering, node: Node) -> None:
     """An operator of ``MOVES``: a view where the value lies inside of its source, else a copy."""
     source, target = source_of(lowering, node.inputs[0]), lowering.storage[node.name]
     first = len(lowering.plan.calls)
-    if is_view(source, target):
+    if node.name in lowering.storage.views:
         lowering.layer(node, "view", "lies in its source", first_call=first)
         return
     append_copy(lowering, node, source, target, MOVES[node.op](node, source.layout, target.layout, lowering.isa.lanes))
     lowering.layer(node, "copy", "its elements lie in another order than the source's", first_call=first)
-
-
-def is_view(source: Stored, target: Stored) -> bool:
-    return isinstance(source.place, Place) and isinstance(target.place, Place) and source.place.buffer == target.place.buffer
 
 
 def lower_concat(lowering: Lowering, node: Node) -> None:
