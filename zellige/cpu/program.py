@@ -124,7 +124,9 @@ def shares(costs: np.ndarray, threads: int) -> np.ndarray:
     if threads == 1 or total[-1] < SMALL_CALL:
         return np.array([0] + [len(costs)] * threads)
     middle = (total[:-1] + total[1:]) / 2  # an item belongs to the share that its middle falls into
-    return np.searchsorted(middle, total[-1] * np.arange(threads + 1) / threads)
+    ends = np.searchsorted(middle, total[-1] * np.arange(threads + 1) / threads)
+    ends[-1] = len(costs)  # items at the end that cost nothing are done too
+    return ends
 
 
 def needed_barriers(calls: list[Call], boundaries: np.ndarray) -> np.ndarray:
