@@ -1,6 +1,7 @@
 """The compiled network: call it, save it, load it, clone it, look where its time goes.
 
-Needs numpy, llvmlite and safetensors. PyTorch's tensors are taken and given where PyTorch is loaded already; it is never imported here.
+Needs numpy, llvmlite and safetensors. PyTorch's tensors are taken and given where PyTorch is loaded already; it is never
+imported here.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class Engine:
         return [found[index] for index in range(len(self._inputs))]
 
 
-def build_engine(graph: Graph, options: Options, target: str = "cpu", threads: int | None = None, started: float | None = None) -> Engine:
+def build_engine(graph: Graph, options: Options, target: str = "cpu", threads: int | None = None,
+                 started: float | None = None) -> Engine:
     """Plan and compile an optimised graph for this machine."""
     started = time.perf_counter() if started is None else started
     count = check_threads(threads)
@@ -124,7 +126,8 @@ def load(path: str | os.PathLike[str], *, target: str = "cpu", threads: int | No
     started = time.perf_counter()
     graph, extra = load_graph(path)
     if not isinstance(extra.get("winograd"), bool):
-        raise FileFormatError(f"{os.fspath(path)}: expected the option 'winograd' to be true or false, got {extra.get('winograd')!r}")
+        raise FileFormatError(f"{os.fspath(path)}: expected the option 'winograd' to be true or false, "
+                              f"got {extra.get('winograd')!r}")
     return build_engine(graph, Options(winograd=extra["winograd"], tune=tune), target, threads, started)
 
 

@@ -57,14 +57,19 @@ class Port:
         try:
             address = value.data_ptr()
         except RuntimeError as error:
-            raise InputError(f"input {self.name}: expected a tensor with memory of its own, got a {type(value).__name__} without") from error
+            raise self._without_memory(value) from error
         if not address:
-            raise InputError(f"input {self.name}: expected a tensor that holds numbers, got one whose memory was given back")
+            raise self._without_memory(value)
         return value, address
 
     def _mismatch(self, shape: tuple[int, ...], dtype: Any) -> InputError:
+        came = f"{str(dtype).removeprefix('torch.')} of shape {list(shape)}"
         return InputError(f"input {self.name}: expected float32 of shape {list(self.shape)}, for which the engine was compiled; "
-                          f"got {str(dtype).removeprefix('torch.')} of shape {list(shape)}. Convert the input, or compile for this shape")
+                          f"got {came}. Convert the input, or compile for this shape")
+
+    def _without_memory(self, value: Any) -> InputError:
+        return InputError(f"input {self.name}: expected a tensor whose numbers lie in memory, got a {type(value).__name__} that "
+                          "has none: it is being traced or transformed, or its storage was given back")
 
 
 def torch_of(values: Any) -> ModuleType | None:
@@ -75,4 +80,6 @@ def torch_of(values: Any) -> ModuleType | None:
 
 def address_of(array: np.ndarray) -> int:
     """Where a contiguous array begins. Python's way to it is much faster than numpy's, but closed to read-only arrays."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.flags.writeable else array.ctypes.data
+    if array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return array.ctypes.data
