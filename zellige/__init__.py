@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 from zellige.errors import ZelligeError
 
 if TYPE_CHECKING:
-    from zellige.api import compile, verify
+    from zellige.api import compile, export, verify
     from zellige.engine import Engine, load
     from zellige.patterns import Block, parse_pattern
     from zellige.prune import PruneReport, prune
 
 __version__ = "0.1.0"
-__all__ = ["Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile", "load", "parse_pattern", "prune", "verify"]
+__all__ = ["Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile", "export", "load", "parse_pattern", "prune", "verify"]
 
 _HOMES = {
-    "compile": "zellige.api", "verify": "zellige.api", "Engine": "zellige.engine", "load": "zellige.engine",
+    "compile": "zellige.api", "export": "zellige.api", "verify": "zellige.api",
+    "Engine": "zellige.engine", "load": "zellige.engine",
     "Block": "zellige.patterns", "parse_pattern": "zellige.patterns", "PruneReport": "zellige.prune", "prune": "zellige.prune",
 }
 

@@ -1,11 +1,14 @@
-"""The public functions that take PyTorch models: compile them, and check what was compiled against float64."""
+"""The public functions that take PyTorch models: compile and export them, and check what was compiled against float64."""
 
 from __future__ import annotations
 
 import copy
+import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +16,12 @@ import torch
 from zellige.cpu.compiler import find_isa
 from zellige.cpu.debug import GRAPH, debug
 from zellige.cpu.lower.lowering import Options
+from zellige.cpu.object import build_object
 from zellige.engine import Engine, build_engine
 from zellige.errors import CompileError, InputError
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
+from zellige.pack.atomic import write_atomically
 from zellige.passes.pipeline import optimize
 
 DTYPES = ("f32",)
@@ -53,6 +58,28 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
     find_isa(target)
     graph = optimized_graph(model, example_inputs)
     return build_engine(graph, Options(winograd=winograd, tune=tune), target, threads, started)
+
+
+def export(model: Any, example_inputs: Sequence[Any], path: str | os.PathLike[str], *, target: str = "cpu", threads: int = 1,
+           winograd: bool = True) -> Path:
+    """Compile a model to an object file with a C interface, for any machine of the target's instruction set.
+
+    Beside ``path``, which must end in ``.o``, a header of the same name declares ``NAME_run(inputs…, outputs…)``, where NAME is
+    that of the file; returns the header's path. The code runs on ``threads`` threads, of which the caller starts all but one. Nothing of
+    this machine goes into the file: ``target="cpu:aarch64"`` works everywhere.
+
+    Raises what ``compile`` raises, and ``CompileError`` for a path that ends otherwise.
+    """
+    image = Path(path)
+    if image.suffix != ".o":
+        raise CompileError(f"an object file's name must end in .o, got {os.fspath(path)}")
+    isa = find_isa(target)
+    name = re.sub(r"^(?=\d)", "_", re.sub(r"\W", "_", image.stem, flags=re.ASCII))
+    code = build_object(optimized_graph(model, example_inputs), isa, name, Options(winograd=winograd), threads)
+    write_atomically(image, [code.image])
+    declarations = image.with_suffix(".h")
+    write_atomically(declarations, [code.header.encode()])
+    return declarations
 
 
 def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:

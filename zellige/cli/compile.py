@@ -1,7 +1,8 @@
-"""``zellige compile``: a network becomes one .zlg file."""
+"""``zellige compile``: a network becomes one .zlg file, or an object file for a machine of another kind."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +24,13 @@ from zellige.cli.arguments import (
     Weights,
     Winograd,
 )
-from zellige.cli.network import COMPILED, EngineChoice, NetworkChoice
+from zellige.cli.network import COMPILED, OBJECT, EngineChoice, NetworkChoice
 from zellige.cli.terminal import write_json
 
 
 def compile_model(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the compiled network (.zlg).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the compiled network: .zlg, or .o for an object file and its header.")],
     weights: Weights = None,
     pattern: PatternText = None,
     sparsity: Sparsity = None,
@@ -44,14 +45,23 @@ def compile_model(
     tune: Tune = "model",
     json: Json = None,
 ) -> None:
-    """Compile MODEL for its input shape, and write it to a file that runs without PyTorch."""
-    if output.suffix != COMPILED:
-        raise typer.BadParameter(f"expected a name that ends in {COMPILED}, got {output}", param_hint="-o")
+    """Compile MODEL for its input shape, and write it to a file that runs without PyTorch.
+
+    A .zlg file runs wherever Zellige is installed. A .o file holds machine code for TARGET alone, to be linked into a C program; a
+    header is written beside it.
+    """
+    if output.suffix not in (COMPILED, OBJECT):
+        raise typer.BadParameter(f"expected a name that ends in {COMPILED} or {OBJECT}, got {output}", param_hint="-o")
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     named = network.load()
     network.prune(named)
-    engine = EngineChoice(target, dtype, threads, winograd, tune).compile(named)
-    engine.save(output)
+    choice = EngineChoice(target, dtype, threads, winograd, tune)
+    started = time.perf_counter()
+    if output.suffix == OBJECT:
+        choice.export(named, output)
+    else:
+        choice.compile(named).save(output)
+    seconds = time.perf_counter() - started
     size = output.stat().st_size
     facts = {
         "model": named.name,
@@ -60,8 +70,8 @@ def compile_model(
         "sparsity": sparsity,
         "file": str(output),
         "file_bytes": size,
-        "compile_s": engine.compile_seconds,
+        "compile_s": seconds,
     }
     write_json(json, facts)
     print(f"weights: {named.weights}")
-    print(f"compiled in {engine.compile_seconds:.1f} s, written to {output} ({size / 1e6:.1f} MB)")
+    print(f"compiled in {seconds:.1f} s, written to {output} ({size / 1e6:.1f} MB)")

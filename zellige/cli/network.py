@@ -13,7 +13,7 @@ from zellige.errors import ZelligeError
 if TYPE_CHECKING:
     from zellige.models import NamedModel
 
-COMPILED = ".zlg"
+COMPILED, OBJECT = ".zlg", ".o"
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,16 @@ class EngineChoice:
                 winograd=self.winograd,
                 tune=self.tune,
             )
+
+    def export(self, named: NamedModel, path: Path) -> Path:
+        """Write the network as an object file and its header; returns the header's path."""
+        import zellige as zl
+
+        if (self.dtype, self.tune) != ("f32", "model"):
+            raise ZelligeError(f"an object file is made in f32 and planned by the cost model, not in {self.dtype} by {self.tune}")
+        with working("compiling"):
+            return zl.export(named.model, named.example_inputs, path, target=self.target, threads=self.threads or 1,
+                             winograd=self.winograd)
 
     def engine(self, network: NetworkChoice) -> Any:
         """The engine of a network: loaded from a .zlg file, or resolved, pruned and compiled."""
