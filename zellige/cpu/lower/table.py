@@ -1,4 +1,4 @@
-"""Which function lowers which operator."""
+"""Which function lowers which operator, and which steps of an epilogue its kernels take."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from zellige.cpu.lower.resampling import lower_interpolate
 from zellige.cpu.lower.softmax import lower_softmax
 from zellige.graph.ir import Node
 
+ARITHMETIC = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift", "activation", "prelu")
+POOLS = ("max_pool2d", "average_pool2d", "adaptive_average_pool2d", "adaptive_max_pool2d")
+
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     "conv2d": lower_convolution,
     "linear": lower_linear,
-    **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift", "activation", "prelu"),
-                    lower_elementwise),
+    **dict.fromkeys(ARITHMETIC, lower_elementwise),
     **dict.fromkeys(("max_pool2d", "average_pool2d"), lower_pool),
     **dict.fromkeys(("adaptive_average_pool2d", "adaptive_max_pool2d"), lower_adaptive_pool),
     **dict.fromkeys(("mean", "sum"), lower_reduction),
@@ -28,3 +30,9 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {
     **dict.fromkeys(MOVES, lower_move),
     "concat": lower_concat,
 }
+
+EPILOGUES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("conv2d", "linear", *ARITHMETIC, *POOLS), ("add", "activation")),
+    **dict.fromkeys(("mean", "sum"), ("activation",)),
+}
+MOST_ADDS = 1
