@@ -85,6 +85,9 @@ def test_inner_loop_keeps_everything_in_registers(isa):
     fma = r"\bvfmadd|\bfmla"
     loops = [body for body in re.split(r"\n[.\w$]+:", text) if len(re.findall(fma, body)) >= rows * vectors]
     assert len(loops) == 1
-    body = loops[0][:loops[0].rindex("j" if isa is not NEON else "b.")]
+    after_last = [match.end() for match in re.finditer(fma, loops[0])][rows * vectors - 1]
+    back = re.compile(r"\n\s+(j[a-z]+|b\.[a-z]+)\s").search(loops[0], after_last)
+    assert back, "the loop does not end with a jump"
+    body = loops[0][:back.start()]
     assert len(re.findall(fma, body)) == rows * vectors
     assert not re.search(r"\(%rsp|\(%rbp|\[sp|\[x29", body), "the inner loop spills"
