@@ -8,7 +8,7 @@ from zellige.cpu.kernels.copy import FillKernel
 from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.lower.lowering import Lowering, Options
 from zellige.cpu.lower.moves import lower_inputs, lower_outputs
-from zellige.cpu.lower.table import EPILOGUES, LOWERINGS, MOST_ADDS
+from zellige.cpu.lower.table import EPILOGUES, LOWERINGS, MOST_ADDS, TAKE_CONSTANTS
 from zellige.cpu.tables.windows import fill_work
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph, Node
@@ -19,7 +19,7 @@ MARGIN_CYCLES = 10  # of one line of a margin: few are in the cache
 
 def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
     """The plan of an optimised graph. Raises one ``CompileError`` that names every node without a kernel."""
-    lacking = [f"{node.name} ({reason})" for node in graph if (reason := lacks(node))]
+    lacking = [f"{node.name} ({reason})" for node in graph if (reason := lacks(graph, node))]
     lacking += [f"{name} ({kind})" for name, kind in graph.inputs.items() if kind.dtype != DTYPE]
     if lacking:
         raise CompileError(f"no CPU kernel for {', '.join(lacking)}")
@@ -32,12 +32,14 @@ def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
     return lowering.plan
 
 
-def lacks(node: Node) -> str:
+def lacks(graph: Graph, node: Node) -> str:
     """What of a node no kernel computes; empty if there is one."""
     if node.op not in LOWERINGS:
         return node.op
     if node.type.dtype != DTYPE:
         return f"{node.op} in {node.type.dtype}"
+    if node.inputs[0] in graph.constants and node.op not in TAKE_CONSTANTS:
+        return f"{node.op} of a constant"
     steps = [step.op for step in node.epilogue]
     if not set(steps) <= set(EPILOGUES.get(node.op, ())) or steps.count("add") > MOST_ADDS:
         return f"{node.op} followed by {', '.join(map(str, node.epilogue))}"

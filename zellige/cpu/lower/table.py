@@ -1,4 +1,4 @@
-"""Which function lowers which operator, and which steps of an epilogue its kernels take."""
+"""Which function lowers which operator, and which epilogues and constants its kernels take."""
 
 from __future__ import annotations
 
@@ -36,3 +36,6 @@ EPILOGUES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("mean", "sum"), ("activation",)),
 }
 MOST_ADDS = 1
+
+TAKE_CONSTANTS = frozenset({*ARITHMETIC, *MOVES, "concat"})
+"""Operators whose first operand may be a constant; of the others, passes leave none that reads nothing else."""
