@@ -80,7 +80,8 @@ def test_any_three_by_three_convolution(data):
     residual = numbers(3, shape)
     expected = expected_output(x, weight, bias, padding, epilogue, residual)
     operand = Value.of(target_layout, residual)
-    for limits in ({"many_strips": 1, "group_bands": 2}, {"many_strips": 99, "group_bands": 2, "group_strips": 2}):
+    runs = {"narrow_vectors": data.draw(st.sampled_from([0.0, 2.0]))}
+    for limits in ({"many_strips": 1, "group_bands": 2} | runs, {"many_strips": 99, "group_bands": 2, "group_strips": 2} | runs):
         plan = WinogradPlan(isa, weight, bias, source_layout, target_layout, padding, epilogue, **limits)
         source, target = surrounded_by_nan(source_layout, x, padding), Value.blank(target_layout)
         run_layer(plan, {"source": source.slot, "target": target.slot,

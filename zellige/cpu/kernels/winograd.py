@@ -40,12 +40,12 @@ from zellige.cpu.kernels.winograd_pieces import (
     sum_pitch,
     thread_scratch,
 )
+from zellige.cpu.kernels.winograd_runs import WIDE, WindowFields
 from zellige.cpu.kernels.winograd_transforms import (
     BIAS_POINT,
     POINTS,
     TAPS,
     WINDOW,
-    WINDOW_FIELDS,
     emit_filter_transform,
     emit_input_transform,
 )
@@ -61,17 +61,22 @@ PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "c
 
 @dataclass(frozen=True)
 class WinogradInput(Kernel):
-    """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector."""
+    """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector.
+
+    A vector has 4 or 8 ``runs`` of neighbouring tiles.
+    """
+
+    runs: int = WIDE
 
     SLOTS: ClassVar[tuple[str, ...]] = (*INPUT_SLOTS, "items", "tiles")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        transform = emit_input_transform(module, isa, f"{self.symbol}_input")
+        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
         b, slots, begin, end, _ = self.entry(module, isa)
         items, tiles = self.slot(b, slots, "items"), self.slot(b, slots, "tiles")
         with b.loop(begin, end) as index:
             vector, first, last = load_fields(b, items, index, INPUT_ITEM)
-            emit_transform_call(self, b, slots, transform, vector,
+            emit_transform_call(self, self.runs, b, slots, transform, vector,
                                 b.at(tiles, vector, self.slot(b, slots, "vector_pitch", I64)), first, last)
         b.ret_void()
 
@@ -88,13 +93,14 @@ class WinogradStrip(Kernel):
     rows: int
     vectors: int
     epilogue: Epilogue = ()
+    runs: int = WIDE
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
         (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "weights", "source_channels", "group_count")))
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        transform = emit_input_transform(module, isa, f"{self.symbol}_input")
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.epilogue)
+        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue)
         widths = {width: self._emit_group(module, isa, width, outputs) for width in range(1, self.vectors + 1)}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
@@ -105,7 +111,7 @@ class WinogradStrip(Kernel):
         with b.loop(begin, end) as index:
             first, width = load_fields(b, strips, index, STRIP)
             with b.loop(0, width) as vector:
-                emit_transform_call(self, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
+                emit_transform_call(self, self.runs, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
                                     ir.Constant(I64, 0), channels)
             with b.loop(0, group_count) as group:
                 call_width(b, width, widths, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
@@ -150,11 +156,12 @@ class WinogradGroup(Kernel):
     rows: int
     vectors: int
     epilogue: Epilogue = ()
+    runs: int = WIDE
 
     SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.epilogue)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue)
         six_points = self._emit_six_points(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
@@ -223,11 +230,11 @@ class WinogradGroup(Kernel):
         return b.function
 
 
-def emit_transform_call(kernel: Kernel, b: Emitter, slots: ir.Value, transform: ir.Function, vector: ir.Value,
+def emit_transform_call(kernel: Kernel, runs: int, b: Emitter, slots: ir.Value, transform: ir.Function, vector: ir.Value,
                         tiles: ir.Value, first: ir.Value, end: ir.Value) -> None:
     """Transform some channels of one vector of the table of windows."""
     plane, row, pitch = (kernel.slot(b, slots, name, I64) for name in ("source_plane", "source_row", "point_pitch"))
-    window = b.at(kernel.slot(b, slots, "windows"), vector, WINDOW_FIELDS, I32)
+    window = b.at(kernel.slot(b, slots, "windows"), vector, WindowFields(runs).count, I32)
     b.call(transform, [kernel.slot(b, slots, "source"), plane, row, window, tiles, pitch, first, end])
 
 

@@ -14,18 +14,18 @@ from zellige.cpu.emitter import F32, I8, I32, I64, POINTER, VOID, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.winograd_transforms import (
-    END_ROW,
+from zellige.cpu.kernels.winograd_runs import (
     ENDS,
-    FIRST_ROW,
-    OUTPUT_FIELDS,
-    RUNS,
-    STORE,
-    TARGET,
-    TILE,
     WHOLE,
-    emit_output_transform,
+    OutputFields,
+    join_runs,
+    load_field,
+    load_run,
+    run_mask,
+    split_runs,
+    store_run,
 )
+from zellige.cpu.kernels.winograd_transforms import emit_output_transform
 
 LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
 UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
@@ -109,7 +109,8 @@ def emit_prefetch(b: Emitter, pointer: ir.Value) -> None:
     b.intrinsic("llvm.prefetch.p0", VOID, pointer, read, keep, data)
 
 
-def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, epilogue: Epilogue) -> ir.Function:
+def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,
+                 epilogue: Epilogue) -> ir.Function:
     """``outputs(slots, band, sums, first vector, width)``: a band of one strip, through the epilogue, to the target.
 
     Only pixels of the map are written, and zeros after the end of its rows. Operands of the epilogue have the rows and
@@ -119,29 +120,29 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     slots, band, sums, first_vector, width = b.function.args
     names = ("target", *(f"operand{number}" for number in range(operand_count(epilogue))))
     planes = [kernel.slot(b, slots, f"{name}_plane", I64) for name in names]
-    step, table = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs")
+    step, table, fields = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs"), OutputFields(runs)
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
     maps = [b.at(kernel.slot(b, slots, name), first_row, plane) for name, plane in zip(names, planes, strict=True)]
 
     def emit_channels(output: ir.Value, vector_sums: ir.Value, partial: bool) -> None:
-        offsets = [b.load_index(output, TARGET + run) for run in range(RUNS)]
+        offsets = [b.load_index(output, fields.target(run)) for run in range(runs)]
         with b.loop(0, count) as channel:
             images = [b.at(place, channel, plane) for place, plane in zip(maps, planes, strict=True)]
+            places = [[b.at(image, offset) for offset in offsets] for image in images]
             pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes))
-            for run, offset in enumerate(offsets):
-                places = [b.at(image, offset) for image in images]
-                for row in range(TILE):
-                    mask = emit_mask(b, output, STORE + TILE * run + row) if partial else None
-                    emit_store(b, epilogue, pixels[row][run], places, mask)
-                    places = [b.at(place, step) for place in places]
+            for row, values in enumerate(pixels):
+                masks = [run_mask(b, load_field(b, output, fields.store(run, row)), runs) if partial else None
+                         for run in range(runs)]
+                emit_row(b, epilogue, values, places, masks)
+                places = [[b.at(place, step) for place in value] for value in places]
             if partial:
                 with b.if_then(b.icmp_signed("!=", b.load_index(output, ENDS), ir.Constant(I64, 0))):
-                    emit_rests(kernel, b, slots, output, [b.at(images[0], offset) for offset in offsets])
+                    emit_rests(kernel, b, slots, output, fields, [b.at(images[0], offset) for offset in offsets])
 
     with b.loop(0, width) as vector:
-        output = b.at(table, b.add(first_vector, vector), OUTPUT_FIELDS, I32)
+        output = b.at(table, b.add(first_vector, vector), fields.count, I32)
         vector_sums = b.at(sums, vector, rows * isa.lanes)
         with b.if_else(b.icmp_signed("!=", b.load_index(output, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
             with whole:
@@ -152,28 +153,23 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     return b.function
 
 
-def emit_mask(b: Emitter, table: ir.Value, field: int) -> ir.Value:
-    return b.lane_mask(b.load(b.at(table, field, element=I32), typ=I32, align=4))
+def emit_row(b: Emitter, epilogue: Epilogue, values: list[ir.Value], places: list[list[ir.Value]],
+             masks: list[ir.Value | None]) -> None:
+    """One row of pixels of all tiles: ``places`` are where each run lies in the target, and in the epilogue's operands."""
+    runs = len(masks)
+    operands = [join_runs(b, [load_run(b, place, runs, mask) for place, mask in zip(operand, masks, strict=True)])
+                for operand in places[1:]]
+    results = [emit_epilogue(b, epilogue, value, [operand[index] for operand in operands].__getitem__)
+               for index, value in enumerate(values)]
+    for value, place, mask in zip(split_runs(b, results, runs), places[0], masks, strict=True):
+        store_run(b, value, place, runs, mask)
 
 
-def emit_store(b: Emitter, epilogue: Epilogue, value: ir.Value, places: list[ir.Value], mask: ir.Value | None) -> None:
-    """One row of pixels of a run: ``places`` are where it lies in the target and in the operands of the epilogue."""
-    def load_operand(number: int) -> ir.Value:
-        place = places[1 + number]
-        return b.load_vector(place) if mask is None else b.masked_load(place, mask, b.splat(0.0))
-
-    value = emit_epilogue(b, epilogue, value, load_operand)
-    if mask is None:
-        b.store_vector(value, places[0])
-    else:
-        b.masked_store(value, places[0], mask)
-
-
-def emit_rests(kernel: Kernel, b: Emitter, slots: ir.Value, output: ir.Value, places: list[ir.Value]) -> None:
+def emit_rests(kernel: Kernel, b: Emitter, slots: ir.Value, output: ir.Value, fields: OutputFields, places: list[ir.Value]) -> None:
     """Zeros from the end of the map's rows to the next row, by the runs that end them: they pad the next row's left too."""
     step, begin, end = (kernel.slot(b, slots, name, I64) for name in ("target_row", "rest", "rest_end"))
     for run, place in enumerate(places):
-        with b.loop(b.load_index(output, FIRST_ROW + run), b.load_index(output, END_ROW + run)) as row:
+        with b.loop(b.load_index(output, fields.first_row(run)), b.load_index(output, fields.end_row(run))) as row:
             rest = b.at(place, row, step)
             with b.loop(begin, end) as column:
                 b.store(ir.Constant(F32, 0.0), b.at(rest, column), align=4)

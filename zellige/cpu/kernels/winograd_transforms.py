@@ -6,22 +6,22 @@ go back to 4 × 4 pixels through a third. One dimension has the points 0, 1, −
 Algorithms for Convolutional Neural Networks", 2015); two dimensions apply the matrices from both sides. Point (x, y) has
 number 6 · x + y.
 
-A vector holds one pixel, or point, of as many tiles as it has lanes. Its tiles come in 4 *runs* of neighbours in a row,
-``lanes`` pixels wide, each run at a place of its own: lane 4 · tile + run. So going from pixels to tiles, and back, transposes the
-4 × 4 numbers in each 128-bit quarter of four vectors, without a gather, and a map of 14 × 14 fills one vector of 16 tiles.
+A vector holds one pixel, or point, of as many tiles as it has lanes. Its tiles come in *runs* of neighbours in a row, each
+at a place of its own (``winograd_runs.py``). Four vectors of neighbouring pixels hold one row of all tiles; going from
+there to tiles, and back, transposes the 4 × 4 numbers in each 128-bit quarter, without a gather. A map of 14 × 14 fills one
+vector of 16 tiles.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import llvmlite.ir as ir
 import numpy as np
 
 from zellige.cpu.emitter import I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
+from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_runs, load_field, load_run, run_mask
 
-TILE, TAPS, WINDOW, RUNS = 4, 3, 6, 4
+TAPS, WINDOW = 3, 6
 POINTS = WINDOW * WINDOW
 BIAS_POINT = WINDOW + 1
 """Every output holds the sum at point (1, 1) exactly once: what starts there is added to all pixels of a tile."""
@@ -29,16 +29,6 @@ BIAS_POINT = WINDOW + 1
 FILTER_TRANSFORM = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
                              [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
 """Three taps along one side of a filter to six points."""
-
-WHOLE, SOURCE, ROWS, FIRST, SECOND = 0, 1, 5, 9, 13
-WINDOW_FIELDS = 17
-"""Columns of the table of windows, one row a vector: is no mask needed; then for each run the source offset, the rows
-of the window that may be read, and the lanes of its two loads that may be read."""
-
-ENDS, TARGET, FIRST_ROW, END_ROW, STORE = 1, 2, 6, 10, 14
-OUTPUT_FIELDS = 30
-"""Columns of the table of outputs, one row a vector: is all of it stored; does it end rows of the map; then for each run the
-target offset, the first and the end of the tile's rows whose rest it makes zero, and the lanes to store in each of 4 rows."""
 
 
 def to_points(b: Emitter, d: list[ir.Value]) -> list[ir.Value]:
@@ -74,7 +64,7 @@ def transpose_quarters(b: Emitter, vectors: list[ir.Value]) -> list[ir.Value]:
     return transposed
 
 
-def emit_input_transform(module: ir.Module, isa: Isa, name: str) -> ir.Function:
+def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> ir.Function:
     """``input(source, plane, row, window, tiles, point_pitch, first, end)``: one vector of tiles, some channels.
 
     ``window`` is the vector's row of the table of windows; ``tiles`` takes [point][channel][lane], ``point_pitch`` elements from
@@ -83,17 +73,19 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str) -> ir.Function:
     """
     b = Emitter(module, isa, name, [POINTER, I64, I64, POINTER, POINTER, I64, I64, I64], internal=True)
     source, plane, row, window, tiles, point_pitch, first, end = b.function.args
-    runs = [b.at(source, b.load_index(window, SOURCE + run)) for run in range(RUNS)]
+    fields = WindowFields(runs)
+    origins = [b.at(source, b.load_index(window, fields.source(run))) for run in range(runs)]
 
-    def emit_channels(load: Callable[[ir.Value, int, int, int], ir.Value]) -> None:
+    def emit_channels(masks: dict[tuple[int, int, int], ir.Value]) -> None:
         with b.loop(first, end) as channel:
-            places = [b.at(run, channel, plane) for run in runs]
+            places = [b.at(origin, channel, plane) for origin in origins]
             rows = []
             for window_row in range(WINDOW):
                 # Windows overlap by two columns: a second load, four columns on, gives each tile its columns 4 and 5.
-                left, right = ([load(b.at(place, TILE * half), run, window_row, half) for run, place in enumerate(places)]
-                               for half in (0, 1))
-                rows.append(to_points(b, transpose_quarters(b, left) + transpose_quarters(b, right)[:WINDOW - TILE]))
+                left, right = (transpose_quarters(b, join_runs(b, [
+                    load_run(b, b.at(place, TILE * load), runs, masks.get((run, window_row, load)))
+                    for run, place in enumerate(places)])) for load in (0, 1))
+                rows.append(to_points(b, left + right[:WINDOW - TILE]))
                 places = [b.at(place, row) for place in places]
             target = b.at(tiles, channel, isa.lanes)
             for column in range(WINDOW):
@@ -103,30 +95,28 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str) -> ir.Function:
 
     with b.if_else(b.icmp_signed("!=", b.load_index(window, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
         with whole:
-            emit_channels(lambda place, run, window_row, half: b.load_vector(place))
+            emit_channels({})
         with partial:
-            masks = _emit_window_masks(b, window)
-            emit_channels(lambda place, run, window_row, half:
-                          b.masked_load(place, masks[run, window_row, half], b.splat(0.0)))
+            emit_channels(_emit_window_masks(b, window, fields))
     b.ret_void()
     return b.function
 
 
-def _emit_window_masks(b: Emitter, window: ir.Value) -> dict[tuple[int, int, int], ir.Value]:
+def _emit_window_masks(b: Emitter, window: ir.Value, fields: WindowFields) -> dict[tuple[int, int, int], ir.Value]:
     """The readable lanes of (run, row of the window, load)."""
     masks = {}
-    for run in range(RUNS):
-        rows = b.load_index(window, ROWS + run)
-        for half, field in enumerate((FIRST, SECOND)):
-            bits = b.load(b.at(window, field + run, element=I32), typ=I32, align=4)
+    for run in range(fields.runs):
+        rows = b.load_index(window, fields.rows(run))
+        for load in (0, 1):
+            bits = load_field(b, window, fields.lanes(run, load))
             for window_row in range(WINDOW):
                 readable = b.icmp_signed("<", ir.Constant(I64, window_row), rows)
-                masks[run, window_row, half] = b.lane_mask(b.select(readable, bits, ir.Constant(I32, 0)))
+                masks[run, window_row, load] = run_mask(b, b.select(readable, bits, ir.Constant(I32, 0)), fields.runs)
     return masks
 
 
 def emit_output_transform(b: Emitter, sums: ir.Value, pitch: int) -> list[list[ir.Value]]:
-    """The pixels of one channel of a vector of tiles, as [row][run]; ``sums`` holds [point][lane], ``pitch`` apart."""
+    """The pixels of one channel of a vector of tiles, as four vectors a row; ``sums`` holds [point][lane], ``pitch`` apart."""
     points = [b.load(b.at(sums, point, pitch), typ=b.vector, align=b.isa.vector_bytes) for point in range(POINTS)]
     columns = [from_points(b, points[first:first + WINDOW]) for first in range(0, POINTS, WINDOW)]
     return [transpose_quarters(b, from_points(b, [column[row] for column in columns])) for row in range(TILE)]

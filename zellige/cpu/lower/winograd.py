@@ -17,10 +17,12 @@ from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import sum_pitch
+from zellige.cpu.kernels.winograd_runs import NARROW, TILE, WIDE
 from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
 from zellige.cpu.layout import LINE, Planes, round_up
 from zellige.cpu.tables.winograd import (
     Padding,
+    Runs,
     cut_evenly,
     cut_runs,
     group_items,
@@ -36,6 +38,7 @@ MANY_STRIPS = 12        # from here on they are shared out evenly enough, over a
 GROUP_BANDS = 8         # the most bands of a group
 GROUP_COLUMNS = 1024    # whose transformed filters a group may hold, so that they and the tiles stay in the second-level cache
 GROUPS = 4              # at least, if there are so many bands
+NARROW_VECTORS = 0.95   # as many vectors as with wide runs, or fewer, must be left for narrow ones to pay
 GROUP_STRIPS = 4        # the most strips of an item: their sums should stay in the cache
 CHUNK = 16              # channels of an item of the input transform
 
@@ -59,9 +62,9 @@ def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes
 class WinogradPlan:
     """How a layer of Cout × Cin × 3 × 3 weights runs. ``padding`` must lie in the source's margins, as zeros.
 
-    Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept, ``cycles`` what
-    the model says all calls take together. With other limits than the usual ones (``many_strips``, ``group_bands``,
-    ``group_strips``) small layers show what large ones do.
+    Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
+    ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,
+    ``group_bands``, ``group_strips``, ``narrow_vectors``) small layers show what large ones do.
     """
 
     isa: Isa
@@ -74,11 +77,12 @@ class WinogradPlan:
     many_strips: int = MANY_STRIPS
     group_bands: int = GROUP_BANDS
     group_strips: int = GROUP_STRIPS
+    narrow_vectors: float = NARROW_VECTORS
 
     def __post_init__(self) -> None:
         self._check()
         self.rows, self.vectors = self.isa.band
-        self.runs = cut_runs(self.target.images, self.target.height, self.target.width, self.isa.lanes)
+        self.runs = self._cut_runs()
         width = strip_widths(self.runs.vectors, self.vectors)
         self.strips = np.stack([width.cumsum() - width, width], 1).astype(np.int32)
         kept = kept_channels(self.weight, self.rows)
@@ -98,6 +102,12 @@ class WinogradPlan:
         if self.weight.shape[1:] != (self.source.channels, 3, 3) or self.target.shape != expected:
             raise ValueError(f"a source of {self.source.shape} with padding {self.padding} and weights of {self.weight.shape} "
                              f"make {expected}, not {self.target.shape}")
+
+    def _cut_runs(self) -> Runs:
+        """Narrow runs where they save vectors, if they are as wide as a tile."""
+        images, _, height, width = self.target.shape
+        wide, narrow = (cut_runs(images, height, width, self.isa.lanes, together) for together in (WIDE, NARROW))
+        return narrow if narrow.width >= TILE and narrow.vectors <= self.narrow_vectors * wide.vectors else wide
 
     def _bands_of_group(self) -> int:
         bands = len(self.lists.counts)
@@ -119,7 +129,8 @@ class WinogradPlan:
     def _band_costs(self) -> np.ndarray:
         """Cycles of every band with every strip, shape (bands, strips)."""
         width = self.strips[:, 1]
-        return product_cycles(self.lists.counts[:, None], width, self.rows) + output_cycles(width, self.rows)
+        outputs = output_cycles(width, self.rows, self.isa.lanes, 4 * self.target.elements)
+        return product_cycles(self.lists.counts[:, None], width, self.rows) + outputs
 
     def _strip_costs(self) -> np.ndarray:
         return self._band_costs().sum(0) + input_cycles(self.source.channels, shared=False) * self.strips[:, 1]
@@ -149,25 +160,25 @@ class WinogradPlan:
     @property
     def calls(self) -> tuple[WinogradCall, ...]:
         """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
+        variant = (self.rows, self.vectors, self.epilogue, self.runs.together)
         if self.by_strips:
-            return (WinogradCall(WinogradStrip(self.rows, self.vectors, self.epilogue), self._strip_slots(), *self.costs),)
+            return (WinogradCall(WinogradStrip(*variant), self._strip_slots(), *self.costs),)
         slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
-        kernels = (WinogradInput(), WinogradGroup(self.rows, self.vectors, self.epilogue))
-        return tuple(map(WinogradCall, kernels, slots, self.costs))
+        return tuple(map(WinogradCall, (WinogradInput(self.runs.together), WinogradGroup(*variant)), slots, self.costs))
 
     def _input_slots(self) -> dict[str, Slot]:
         return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
                 "point_pitch": self.point_pitch,
-                "windows": window_table(self.runs, self.source, self.target, self.padding, self.isa.lanes)}
+                "windows": window_table(self.runs, self.source, self.target, self.padding)}
 
     def _output_slots(self) -> dict[str, Slot]:
         cout, lanes = len(self.weight), self.isa.lanes
         bias = np.zeros((len(self.lists.counts) + 1) * self.rows, np.float32)
         bias[self.rows:self.rows + cout] = self.bias
-        rest = min(self.target.width, lanes)
+        rest = min(self.target.width, self.runs.width)
         return {"vector_pitch": self.vector_pitch, "point_pitch": self.point_pitch, "strips": self.strips, "groups": self.groups,
                 "starts": self.lists.starts, "columns": self.lists.channel * lanes, "bias": bias,
-                "outputs": output_table(self.runs, self.target, lanes), "channels": cout, "target_plane": self.target.plane,
+                "outputs": output_table(self.runs, self.target), "channels": cout, "target_plane": self.target.plane,
                 "target_row": self.target.row, "rest": rest, "rest_end": rest + self.target.row - self.target.width}
 
     def _strip_slots(self) -> dict[str, Slot]:

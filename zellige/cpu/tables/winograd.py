@@ -1,6 +1,6 @@
 """Tables of the Winograd kernels: where windows are read, where outputs go, and how strips and groups are shared out.
 
-A *run* is ``lanes / 4`` neighbouring tiles, ``lanes`` pixels wide; four runs fill a vector. Runs that would hang over the map's
+A *run* is some neighbouring tiles of one row (``kernels/winograd_runs.py``). Runs that would hang over the map's
 right or bottom edge move back inside, so that their windows need no masks, and store only what no other run does. Where
 the map itself is smaller than a run, masks keep what lies outside from being read.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zellige.cpu.kernels.winograd_transforms import RUNS, TILE, WINDOW
+from zellige.cpu.kernels.winograd_runs import TILE, WIDE, OutputFields, WindowFields
+from zellige.cpu.kernels.winograd_transforms import WINDOW
 from zellige.cpu.layout import Planes
 from zellige.cpu.tables.work import lane_bits
 
@@ -22,8 +23,13 @@ Padding = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Every run's image, first pixel (y, x) and first pixel that it owns; it owns those from there to its last in the map."""
+    """Every run's image, first pixel (y, x) and first pixel that it owns; it owns those from there to its last in the map.
 
+    Runs are ``width`` pixels wide; ``together`` of them fill a vector.
+    """
+
+    width: int
+    together: int
     image: np.ndarray
     y: np.ndarray
     x: np.ndarray
@@ -35,40 +41,44 @@ class Runs:
 
     @property
     def vectors(self) -> int:
-        return -(-len(self) // RUNS)
+        return -(-len(self) // self.together)
 
 
-def cut_runs(images: int, height: int, width: int, lanes: int) -> Runs:
-    """The runs that cover the output maps, row after row.
+def cut_runs(images: int, height: int, width: int, lanes: int, together: int) -> Runs:
+    """The runs that cover the output maps, row after row, for so many runs ``together`` in a vector.
 
-    >>> runs = cut_runs(images=1, height=6, width=20, lanes=16)
+    >>> runs = cut_runs(images=1, height=6, width=20, lanes=16, together=4)
     >>> list(zip(runs.y.tolist(), runs.x.tolist())), runs.own_x.tolist()
     ([(0, 0), (0, 4), (2, 0), (2, 4)], [0, 16, 0, 16])
     """
+    across = WIDE * lanes // together
     image, own_y, own_x = (axis.ravel() for axis in np.meshgrid(
-        np.arange(images), np.arange(0, height, TILE), np.arange(0, width, lanes), indexing="ij"))
-    return Runs(image, np.minimum(own_y, max(height - TILE, 0)), np.minimum(own_x, max(width - lanes, 0)), own_y, own_x)
+        np.arange(images), np.arange(0, height, TILE), np.arange(0, width, across), indexing="ij"))
+    y, x = np.minimum(own_y, max(height - TILE, 0)), np.minimum(own_x, max(width - across, 0))
+    return Runs(across, together, image, y, x, own_y, own_x)
 
 
-def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding, lanes: int) -> np.ndarray:
-    """What the input transform reads, as ``winograd_transforms`` lays out its columns. Shape (vectors, 17), int32."""
+def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding) -> np.ndarray:
+    """What the input transform reads, with the columns of ``WindowFields``. Shape (vectors, columns), int32."""
     top, _, left, _ = padding
     offset = runs.image * source.image + (runs.y - top) * source.row + runs.x - left
     # The padded map has two rows and columns more than the output.
     rows = np.minimum(target.height + 2 - runs.y, WINDOW)
-    columns = np.minimum(target.width + 2 - runs.x, lanes + 2)
-    whole = (rows == WINDOW) & (columns == lanes + 2)
-    first = lane_bits(np.arange(lanes) < columns[:, None])
-    second = lane_bits(np.arange(TILE, lanes + TILE) < columns[:, None])
+    columns = np.minimum(target.width + 2 - runs.x, runs.width + 2)
+    whole = (rows == WINDOW) & (columns == runs.width + 2)
+    first, second = (lane_bits(np.arange(begin, begin + runs.width) < columns[:, None]) for begin in (0, TILE))
     # The runs that only fill up the last vector read the map's first window again.
     offset, rows, first, second = (in_vectors(runs, field, field[0]) for field in (offset, rows, first, second))
-    return _table(in_vectors(runs, whole, whole[0]).all(1), offset, rows, first, second)
+    table = _table(in_vectors(runs, whole, whole[0]).all(1), offset, rows, first, second)
+    assert table.shape[1] == WindowFields(runs.together).count
+    return table
 
 
-def output_table(runs: Runs, target: Planes, lanes: int) -> np.ndarray:
-    """What the output transform writes: every pixel once, and zeros after the end of every row. Shape (vectors, 30), int32."""
+def output_table(runs: Runs, target: Planes) -> np.ndarray:
+    """What the output transform writes, with the columns of ``OutputFields``: every pixel once, and zeros after the end of
+    every row. Shape (vectors, columns), int32."""
     offset = runs.image * target.image + runs.y * target.row + runs.x
-    y, x = runs.y[:, None] + np.arange(TILE), runs.x[:, None] + np.arange(lanes)
+    y, x = runs.y[:, None] + np.arange(TILE), runs.x[:, None] + np.arange(runs.width)
     rows = (y >= runs.own_y[:, None]) & (y < target.height)
     columns = (x >= runs.own_x[:, None]) & (x < target.width)
     store = rows * lane_bits(columns)[:, None]
@@ -78,14 +88,16 @@ def output_table(runs: Runs, target: Planes, lanes: int) -> np.ndarray:
     whole = rows.all(1) & columns.all(1) & ~ends_row
     whole, ends_row, offset, first_row, end_row, store = (
         in_vectors(runs, field, 0) for field in (whole, ends_row, offset, first_row, end_row, store))
-    return _table(whole.all(1), ends_row.any(1), offset, first_row, end_row, store.reshape(len(store), -1))
+    table = _table(whole.all(1), ends_row.any(1), offset, first_row, end_row, store.reshape(len(store), -1))
+    assert table.shape[1] == OutputFields(runs.together).count
+    return table
 
 
 def in_vectors(runs: Runs, field: np.ndarray, fill: int | np.ndarray) -> np.ndarray:
-    """One number (or some) a run → four a vector; ``fill`` for runs that only fill up the last vector."""
-    padded = np.full((runs.vectors * RUNS, *field.shape[1:]), fill, field.dtype)
+    """One number (or some) a run → those of a vector together; ``fill`` for runs that only fill up the last vector."""
+    padded = np.full((runs.vectors * runs.together, *field.shape[1:]), fill, field.dtype)
     padded[:len(field)] = field
-    return padded.reshape(runs.vectors, RUNS, *field.shape[1:])
+    return padded.reshape(runs.vectors, runs.together, *field.shape[1:])
 
 
 def _table(*columns: ArrayLike) -> np.ndarray:

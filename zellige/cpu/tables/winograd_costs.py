@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zellige.cpu.kernels.winograd_runs import TILE
 from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
 
 INPUT_CYCLES = 140      # one vector of windows, one channel
@@ -15,6 +16,8 @@ OUTPUT_CYCLES = 140     # one vector of tiles, one output channel
 SHARED_CYCLES = 90      # of one vector and channel, once more where tiles go through a buffer that threads share
 LIST_CYCLES = 19        # begin and end of one band at one point
 FILTER_CYCLES = 5.5     # one column of a band at six points along x and y, from half transformed filters
+FAR_BYTES = 8 << 20     # a larger map does not wait in the cache for its reader
+FAR_BYTES_PER_CYCLE = 8
 EFFICIENCY = 0.97       # of the cycles that two FMAs a cycle would take, at the clock the constants were fitted to
 
 
@@ -24,9 +27,10 @@ def product_cycles(columns: np.ndarray, width: np.ndarray, rows: int) -> np.ndar
     return POINTS * (columns * step * EFFICIENCY + LIST_CYCLES)
 
 
-def output_cycles(width: np.ndarray, rows: int) -> np.ndarray:
-    """The output transform of a band and a strip."""
-    return OUTPUT_CYCLES * rows * width
+def output_cycles(width: np.ndarray, rows: int, lanes: int, target_bytes: int) -> np.ndarray:
+    """The output transform of a band and a strip, and the way of its pixels to memory where the map is too large for caches."""
+    far = TILE * TILE * lanes * 4 / FAR_BYTES_PER_CYCLE if target_bytes > FAR_BYTES else 0
+    return (OUTPUT_CYCLES + far) * rows * width
 
 
 def input_cycles(channels: np.ndarray | int, shared: bool) -> np.ndarray:

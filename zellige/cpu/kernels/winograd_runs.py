@@ -1,0 +1,113 @@
+"""Runs: neighbouring tiles of one row, as a vector holds them; and the tables that say where the runs of every vector lie.
+
+A vector has 4 runs as wide as the vector itself (in pixels: ``lanes / 4`` tiles), or 8 of half the width, which fill the
+vectors of some maps better but take twice the loads. Either way four vectors of neighbouring pixels hold one row of all
+tiles, each made of one run or of two side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llvmlite.ir as ir
+
+from zellige.cpu.emitter import F32, I1, I32, VOID, Emitter
+
+WIDE, NARROW = 4, 8     # runs of a vector
+TILE = 4                # pixels along a side of a tile
+
+WHOLE = 0               # first column of both tables: no mask is needed
+ENDS = 1                # second column of the table of outputs: some run ends rows of the map
+
+
+@dataclass(frozen=True)
+class WindowFields:
+    """Columns of the table of windows, 32-bit integers, one row a vector: for each run its source offset, the rows of the
+    window that may be read, and the lanes of its two loads that may be read."""
+
+    runs: int
+
+    def source(self, run: int) -> int:
+        return 1 + run
+
+    def rows(self, run: int) -> int:
+        return 1 + self.runs + run
+
+    def lanes(self, run: int, load: int) -> int:
+        return 1 + (2 + load) * self.runs + run
+
+    @property
+    def count(self) -> int:
+        return 1 + 4 * self.runs
+
+
+@dataclass(frozen=True)
+class OutputFields:
+    """Columns of the table of outputs, 32-bit integers, one row a vector: for each run its target offset, the first and the
+    end of the tile's rows whose rest it makes zero, and the lanes to store in each of 4 rows."""
+
+    runs: int
+
+    def target(self, run: int) -> int:
+        return 2 + run
+
+    def first_row(self, run: int) -> int:
+        return 2 + self.runs + run
+
+    def end_row(self, run: int) -> int:
+        return 2 + 2 * self.runs + run
+
+    def store(self, run: int, row: int) -> int:
+        return 2 + 3 * self.runs + TILE * run + row
+
+    @property
+    def count(self) -> int:
+        return 2 + 7 * self.runs
+
+
+def run_lanes(b: Emitter, runs: int) -> int:
+    """Pixels of a run in a row."""
+    return WIDE * b.isa.lanes // runs
+
+
+def load_field(b: Emitter, table: ir.Value, field: int) -> ir.Value:
+    """A field of a row of a table, as it is."""
+    return b.load(b.at(table, field, element=I32), typ=I32, align=4)
+
+
+def run_mask(b: Emitter, bits: ir.Value, runs: int) -> ir.Value:
+    """The mask of a run whose lane i is bit i of an integer."""
+    lanes = run_lanes(b, runs)
+    return b.bitcast(b.trunc(bits, ir.IntType(lanes)), ir.VectorType(I1, lanes))
+
+
+def load_run(b: Emitter, place: ir.Value, runs: int, mask: ir.Value | None) -> ir.Value:
+    """A run's pixels; zeros in place of those outside of a mask, which are not read."""
+    lanes = run_lanes(b, runs)
+    kind = ir.VectorType(F32, lanes)
+    if mask is None:
+        return b.load(place, typ=kind, align=4)
+    return b.intrinsic(f"llvm.masked.load.v{lanes}f32.p0", kind, place, ir.Constant(I32, 4), mask, ir.Constant(kind, [0.0] * lanes))
+
+
+def store_run(b: Emitter, value: ir.Value, place: ir.Value, runs: int, mask: ir.Value | None) -> None:
+    if mask is None:
+        b.store(value, place, align=4)
+    else:
+        b.intrinsic(f"llvm.masked.store.v{run_lanes(b, runs)}f32.p0", VOID, value, place, ir.Constant(I32, 4), mask)
+
+
+def join_runs(b: Emitter, values: list[ir.Value]) -> list[ir.Value]:
+    """The pixels of all runs, as four vectors."""
+    if len(values) == WIDE:
+        return values
+    both = range(b.isa.lanes)
+    return [b.shuffle(left, right, both) for left, right in zip(values[::2], values[1::2], strict=True)]
+
+
+def split_runs(b: Emitter, vectors: list[ir.Value], runs: int) -> list[ir.Value]:
+    """The opposite of ``join_runs``."""
+    if runs == WIDE:
+        return vectors
+    lanes = run_lanes(b, runs)
+    return [b.shuffle(vector, vector, range(first, first + lanes)) for vector in vectors for first in (0, lanes)]
