@@ -1,10 +1,11 @@
 """Where every value of a graph lies: layouts that fit all who read and write them, and values inside of others.
 
 Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
-concatenation) must have rows of one length, and images as far apart; values that lie inside of one another must have the same margins too. So
-values are put into classes first (union-find), each class gets the longest row or the widest margins that one of its members
-needs, and only then does each value get its planes. Concatenation happens in place: the parts are written into the
-planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place already.
+concatenation) must have rows of one length, and images as far apart; values that lie inside of one another must have the
+same margins too. So values are put into classes first (union-find), each class gets the longest row or the widest margins
+that one of its members needs, and only then does each value get its planes. Concatenation happens in place: the parts are
+written into the planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place
+already.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def is_direct(graph: Graph, node: Node) -> bool:
 def reach(node: Node, weight_shape: tuple[int, ...]) -> int:
     """How many columns past an output's own a staged convolution's taps look, in phase planes."""
     stride, dilation = node.attributes["stride"], node.attributes["dilation"]
-    return (weight_shape[3] - 1) * dilation[1] // stride[1]  # type: ignore[index,operator]
+    return int((weight_shape[3] - 1) * dilation[1] // stride[1])  # type: ignore[index,operator]
 
 
 class Classes:
@@ -85,9 +86,12 @@ class Storage:
                 and here.place.offset == there.place.offset + offset)
 
     def reserve(self, buffer: str, layout: Layout) -> Stored:
-        """A new buffer for a layout."""
+        """A new buffer for a layout, with a name that no other one has."""
         if layout.elements > MAXIMUM_ELEMENTS:
-            raise CompileError(f"{buffer} of {layout.elements} elements is larger than {MAXIMUM_ELEMENTS}: use a smaller batch or input")
+            raise CompileError(f"{buffer} of {layout.elements} elements is larger than {MAXIMUM_ELEMENTS}: "
+                               "use a smaller batch or input")
+        while buffer in self.sizes:
+            buffer = f"{buffer} again"
         self.sizes[buffer], self.layouts[buffer] = layout.elements, layout
         return Stored(Place(buffer, layout.head), layout)
 
@@ -196,7 +200,8 @@ class Storage:
             for part in whole.inputs:
                 channels = self.graph.type_of(part).shape[1]
                 if part not in self._stored and self._writes(part):
-                    self._stored[part] = Stored(stored.place + channel * stored.layout.plane, replace(stored.layout, channels=channels))
+                    place = stored.place + channel * stored.layout.plane
+                    self._stored[part] = Stored(place, replace(stored.layout, channels=channels))
                 channel += channels
 
     def _writes(self, name: str) -> bool:
