@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zellige.cpu.calls import Call, External, Place, Plan, Slot
+from zellige.cpu.calls import Call, External, Plan, Stored
 from zellige.cpu.code import build_kernels
 from zellige.cpu.host import usable_cpus
+from zellige.cpu.layout import Dense
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.pool import Pool
 from zellige.cpu.program import Program, Tables
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     from zellige.cpu.lower.lowering import Lowering
 
 ROUNDS = 7
-CALLER = "memory of the caller"
 
 
 def measure_paths(lowering: Lowering, paths: list[Path]) -> Path:
     """The path whose calls take the least time, in turns; the model's choice in case of a tie."""
     ranked = sorted(paths, key=lambda path: path.cycles)
-    trials = [build(lowering, path) for path in ranked]
+    pool = Pool(usable_cpus())  # one for all: workers that wait for another trial would take the CPUs from this one
+    trials = [build(lowering, path, pool) for path in ranked]
     spans = np.array([[trial.seconds() for trial in trials] for _ in range(ROUNDS)]).min(0)
     best = int(spans.argmin())
     others = ", ".join(f"{1e6 * spans[index]:.0f} µs by {path.name}" for index, path in enumerate(ranked) if index != best)
@@ -48,22 +49,23 @@ class Trial:
         return time.perf_counter() - begin
 
 
-def build(lowering: Lowering, path: Path) -> Trial:
+def build(lowering: Lowering, path: Path, pool: Pool) -> Trial:
     """A program of one path's calls alone; the plan stays as it was."""
     first, buffers = len(lowering.plan.calls), dict(lowering.plan.buffers)
     path.append()
-    calls = [alone(call) for call in lowering.plan.calls[first:]]
-    sizes = dict(lowering.plan.buffers) | {CALLER: sum(kind.elements for kind in lowering.graph.inputs.values())}
+    largest = max((kind.elements for kind in lowering.graph.inputs.values()), default=0)
+    caller = lowering.storage.reserve("memory of the caller", Dense((largest,)))
+    calls = [alone(call, caller) for call in lowering.plan.calls[first:]]
+    sizes = dict(lowering.plan.buffers)
     del lowering.plan.calls[first:]
     lowering.plan.buffers.clear()
     lowering.plan.buffers.update(buffers)
     plan = Plan(lowering.isa.name, calls, sizes)
     code, libraries = build_kernels(plan.kernels, lowering.isa)
-    return Trial(Program(plan, Tables(plan), code, Pool(usable_cpus())), libraries)
+    return Trial(Program(plan, Tables(plan), code, pool), libraries)
 
 
-def alone(call: Call) -> Call:
+def alone(call: Call, caller: Stored) -> Call:
     """A copy of a call that reads a buffer in place of the caller's memory."""
-    slots: dict[str, Slot] = {
-        name: Place(CALLER) if isinstance(slot, External) else slot for name, slot in call.slots.items()}
+    slots = {name: caller.place if isinstance(slot, External) else slot for name, slot in call.slots.items()}
     return Call(call.kernel, slots, call.costs, call.label, call.barrier)
