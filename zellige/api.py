@@ -65,8 +65,8 @@ def export(model: Any, example_inputs: Sequence[Any], path: str | os.PathLike[st
     """Compile a model to an object file with a C interface, for any machine of the target's instruction set.
 
     Beside ``path``, which must end in ``.o``, a header of the same name declares ``NAME_run(inputs…, outputs…)``, where NAME is
-    that of the file; returns the header's path. The code runs on ``threads`` threads, of which the caller starts all but one. Nothing of
-    this machine goes into the file: ``target="cpu:aarch64"`` works everywhere.
+    that of the file; returns the header's path. The code runs on ``threads`` threads, of which the caller starts all but one.
+    Nothing of this machine goes into the file: ``target="cpu:aarch64"`` works everywhere.
 
     Raises what ``compile`` raises, and ``CompileError`` for a path that ends otherwise.
     """

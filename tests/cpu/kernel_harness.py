@@ -1,4 +1,4 @@
-"""Runs one kernel on guarded memory: a write outside of a buffer, or a read outside of one without slack, fails the test.
+"""Runs one kernel, natively or emulated, on guarded memory: a write outside of a buffer, or a read outside of one without slack, fails the test.
 
 Arena values (f32 arrays) get readable slack on both sides, as in the real arena, full of NaN and checked for writes.
 Tables and *external* arrays end, and in a second run begin, at a page that can't be touched.
@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
+from emulator import Memory, kernel_server
 
 from zellige.cpu.host import runs_here
 from zellige.cpu.isa import ISAS, Isa
@@ -58,6 +59,7 @@ class Guarded:
             assert _libc.mprotect(guard, PAGE, 0) == 0, "mprotect failed"
         start = PAGE + (pages - body if at_end else 0)
         end = start + slack + array.nbytes
+        self.body = whole[start:start + body]
         self.slack = [zone.view(np.uint32) for zone in (whole[start:start + slack], whole[end:start + body])]
         for zone in self.slack:
             zone[:] = CANARY
@@ -96,19 +98,24 @@ def _run(kernel: Kernel, slots: Mapping[str, Slot], items: int, isa: Isa, extern
     assert not unknown, f"{kernel} has no slots {unknown}"
     block = np.zeros(max(1, len(kernel.SLOTS)), np.int64)
     guarded: dict[str, Guarded] = {}
+    emulated: list[Memory | int] = [0] * len(kernel.SLOTS)
     for name, slot in slots.items():
         number = kernel.SLOTS.index(name)
         if isinstance(slot, int):
-            block[number] = slot
+            block[number] = emulated[number] = slot
             continue
         array, offset = slot if isinstance(slot, tuple) else (slot, 0)
         slack = SLACK if array.dtype == np.float32 and name not in external else 0
         guarded[name] = Guarded(array, slack, at_end)
         block[number] = guarded[name].address + offset * array.itemsize
-    function, _ = native(kernel, isa)
-    cuts = sorted({0, items // 3, items // 2, items})
-    for begin, end in reversed(list(itertools.pairwise(cuts))):
-        function(block.ctypes.data, begin, end, 0)
+        emulated[number] = Memory(guarded[name].body, slack + offset * array.itemsize, at_end)
+    ranges = list(itertools.pairwise(sorted({0, items // 3, items // 2, items})))[::-1]
+    if isa in NATIVE:
+        function, _ = native(kernel, isa)
+        for begin, end in ranges:
+            function(block.ctypes.data, begin, end, 0)
+    else:
+        kernel_server().run(kernel, emulated, ranges)
     for name, buffer in guarded.items():
         buffer.check(name)
         if buffer.array.dtype != np.float32:

@@ -30,7 +30,10 @@ from zellige.cli.terminal import write_json
 
 def compile_model(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the compiled network: .zlg, or .o for an object file and its header.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="Where to write the compiled network: .zlg, or .o for an object file and its header."),
+    ],
     weights: Weights = None,
     pattern: PatternText = None,
     sparsity: Sparsity = None,

@@ -62,7 +62,7 @@ define void @${name}_stop() nounwind {
 
 HEADER = Template("""\
 /* $name: a neural network, compiled by Zellige for $isa, $triple. Needs: $needs.
-   Arrays are float32, row-major and contiguous. Of its own the network has $memory bytes of memory, and $constants of constants.
+   Arrays are float32, row-major and contiguous. The network has $memory bytes of memory of its own, and $constants of constants.
    Calls of ${name}_run must not overlap.
 
 $shapes */
@@ -170,7 +170,8 @@ def number(value: int) -> str:
 
 def scratch_bytes(plan: Plan) -> int:
     """Scratch memory of one thread."""
-    return 4 * max((slot.elements for call in plan.calls for slot in call.slots.values() if isinstance(slot, Scratch)), default=0)
+    slots = [slot for call in plan.calls for slot in call.slots.values()]
+    return 4 * max((slot.elements for slot in slots if isinstance(slot, Scratch)), default=0)
 
 
 def ports(graph: Graph) -> Iterable[tuple[str, int, tuple[int, ...]]]:
@@ -184,8 +185,9 @@ def header(graph: Graph, plan: Plan, isa: Isa, name: str, threads: int, constant
     memory = 4 * plan_memory(plan.calls, plan.buffers).elements + scratch_bytes(plan) * threads + 3 * SLACK
     arguments = [f"{'const ' * (kind == 'input')}float *{kind}{index}" for kind, index, _ in ports(graph)]
     shapes = [f"   {kind}{index}: {' x '.join(map(str, shape)) or 'a single number'}" for kind, index, shape in ports(graph)]
-    return HEADER.substitute(name=name, guard=name.upper(), isa=isa.name, triple=isa.triple, needs=", ".join(isa.needs), threads=threads,
-                             memory=memory, constants=constants, arguments=", ".join(arguments), shapes="\n".join(shapes))
+    return HEADER.substitute(name=name, guard=name.upper(), isa=isa.name, triple=isa.triple, needs=", ".join(isa.needs),
+                             threads=threads, memory=memory, constants=constants, arguments=", ".join(arguments),
+                             shapes="\n".join(shapes))
 
 
 # The object file
