@@ -1,4 +1,5 @@
-"""Runs one kernel, natively or emulated, on guarded memory: a write outside of a buffer, or a read outside of one without slack, fails the test.
+"""Runs one kernel, natively or emulated, on guarded memory: a write outside of a buffer, or a read outside of one without
+slack, fails the test.
 
 Arena values (f32 arrays) get readable slack on both sides, as in the real arena, full of NaN and checked for writes.
 Tables and *external* arrays end, and in a second run begin, at a page that can't be touched.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
@@ -57,7 +57,8 @@ def stop_server() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("module, name, arguments", FAMILIES, ids=lambda value: value if isinstance(value, str) else "")
-def test_kernels_over_generated_shapes(module: ModuleType, name: str, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch):
+def test_kernels_over_generated_shapes(module: ModuleType, name: str, arguments: tuple[object, ...],
+                                       monkeypatch: pytest.MonkeyPatch):
     """The family's own test, with NEON as the only instruction set to draw from."""
     monkeypatch.setattr(module, "NATIVE", [NEON])
     monkeypatch.setattr(module, "ISAS", st.just(NEON), raising=False)
