@@ -44,7 +44,8 @@ def expected_per_layer(
     goners = []
     for layer, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
         blocks = regions(pattern, shape)
-        ranked = sorted(range(len(blocks)), key=lambda at: (block_score(weight[blocks[at]], score), at))
+        means = [block_score(weight[region], score) / weight[region].numel() for region in blocks]
+        ranked = sorted(range(len(blocks)), key=lambda at: (means[at], at))
         goners += [(layer, blocks[at]) for at in ranked[: floor_share(sparsity, len(blocks))]]
     return zeroed(weights, goners)
 

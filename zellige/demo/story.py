@@ -65,7 +65,7 @@ def _digits(output: Path, threads: int) -> dict[str, Any]:
     pruned = DigitsNetwork()
     pruned.load_state_dict(dense.state_dict())
     example = (test.images[:1],)
-    print(zl.prune(pruned.eval(), PATTERN, SPARSITY, example, ignore=["classifier"]))
+    print(zl.prune(pruned.eval(), PATTERN, SPARSITY, example))
     print("the classifier stays dense: its ten rows do not fill 8×8 blocks\n")
     one_shot = _said("right after pruning", accuracy(pruned, test, TEST_BATCH))
     with _bar("fine-tuning") as after_step:

@@ -1,10 +1,12 @@
 """How many blocks each layer loses.
 
-``layer``: every layer loses the same share of its blocks, those of the lowest sum of scores.
+A block counts with its mean score per weight, so that blocks of all sizes compare: ragged edges would otherwise always
+go first, and with them, say, the last classes of a classifier.
 
-``global``: the same share of all blocks together, by one threshold. So that blocks of all sizes compare (ragged edges,
-1×1 beside 3×3 filters), a block counts with its mean score per weight. The best block of every layer is set aside
-first: no layer collapses.
+``layer``: every layer loses the same share of its blocks.
+
+``global``: the same share of all blocks together, by one threshold. The best block of every layer is set aside first:
+no layer collapses.
 
 Among equals the earlier layer loses first, and in a layer the block of lower position.
 """
@@ -29,11 +31,15 @@ class Scored:
     block_scores: torch.Tensor
 
 
+def mean_scores(pattern: Pattern, layers: Sequence[Scored]) -> list[torch.Tensor]:
+    """The score per weight of each layer's blocks."""
+    return [layer.block_scores / pattern.block_sizes(layer.shape) for layer in layers]
+
+
 def within_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
     """The kept blocks of each layer when every layer loses its share."""
-    return [
-        pattern.choose(layer.block_scores, pattern.removable(layer.shape, sparsity), layer.shape) for layer in layers
-    ]
+    return [pattern.choose(mean, pattern.removable(layer.shape, sparsity), layer.shape)
+            for mean, layer in zip(mean_scores(pattern, layers), layers, strict=True)]
 
 
 def across_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
@@ -42,7 +48,7 @@ def across_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -
     Raises:
         PruneError: so many blocks must go that not every layer could keep one.
     """
-    means = [layer.block_scores / pattern.block_sizes(layer.shape) for layer in layers]
+    means = mean_scores(pattern, layers)
     owner = torch.repeat_interleave(torch.arange(len(means)), torch.tensor([len(mean) for mean in means]))
     removed = floor_share(sparsity, len(owner))
     if removed > len(owner) - len(means):
