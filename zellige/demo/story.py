@@ -66,7 +66,6 @@ def _digits(output: Path, threads: int) -> dict[str, Any]:
     pruned.load_state_dict(dense.state_dict())
     example = (test.images[:1],)
     print(zl.prune(pruned.eval(), PATTERN, SPARSITY, example))
-    print("the classifier stays dense: its ten rows do not fill 8×8 blocks\n")
     one_shot = _said("right after pruning", accuracy(pruned, test, TEST_BATCH))
     with _bar("fine-tuning") as after_step:
         train(pruned, training, FINE_TUNING, zero_masks(pruned), seed=1, after_step=after_step)
