@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +11,11 @@ from zellige.cpu.calls import Call, External, Plan, Stored
 from zellige.cpu.code import build_kernels
 from zellige.cpu.host import usable_cpus
 from zellige.cpu.layout import Dense
+from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.pool import Pool
 from zellige.cpu.program import Program, Tables
 from zellige.cpu.toolchain import Library
-
-if TYPE_CHECKING:
-    from zellige.cpu.lower.lowering import Lowering
 
 ROUNDS = 7
 

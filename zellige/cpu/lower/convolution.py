@@ -14,8 +14,9 @@ import numpy as np
 from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.kernels.band import BandKernel
 from zellige.cpu.layout import Dense, Planes
+from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.lowering import Lowering
-from zellige.cpu.lower.paths import Path, choose
+from zellige.cpu.lower.paths import Path
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.lower.winograd import plan_winograd
