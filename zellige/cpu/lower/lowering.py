@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zellige.cpu.calls import Call, External, LayerPlan, Place, Plan, Slot, Stored
+from zellige.cpu.calls import Call, LayerPlan, Plan, Slot, Stored
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
 from zellige.cpu.kernels.kernel import Kernel
