@@ -78,6 +78,23 @@ def prelu(b: GraphBuilder, x: Value, slope: Value) -> Value:
     return b.emit("prelu", x, slope if slope.shape else b.reshape(slope, (1,)))
 
 
+def threshold(b: GraphBuilder, x: Value, bound: float, value: float) -> Value:
+    if bound != value:
+        raise UnsupportedFormError("a value that is not the threshold")
+    return clamp(b, x, bound, None)
+
+
+def exponential(base: float) -> Callable[..., Value]:
+    """base ** x, as exp(x · log base)."""
+    return lambda b, x: b.emit("activation", b.step("multiply", x, math.log(base)), function="exp")
+
+
+def power_of(b: GraphBuilder, base: float, x: Value) -> Value:
+    if base <= 0:
+        raise UnsupportedFormError(f"powers of {base}")
+    return exponential(base)(b, x)
+
+
 def log_sigmoid(b: GraphBuilder, x: Value) -> Value:
     """log σ(x) = −softplus(−x); the threshold lies where float64 no longer sees the difference."""
     flipped = b.step("activation", x, function="negate")
@@ -136,6 +153,16 @@ def greatest(b: GraphBuilder, x: Value, dimensions: Any, keep: bool) -> Value:
     return b.reshape(pooled, [1 if i in gone else size for i, size in enumerate(shape) if keep or i in stay])
 
 
+def log_sum_exp(b: GraphBuilder, x: Value, dimensions: Any, keep: bool) -> Value:
+    """The largest taken out first: no exponential exceeds 1."""
+    over = axes(dimensions, len(b.shape(x)))
+    largest = greatest(b, x, list(over), True)
+    powers = b.step("activation", b.step("subtract", x, largest), function="exp")
+    total = b.step("activation", b.step("sum", powers, dimensions=over, keep=True), function="log")
+    result = b.emit("add", total, largest)
+    return b.reshape(result, [size for i, size in enumerate(b.shape(result)) if keep or i not in over])
+
+
 def least(b: GraphBuilder, x: Value, dimensions: Any, keep: bool) -> Value:
     flipped = greatest(b, b.step("activation", x, function="negate"), dimensions, keep)
     return b.emit("activation", flipped, function="negate")
@@ -166,6 +193,13 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "clamp_min.default": lambda b, x, low: clamp(b, x, low, None),
     "clamp_max.default": lambda b, x, high: clamp(b, x, None, high),
     "pow.Tensor_Scalar": power,
+    "pow.Scalar": power_of,
+    "exp2.default": exponential(2.0),
+    "expm1.default": lambda b, x: b.emit("subtract", b.step("activation", x, function="exp"), 1.0),
+    "log2.default": lambda b, x: b.emit("multiply", b.step("activation", x, function="log"), 1 / math.log(2.0)),
+    "log10.default": lambda b, x: b.emit("multiply", b.step("activation", x, function="log"), 1 / math.log(10.0)),
+    "log1p.default": lambda b, x: b.emit("activation", b.step("add", x, 1.0), function="log"),
+    "threshold.default": threshold,
     "prelu.default": prelu,
     "_prelu_kernel.default": prelu,
     "log_sigmoid.default": log_sigmoid,
@@ -198,6 +232,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "max.default": lambda b, x: greatest(b, x, None, False),
     "min.default": lambda b, x: least(b, x, None, False),
     "amin.default": least,
+    "logsumexp.default": log_sum_exp,
     "max.dim": _without_indices(greatest),
     "min.dim": _without_indices(least),
     "softmax.int": along("softmax"),

@@ -24,12 +24,41 @@ def linear(b: GraphBuilder, x: Value, weight: Value, bias: Value | None) -> Valu
 
 def matrix_product(b: GraphBuilder, x: Value, matrix: Value) -> Value:
     """``x`` times a constant matrix, or vector, is a linear layer whose weight is its transpose."""
-    matrix = constant_only(matrix, "a product of two computed values")
-    if isinstance(x, Constant) or len(matrix.shape) not in (1, 2):
+    if not isinstance(matrix, Constant):
+        return vector_product(b, x, matrix) if not isinstance(x, Constant) else product_from_left(b, x, matrix)
+    plain = matrix.array.reshape(matrix.shape[-2:]) if math.prod(matrix.shape[:-2]) == 1 else matrix.array
+    if isinstance(x, Constant) or plain.ndim > 2 or len(b.shape(x)) < len(matrix.shape) - (plain.ndim == 1):
         raise UnsupportedFormError(f"a product of {list(b.shape(x))} and {list(matrix.shape)}")
-    weight = matrix.array[None, :] if len(matrix.shape) == 1 else matrix.array.T
-    product = b.emit("linear", x, Constant(weight))
-    return product if len(matrix.shape) == 2 else b.reshape(product, b.shape(product)[:-1])
+    product = b.emit("linear", x, Constant(plain[None, :] if plain.ndim == 1 else plain.T))
+    return product if plain.ndim == 2 else b.reshape(product, b.shape(product)[:-1])
+
+
+def product_from_left(b: GraphBuilder, matrix: Constant, x: Value) -> Value:
+    """A constant matrix times computed columns: what the matrix makes of each of them, turned back."""
+    rank = len(b.shape(x))
+    if len(matrix.shape) != 2 or rank < 2:
+        return vector_product(b, matrix, x)
+    turn = (*range(rank - 2), rank - 1, rank - 2)
+    return b.emit("transpose", b.step("linear", b.step("transpose", x, order=turn), matrix), order=turn)
+
+
+def vector_product(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """A product of two computed values of which one is a vector (for each matrix of a batch): a sum of products."""
+    left, right = b.shape(x), b.shape(y)
+    x = b.reshape(x, (1, *left)) if len(left) == 1 else x
+    y = b.reshape(y, (*right, 1)) if len(right) == 1 else y
+    (rows, inner), (_, columns) = b.shape(x)[-2:], b.shape(y)[-2:]
+    if rows > 1 and columns > 1:
+        raise UnsupportedFormError("a product of two computed values")
+    if columns == 1:
+        y = b.reshape(y, (*b.shape(y)[:-2], 1, inner))
+    else:
+        x = b.reshape(x, (*b.shape(x)[:-2], inner, 1))
+    products = b.step("multiply", x, y)
+    rank = len(b.shape(products))
+    result = b.emit("sum", products, dimensions=(rank - 1 if columns == 1 else rank - 2,), keep=True)
+    lead = b.shape(result)[:-2]
+    return b.reshape(result, (*lead, *([rows] if len(left) > 1 else []), *([columns] if len(right) > 1 else [])))
 
 
 def addmm(b: GraphBuilder, bias: Value, x: Value, matrix: Value, beta: float, alpha: float) -> Value:
@@ -117,6 +146,12 @@ def variance(b: GraphBuilder, x: Value, dimensions: Any, correction: float | Non
                   count - (1.0 if correction is None else float(correction)))
 
 
+def variance_and_mean(b: GraphBuilder, x: Value, dimensions: Any, correction: float | None,
+                      keep: bool) -> tuple[Value, Value]:
+    over = axes(dimensions, len(b.shape(x)))
+    return variance(b, x, dimensions, correction, keep), b.emit("mean", x, dimensions=over, keep=keep)
+
+
 def _biased(unbiased: bool) -> float:
     return 1.0 if unbiased else 0.0
 
@@ -125,6 +160,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "linear.default": linear,
     "matmul.default": matrix_product,
     "mm.default": matrix_product,
+    "bmm.default": matrix_product,
     "addmm.default": addmm,
     "_native_batch_norm_legit_no_training.default": batch_norm,
     "_native_batch_norm_legit.no_stats": batch_statistics_norm,
@@ -132,5 +168,6 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "group_norm.default": group_norm,
     "instance_norm.default": instance_norm,
     "var.correction": lambda b, x, dimensions, correction, keep: variance(b, x, dimensions, correction, keep),
+    "var_mean.correction": variance_and_mean,
     "var.dim": lambda b, x, dimensions, unbiased, keep: variance(b, x, dimensions, _biased(unbiased), keep),
 }

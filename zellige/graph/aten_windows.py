@@ -113,6 +113,18 @@ def avg_pool2d(b: GraphBuilder, x: Value, kernel: Any, stride: Any, padding: Any
                                            count_padding=counted, divisor=divisor or 0))
 
 
+def avg_pool3d(b: GraphBuilder, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool,
+               count_include_pad: bool, divisor: int | None) -> Value:
+    """Windows over depth alone, as local response normalisation has them: a pool over a map of depth × (height · width)."""
+    kernel, stride, padding = ([*sizes] * (3 // len(sizes)) for sizes in (kernel, stride or kernel, padding))
+    if (*kernel[1:], *stride[1:], *padding[1:]) != (1, 1, 1, 1, 0, 0):
+        raise UnsupportedFormError("windows of more than one dimension")
+    *lead, height, width = b.shape(x)
+    flat = b.reshape(x, (*lead, height * width))
+    pooled = avg_pool2d(b, flat, (kernel[0], 1), (stride[0], 1), (padding[0], 0), ceil_mode, count_include_pad, divisor)
+    return b.reshape(pooled, (*b.shape(pooled)[:-1], height, width))
+
+
 def adaptive_pool2d(op: str) -> Callable[..., Value]:
     return lambda b, x, size: as_batch(b, x, lambda x: b.emit(op, x, size=pair(size)))
 
@@ -188,6 +200,7 @@ WINDOWS: dict[str, Callable[..., Any]] = {
     "max_pool2d.default": max_pool2d,
     "max_pool2d_with_indices.default": _without_indices(max_pool2d),
     "avg_pool2d.default": avg_pool2d,
+    "avg_pool3d.default": avg_pool3d,
     "adaptive_avg_pool2d.default": adaptive_pool2d("adaptive_average_pool2d"),
     "_adaptive_avg_pool2d.default": adaptive_pool2d("adaptive_average_pool2d"),
     "adaptive_max_pool2d.default": _without_indices(_adaptive_max_pool2d),

@@ -1,8 +1,9 @@
 """From PyTorch to a graph: ``torch.export`` traces the model, the walk translates what it gives.
 
 The program is exported for inference without decomposing what the graph knows whole: convolutions, linear layers,
-norms, pools and activations stay as they were written; in-place operators become plain ones. Nodes are named after the
-modules that they came from, constants like the model's parameters.
+norms, pools and activations stay as they were written; in-place operators become plain ones, and what the graph does not know
+is written out where PyTorch says how. Nodes are named after the modules that they came from, constants like the model's
+parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from zellige.errors import InputError, UnsupportedModelError
 from zellige.graph.aten_call import Untranslated
 from zellige.graph.builder import GraphBuilder, Value, check_finite
-from zellige.graph.from_torch_trace import check_inputs, check_model, check_state, decompose, export, tree_of
+from zellige.graph.from_torch_trace import check_inputs, check_model, check_state, decompose, expand, export, tree_of
 from zellige.graph.from_torch_walk import Walk, to_array
 from zellige.graph.ir import Graph, TensorType
 
@@ -52,7 +53,7 @@ def from_torch(model: torch.nn.Module | ExportedProgram, example_inputs: Sequenc
         inputs = check_inputs(() if example_inputs is None else example_inputs)
         program = export(check_model(model), inputs)
         label = name or type(model).__name__
-    return _translate(decompose(program), label)
+    return _translate(*expand(decompose(program)), label)
 
 
 def _with_inputs(program: ExportedProgram, example_inputs: Sequence[Any] | None) -> ExportedProgram:
@@ -66,7 +67,7 @@ def _with_inputs(program: ExportedProgram, example_inputs: Sequence[Any] | None)
     return export(module, inputs)
 
 
-def _translate(program: ExportedProgram, label: str) -> Graph:
+def _translate(program: ExportedProgram, expanded: frozenset[str], label: str) -> Graph:
     signature = program.graph_signature
     if changed := [spec for spec in signature.output_specs if spec.kind != OutputKind.USER_OUTPUT]:
         raise UnsupportedModelError(f"{label} changes {changed[0].target!r} in place when it is called; "
@@ -77,7 +78,7 @@ def _translate(program: ExportedProgram, label: str) -> Graph:
               if specs[node.name].kind == InputKind.USER_INPUT}
     state = {**program.constants, **program.state_dict}
     builder = GraphBuilder(label, inputs, reserved=state)
-    walk = Walk(builder, label)
+    walk = Walk(builder, label, expanded)
     for node in placeholders:
         spec = specs[node.name]
         if spec.kind == InputKind.USER_INPUT:

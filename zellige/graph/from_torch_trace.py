@@ -16,6 +16,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from zellige.errors import InputError, UnsupportedModelError
+from zellige.graph.aten_table import ATEN, CHECKS, SHAPE_ONLY
 
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a model's own code may raise while it is traced."""
@@ -94,13 +95,35 @@ def check_runs(model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
                          f"{_summary(error)}") from error
 
 
-def decompose(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place operators, with everything else as the model wrote it."""
+def decompose(program: ExportedProgram, table: dict[Any, Any] | None = None) -> ExportedProgram:
+    """The program without in-place operators, with everything else as the model wrote it, but for what ``table`` replaces."""
     try:
         with torch.no_grad(), _quiet():
-            return program.run_decompositions({})
+            return program.run_decompositions(table or {})
     except FAILURES as error:
         raise UnsupportedModelError(f"torch.export can't prepare the program: {_summary(error)}") from error
+
+
+def expand(program: ExportedProgram) -> tuple[ExportedProgram, frozenset[str]]:
+    """The program with operators that have no row in the table written out in others, where PyTorch knows how.
+
+    Also gives the names of those that were written out.
+    """
+    known = torch.export.default_decompositions()
+    expanded: set[Any] = set()
+    while True:
+        foreign = {node.target for node in program.graph.nodes if _is_foreign(node) and node.target in known} - expanded
+        if not foreign:
+            return program, frozenset(map(str, expanded))
+        expanded |= foreign
+        program = decompose(program, {target: known[target] for target in foreign})
+
+
+def _is_foreign(node: torch.fx.Node) -> bool:
+    """Whether an operator that makes tensors from tensors is in none of the tables."""
+    return (isinstance(node.target, torch._ops.OpOverload) and bool(node.all_input_nodes)
+            and isinstance(node.meta.get("val"), (torch.Tensor, tuple, list))
+            and node.target.__name__ not in ATEN and node.target.__name__ not in CHECKS | SHAPE_ONLY)
 
 
 def tree_of(spec: pytree.TreeSpec, leaves: Sequence[int | None], what: str) -> Any:

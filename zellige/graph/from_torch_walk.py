@@ -26,12 +26,13 @@ class Walk:
     """One pass over the nodes of ``fx.Graph``; ``values`` holds what each became.
 
     A value is a name in the graph, a ``torch.Tensor`` (known before the network runs), a tuple of values, or
-    ``Untranslated``.
+    ``Untranslated``. ``expanded`` names the operators of the model that were written out in others.
     """
 
-    def __init__(self, builder: GraphBuilder, model: str) -> None:
+    def __init__(self, builder: GraphBuilder, model: str, expanded: frozenset[str] = frozenset()) -> None:
         self.builder = builder
         self.model = model
+        self.expanded = expanded
         self.values: dict[fx.Node, Any] = {}
         self.problems: dict[str, list[str]] = {}
         self._names: dict[fx.Node, str] = {}
@@ -89,7 +90,9 @@ class Walk:
         return tuple(values) if isinstance(node.meta.get("val"), (list, tuple)) else values[0]
 
     def _note(self, node: fx.Node, reason: str) -> None:
-        what = operator_name(node).removesuffix(".default") + (f" ({reason})" if reason else "")
+        written_out = next((name for name in _sources(node) if name in self.expanded), "")
+        name = written_out.removeprefix("aten.") or operator_name(node)
+        what = name.removesuffix(".default") + (f" ({reason})" if reason and not written_out else "")
         self.problems.setdefault(what, []).append(module_of(node)[0] or "the model itself")
 
     def _note_untranslated(self, node: fx.Node) -> None:
@@ -182,6 +185,16 @@ def module_of(node: fx.Node) -> tuple[str, bool]:
     path, kind = list(stack.values())[-1]
     name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return str(path), name.startswith("torch.nn.modules.") and ".container." not in name
+
+
+def _sources(node: fx.Node) -> list[str]:
+    """The operators that a node came from when others were written out, the model's own first."""
+    names: list[str] = []
+    sources = node.meta.get("from_node")
+    while sources:
+        names.append(str(sources[-1].target))
+        sources = sources[-1].from_node
+    return names[::-1]
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
