@@ -27,6 +27,7 @@ from zellige.cpu.emitter import I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.kernels.lanes import emit_store
 
 VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
@@ -93,12 +94,10 @@ class BandKernel(Kernel):
         """One output row of a tile: through the epilogue, zero outside of the map, into the target plane."""
         plane, *operands = self._planes(b, slots, row)
         for vector, total in enumerate(totals):
-            target, inside, store = (b.at(table, VECTOR_FIELDS * vector + field, element=I32) for field in (1, 2, 3))
-            offset = b.load_index(target, 0)
+            offset, inside, store = (b.load_index(table, VECTOR_FIELDS * vector + field) for field in (1, 2, 3))
             added = [b.load_vector(b.at(operand, offset)) for operand in operands]
             value = emit_epilogue(b, self.epilogue, total, added.__getitem__)
-            value = b.select(b.lane_mask(b.load(inside, typ=I32, align=4)), value, b.splat(0.0))
-            b.masked_store(value, b.at(plane, offset), b.lane_mask(b.load(store, typ=I32, align=4)))
+            emit_store(b, value, b.at(plane, offset), inside, store)
 
     def _planes(self, b: Emitter, slots: ir.Value, row: ir.Value) -> Iterator[ir.Value]:
         """Where the output row's plane begins in the target, then in every operand of the epilogue."""
