@@ -19,7 +19,7 @@ def emit_store(b: Emitter, value: ir.Value, pointer: ir.Value, inside: ir.Value,
     """Write the lanes of ``store``; those that are not ``inside`` become 0. Both are integers with one bit a lane.
 
     Nearly all vectors are written whole, so these take a branch of their own: stores with a mask are slow where masks are no
-    part of the instruction set, 40 operations on AMD's processors with AVX2, and a branch a lane on NEON.
+    part of the instruction set: microcode on some processors with AVX2, a branch a lane on NEON.
     """
     value = b.select(b.lane_mask(inside), value, b.splat(0.0))
     with b.if_else(b.icmp_signed("==", store, ir.Constant(I64, (1 << b.isa.lanes) - 1)), likely=True) as (all_lanes, some_lanes):
