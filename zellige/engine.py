@@ -111,11 +111,14 @@ class Engine:
 
 def build_engine(graph: Graph, options: Options, target: str = "cpu", threads: int | None = None,
                  started: float | None = None) -> Engine:
-    """Plan and compile an optimised graph for this machine."""
+    """Plan and compile an optimised graph for this machine. Raises ``CompileError`` if it can't be had here."""
     started = time.perf_counter() if started is None else started
     count = check_threads(threads)
-    compiled = compile_graph(graph, target, options)
-    return Engine(graph, compiled, options, count, time.perf_counter() - started)
+    try:
+        compiled = compile_graph(graph, target, options)
+        return Engine(graph, compiled, options, count, time.perf_counter() - started)
+    except MemoryError as error:
+        raise CompileError(f"not enough memory for graph {graph.name}: {error}. Use a smaller batch or input") from error
 
 
 def load(path: str | os.PathLike[str], *, target: str = "cpu", threads: int | None = None, tune: str = "model") -> Engine:

@@ -28,7 +28,10 @@ class Memory:
     """Private zeroed memory that begins on a page; in huge pages where it is large and the system has them."""
 
     def __init__(self, size: int) -> None:
-        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"the system does not give {size >> 20} MiB at once ({error.strerror})") from error
         if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
             self._pages.madvise(mmap.MADV_HUGEPAGE)
         self.bytes = np.frombuffer(self._pages, np.uint8)
