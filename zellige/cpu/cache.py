@@ -14,9 +14,9 @@ import secrets
 import stat
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -45,6 +45,14 @@ def default_directory() -> Path:
     return Path(os.environ.get(VARIABLE) or "~/.cache/zellige")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """IR that is written only if it must be compiled. ``name`` stands for it: the same name, the same text, to the letter."""
+
+    name: str
+    write: Callable[[], str]
+
+
 class MachineCodeCache:
     """Compiled code in one directory, which is made (for its owner alone) when it is first needed.
 
@@ -55,29 +63,29 @@ class MachineCodeCache:
     def __init__(self, directory: str | os.PathLike[str] | None = None):
         self.directory = Path(os.path.expanduser(default_directory() if directory is None else directory))
 
-    def build(self, text: str, isa: Isa, native: bool = True) -> Library:
+    def build(self, text: str | Recipe, isa: Isa, native: bool = True) -> Library:
         """LLVM IR → loaded code for this machine; the same text gives the same library as long as anyone holds it.
 
         ``CompileError`` if this machine can't run the instruction set, or if LLVM does not accept the IR.
         """
         host.require(isa)
-        key = entry_key(text, isa, native)
+        key = entry_key(text if isinstance(text, str) else text.name, isa, native)
         with _loading:
             library = _loaded.get(key)
             if library is None:
-                debug(IR, f"LLVM IR {key[:12]}", lambda: text)
-                debug(ASSEMBLY, f"assembly {key[:12]}", lambda: toolchain.assembly(text, isa, native))
+                debug(IR, f"LLVM IR {key[:12]}", lambda: written(text))
+                debug(ASSEMBLY, f"assembly {key[:12]}", lambda: toolchain.assembly(written(text), isa, native))
                 library = _loaded[key] = toolchain.load_object(self._image(key, text, isa, native), key[:12])
             return library
 
-    def _image(self, key: str, text: str, isa: Isa, native: bool) -> bytes:
+    def _image(self, key: str, text: str | Recipe, isa: Isa, native: bool) -> bytes:
         try:
             image = self._fetch(key)
         except OSError as error:
             self._warn(error)
-            return toolchain.compile_ir(text, isa, native)
+            return toolchain.compile_ir(written(text), isa, native)
         if image is None:
-            image = toolchain.compile_ir(text, isa, native)
+            image = toolchain.compile_ir(written(text), isa, native)
             try:
                 self._store(key, image)
             except OSError as error:
@@ -136,6 +144,11 @@ class MachineCodeCache:
             _warned.add(self.directory)
             warnings.warn(f"machine code is compiled anew every time, since the cache {self.directory} can't be used: "
                           f"{error}. Set {VARIABLE} to a directory that can be written", RuntimeWarning, stacklevel=4)
+
+
+def written(text: str | Recipe) -> str:
+    """The IR itself."""
+    return text if isinstance(text, str) else text.write()
 
 
 def entry_key(text: str, isa: Isa, native: bool = True) -> str:
