@@ -15,13 +15,18 @@ from zellige.cpu.kernels.peak import PeakKernel, flops_of_item
 if TYPE_CHECKING:
     from zellige.cpu.program import Program
 
+FMA_PER_CYCLE = 2  # vectors that a core multiplies and adds at once, in the model's cycles
 PEAK_ITEMS = 64
 PEAK_ROUNDS = 9
 
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """One layer: what ran, why, and how fast. ``gflops`` counts the kept multiplications and additions only."""
+    """One layer: what ran, why, and how fast.
+
+    ``gflops`` counts the multiplications and additions of the direct convolution on kept columns, so Winograd's layers may
+    pass the peak. ``predicted_microseconds`` is the planner's model at the clock rate that the measured peak implies.
+    """
 
     name: str
     op: str
@@ -30,6 +35,7 @@ class ProfileRow:
     path: str
     reason: str
     microseconds: float
+    predicted_microseconds: float
     gflops: float
     peak_share: float
 
@@ -48,9 +54,9 @@ class Profile:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
-        head = f"{'layer':{width}} {'op':16} {'path':13} {'density':>7} {'µs':>9} {'GFLOP/s':>8} {'of peak':>8}  reason"
-        lines = [f"{row.name:{width}} {row.op:16} {row.path:13} {row.density:7.0%} {row.microseconds:9.1f} {row.gflops:8.1f} "
-                 f"{row.peak_share:8.0%}  {row.reason}" for row in self.rows]
+        head = f"{'layer':{width}} {'op':16} {'path':13} {'density':>7} {'µs':>9} {'model':>9} {'GFLOP/s':>8} {'of peak':>8}  reason"
+        lines = [f"{row.name:{width}} {row.op:16} {row.path:13} {row.density:7.0%} {row.microseconds:9.1f} "
+                 f"{row.predicted_microseconds:9.1f} {row.gflops:8.1f} {row.peak_share:8.0%}  {row.reason}" for row in self.rows]
         return "\n".join([head, *lines, f"{self.total_microseconds:.0f} µs in all, {self.threads} threads, "
                                         f"peak {self.peak_gflops:.0f} GFLOP/s (measured)"])
 
@@ -69,14 +75,15 @@ def profile_program(program: Program, isa: Isa, rounds: int) -> Profile:
     for call, span in zip(calls, spans, strict=True):
         by_label[call.label] = by_label.get(call.label, 0.0) + float(span)
     peak = measure_peak(program, isa)
+    cycles_per_microsecond = peak * 1e3 / (2 * FMA_PER_CYCLE * isa.lanes)  # of all threads together
     rows, known = [], set()
     for layer in program.plan.layers:
         known.add(layer.name)
         span = by_label.get(layer.name, 0.0)
         gflops = 2e-3 * layer.kept_macs / span if span else 0.0
         rows.append(ProfileRow(layer.name, layer.op, layer.pattern, layer.density, layer.path, layer.reason,
-                               span, gflops, gflops / peak))
-    rows += [ProfileRow(label, "", "", 1.0, "", "copies in and out, margins", span, 0.0, 0.0)
+                               span, layer.cycles / cycles_per_microsecond, gflops, gflops / peak))
+    rows += [ProfileRow(label, "", "", 1.0, "", "copies in and out, margins", span, 0.0, 0.0, 0.0)
              for label, span in by_label.items() if label not in known]
     return Profile(tuple(rows), program.pool.threads, peak)
 
