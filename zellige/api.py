@@ -17,7 +17,7 @@ from zellige.cpu.compiler import find_isa
 from zellige.cpu.debug import GRAPH, debug
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.object import build_object
-from zellige.engine import Engine, build_engine
+from zellige.engine import Engine, build_engine, check_threads
 from zellige.errors import CompileError, InputError
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
@@ -56,6 +56,7 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
     if dtype not in DTYPES:
         raise CompileError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     find_isa(target)
+    check_threads(threads)
     graph = optimized_graph(model, example_inputs)
     return build_engine(graph, Options(winograd=winograd, tune=tune), target, threads, started)
 
@@ -93,16 +94,29 @@ def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:
 
 
 def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:
-    """Compare an engine with its model, run by PyTorch in float64."""
-    reference = copy.deepcopy(model).double().eval()
-    with torch.no_grad():
-        expected = reference(*_double(tuple(inputs)))
-    pairs = list(zip(_tensors(expected), _tensors(engine(*inputs)), strict=True))
-    if any(left.shape != right.shape for left, right in pairs):
+    """Compare an engine with its model, run by PyTorch in float64. A number that is NaN or infinite in one of them alone makes
+    the errors so.
+
+    Raises ``InputError`` if the engine was compiled from another model.
+    """
+    expected, got = _tensors(_run_in_double(model, inputs)), [output.double() for output in _tensors(engine(*inputs))]
+    if [output.shape for output in expected] != [output.shape for output in got]:
         raise InputError("the engine's outputs are shaped otherwise than the model's: it was compiled from another model")
-    absolute = max((float((left - right.double()).abs().max()) for left, right in pairs), default=0.0)
-    largest = max((float(left.abs().max()) for left, _ in pairs), default=0.0)
+    absolute = float(torch.stack([_largest_difference(*pair) for pair in zip(expected, got, strict=True)]).max())
+    largest = max(float(output.nan_to_num(0.0, 0.0, 0.0).abs().max()) for output in expected)
     return Verification(absolute, absolute / largest if largest else absolute)
+
+
+def _run_in_double(model: Any, inputs: Sequence[Any]) -> Any:
+    module = model.module() if isinstance(model, torch.export.ExportedProgram) else model
+    reference = copy.deepcopy(module).double().eval()
+    with torch.no_grad():
+        return reference(*_double(tuple(inputs)))
+
+
+def _largest_difference(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    same = (left == right) | (left.isnan() & right.isnan())  # two infinities too
+    return torch.where(same, 0.0, (left - right).abs()).max()
 
 
 def _double(value: Any) -> Any:
