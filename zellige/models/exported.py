@@ -31,4 +31,4 @@ def exported_model(request: Request) -> NamedModel:
             f"{path} was exported for {', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; "
             "export it again for another batch size or shape"
         )
-    return NamedModel(str(path), program.module(), inputs, f"as saved in {path.name}", False)
+    return NamedModel(str(path), program.module().eval(), inputs, f"as saved in {path.name}", False)
