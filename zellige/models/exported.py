@@ -31,4 +31,7 @@ def exported_model(request: Request) -> NamedModel:
             f"{path} was exported for {', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; "
             "export it again for another batch size or shape"
         )
-    return NamedModel(str(path), program.module().eval(), inputs, f"as saved in {path.name}", False)
+    model = program.module()
+    for module in model.modules():
+        module.training = False  # its operators are those of the mode that it was exported in; eval() of it is refused
+    return NamedModel(str(path), model, inputs, f"as saved in {path.name}", False)
