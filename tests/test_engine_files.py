@@ -23,6 +23,7 @@ from zellige.engine import Engine, build_engine
 from zellige.errors import CompileError, FileFormatError, GraphError, ZelligeError
 from zellige.graph.ir import Graph, TensorType
 from zellige.graph.operators import OPERATORS, check_attributes, infer_type
+from zellige.graph.reference import run_reference
 from zellige.graph.serialize import graph_from_json, graph_to_json
 from zellige.passes.pipeline import optimize
 
@@ -287,4 +288,14 @@ def test_a_crafted_graph_is_refused_or_computes_what_it_says(seed: int, attack: 
     except ZelligeError:
         return
     inputs = random_inputs(graph)
-    assert_close(graph, inputs, assert_same_bits(engine, inputs, threads=(2,)), 1e-3)
+    assert_as_close_as_it_can_be(graph, inputs, assert_same_bits(engine, inputs, threads=(2,)))
+
+
+def assert_as_close_as_it_can_be(graph: Graph, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    """Crafted graphs may magnify rounding, or divide by zero: what moves much when the inputs move by a little may be off by more."""
+    noise = [array * (1 + 1e-6 * np.sign(other)) for array, other in zip(inputs, random_inputs(graph, seed=2), strict=True)]
+    for ours, right, moved in zip(outputs, run_reference(graph, inputs), run_reference(graph, noise), strict=True):
+        sure = np.isfinite(right) & np.isfinite(moved) & (np.abs(right) < 1e30)
+        if sure.any():
+            allowed = 1e-4 * max(1.0, np.abs(right[sure]).max()) + 100 * np.abs(right - moved)[sure].max()
+            assert np.abs(ours - right)[sure].max() <= allowed, f"off in\n{graph}"
