@@ -40,6 +40,7 @@ def compare(
     rounds: int = LEAST_ROUNDS,
     winograd: bool = True,
     tune: str = "model",
+    target: str = "cpu",
     progress: Progress = lambda message: None,
 ) -> Comparison:
     """Time Zellige beside its rivals on one subject.
@@ -54,7 +55,7 @@ def compare(
     names = _rival_names(against)
     if rounds < 1:
         raise BenchmarkError(f"expected at least one round, got {rounds}")
-    settings: dict[str, Any] = {"target": "cpu", "dtype": dtype, "threads": threads, "winograd": winograd, "tune": tune}
+    settings: dict[str, Any] = {"target": target, "dtype": dtype, "threads": threads, "winograd": winograd, "tune": tune}
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
