@@ -17,6 +17,7 @@ from zellige.passes.fuse import fuse_epilogues
 from zellige.passes.identities import remove_identities
 from zellige.passes.padding import fold_padding
 from zellige.passes.pooling import simplify_pooling
+from zellige.passes.transposes import sink_transposes
 
 Pass = Callable[[Graph], Graph]
 Observer = Callable[[str, Graph], None]
@@ -26,6 +27,7 @@ Observer = Callable[[str, Graph], None]
 SIMPLIFY: tuple[tuple[str, Pass], ...] = (
     ("dead", eliminate_dead),
     ("constants", fold_constants),
+    ("transposes", sink_transposes),
     ("identities", remove_identities),
     ("channel_shuffle", name_channel_shuffles),
     ("duplicates", eliminate_duplicates),
