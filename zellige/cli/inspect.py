@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import (
     Batch,
+    BreakEvenFlag,
     Dtype,
     Json,
     ModelOrFile,
@@ -20,8 +25,9 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
-from zellige.cli.terminal import show, write_json
+from zellige.cli.terminal import show, working, write_json
 
+SHOWN = (0.5, 0.75, 0.9)
 KEYS = ("name", "op", "density", "path", "reason")
 COLUMNS = (Column("layer"), Column("op"), Column("density", numeric=True), Column("path"), Column("reason"))
 
@@ -40,12 +46,31 @@ def inspect_model(
     threads: Threads = None,
     winograd: Winograd = True,
     tune: Tune = "model",
+    break_even: BreakEvenFlag = False,
     json: Json = None,
 ) -> None:
     """Show, layer by layer, how MODEL would run and why: operator, density, path, reason."""
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
+    if break_even:
+        show_break_even(model, engine, target, json)
+        return
     layers = [{key: getattr(row, key) for key in KEYS} for row in engine.layers]
     write_json(json, {"model": model, "layers": layers})
     rows = tuple((row.name, row.op, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
     show(Table(model, COLUMNS, rows))
+
+
+def show_break_even(model: str, engine: Any, target: str, json: Path | None) -> None:
+    """Per layer, the sparsity from which 8×8 blocks would pay, and what they would bring: the model's word, nothing is pruned."""
+    from zellige.cpu.break_even import LEVELS, break_even
+    from zellige.cpu.compiler import find_isa
+
+    with working("asking the planner"):
+        found = break_even(engine.graph, find_isa(target))
+    write_json(json, {"model": model, "levels": LEVELS, "layers": [asdict(row) for row in found]})
+    columns = (Column("layer"), Column("op"), Column("dense path"), Column("gains from", numeric=True),
+               *(Column(f"at {level:.0%}", numeric=True) for level in SHOWN))
+    rows = tuple((row.name, row.op, row.path, "never" if row.sparsity is None else f"{row.sparsity:.0%}",
+                  *(f"{row.speedups[LEVELS.index(level)]:.2f}×" for level in SHOWN)) for row in found)
+    show(Table(f"{model}: estimated speed over dense of each layer, 8×8 blocks", columns, rows))
