@@ -27,7 +27,7 @@ from zellige.cpu.emitter import I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.lanes import emit_store
+from zellige.cpu.kernels.lanes import broadcasts, emit_store
 
 VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
@@ -77,9 +77,7 @@ class BandKernel(Kernel):
         with b.loop(first, last) as column:
             offset = b.load_index(columns, column)
             x = [b.load_vector(b.at(pixel, offset)) for pixel in pixels]
-            column_weights = b.at(weights, column, self.rows)
-            for row in range(self.rows):
-                weight = b.splat(b.load_scalar(column_weights, row))
+            for row, weight in enumerate(broadcasts(b, b.at(weights, column, self.rows), self.rows)):
                 for vector in range(vectors):
                     total = b.load(sums[row, vector], typ=b.vector)
                     b.store(b.multiply_add(x[vector], weight, total), sums[row, vector])

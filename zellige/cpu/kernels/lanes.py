@@ -1,6 +1,8 @@
-"""Loading and storing vectors of pixels, of which some lanes lie outside of the map."""
+"""Loading and storing vectors of pixels, of which some lanes lie outside of the map, and numbers for all lanes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import llvmlite.ir as ir
 
@@ -33,3 +35,19 @@ def alternate(b: Emitter, low: ir.Value, high: ir.Value) -> ir.Value:
     """The elements 0, 2, 4, … of the vectors at element 0 and at element lanes − 1: none behind the last of them is needed."""
     count = b.isa.lanes
     return b.shuffle(low, high, [2 * lane if 2 * lane < count else 2 * lane + 1 for lane in range(count)])
+
+
+def broadcasts(b: Emitter, numbers: ir.Value, count: int) -> Iterator[ir.Value]:
+    """``numbers[0 … count − 1]``, one after another, each in all lanes: from memory, or from vectors that they fill.
+
+    NEON multiplies by one lane of a vector for nothing, so four weights cost it one load.
+    """
+    lanes = b.isa.lanes
+    if count % lanes:
+        for number in range(count):
+            yield b.splat(b.load_scalar(numbers, number))
+    else:
+        for first in range(0, count, lanes):
+            together = b.load_vector(b.at(numbers, first))
+            for lane in range(lanes):
+                yield b.shuffle(together, together, [lane] * lanes)

@@ -6,7 +6,7 @@ A *strip* is one to a few vectors of tiles that share each broadcast weight. Its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import llvmlite.ir as ir
 
@@ -14,6 +14,7 @@ from zellige.cpu.emitter import F32, I8, I32, I64, POINTER, VOID, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.kernels.lanes import broadcasts
 from zellige.cpu.kernels.winograd_runs import (
     ENDS,
     WHOLE,
@@ -77,7 +78,7 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
         for step in range(UNROLL):
             offset = b.load_index(columns, b.add(turn, ir.Constant(I64, step)))
             x = [b.load(b.at(stream, offset), typ=b.vector, align=isa.vector_bytes) for stream in streams]
-            for row, weight in enumerate(broadcast_weights(b, b.at(turn_weights, step * rows), rows)):
+            for row, weight in enumerate(broadcasts(b, b.at(turn_weights, step * rows), rows)):
                 for vector in range(vectors):
                     place = totals[step % copies][row, vector]
                     b.store(b.multiply_add(x[vector], weight, b.load(place, typ=b.vector)), place)
@@ -88,19 +89,6 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
         b.store(total, b.at(sums, (vector * rows + row) * isa.lanes), align=isa.vector_bytes)
     b.ret_void()
     return b.function
-
-
-def broadcast_weights(b: Emitter, weights: ir.Value, rows: int) -> Iterator[ir.Value]:
-    """A column's weights, one after another, each in all lanes: from memory, or from vectors that they fill."""
-    lanes = b.isa.lanes
-    if rows % lanes:
-        for row in range(rows):
-            yield b.splat(b.load_scalar(weights, row))
-    else:
-        for first in range(0, rows, lanes):
-            together = b.load_vector(b.at(weights, first))
-            for lane in range(lanes):
-                yield b.shuffle(together, together, [lane] * lanes)
 
 
 def emit_prefetch(b: Emitter, pointer: ir.Value) -> None:
