@@ -19,7 +19,9 @@ torch.set_num_threads(1)
 TOLERANCE = 1e-5
 """Relative to the largest output, unless PyTorch in f32 shows that a network amplifies rounding more than that."""
 
-SIZES = {"alexnet": (1, 67, 71), "vgg11_bn": (2, 33, 39), "inception_v3": (1, 75, 83), "googlenet": (2, 37, 41)}
+SIZES = {"alexnet": (1, 67, 71), "vgg11_bn": (2, 33, 39), "inception_v3": (1, 75, 83), "googlenet": (2, 37, 41),
+         **dict.fromkeys(("resnetaa34d", "dla34", "dla46x_c", "hrnet_w18_small", "tresnet_m"), (1, 64, 96))}
+"""Batch, height and width, where not the usual ones: these networks take multiples of 32 alone, or no small images."""
 PRUNED = ["resnet18", "googlenet", "mobilenet_v2"]
 QUICK_TIMM = ["convnext_atto", "tf_mixnet_s", "hgnetv2_b0", "resnest14d", "lcnet_050"]
 
