@@ -135,15 +135,9 @@ def shares(costs: np.ndarray, threads: int) -> np.ndarray:
 def needed_barriers(calls: list[Call], boundaries: np.ndarray) -> np.ndarray:
     """Which calls must be followed by a barrier: those of the plan, but none between phases that thread 0 does alone."""
     barriers = np.array([call.barrier for call in calls], bool)
-    alone = boundaries[:, 1] == boundaries[:, -1]
-    phase = np.concatenate([[0], np.cumsum(barriers)])[:-1]
-    phases = np.zeros(int(phase[-1]) + 1 if len(phase) else 0, bool)
-    np.logical_or.at(phases, phase, ~alone)  # phases in which others have a share
-    result = barriers.copy()
-    for call in np.flatnonzero(barriers)[:-1] if len(calls) else []:
-        following = phase[call] + 1
-        if following < len(phases) and not phases[phase[call]] and not phases[following]:
-            result[call] = False
-    if len(result):
-        result[-1] = True
-    return result
+    phase = np.cumsum(barriers) - barriers
+    shared = np.zeros(phase[-1] + 2, bool)  # phases in which other threads have a share
+    np.logical_or.at(shared, phase, boundaries[:, 1] != boundaries[:, -1])
+    needed = barriers & (shared[phase] | shared[phase + 1])
+    needed[-1] = True
+    return needed
