@@ -178,6 +178,12 @@ def test_a_newer_version(content: bytes, tmp_path: Path) -> None:
         load(crafted(content, lambda sections: sections["metadata"].update(version="2")), tmp_path)
 
 
+@pytest.mark.parametrize("tree", [{"tuple": []}, {"tuple": [0, 0]}, {"tuple": [0, 1]}, {"tuple": [None]}], ids=str)
+def test_arguments_that_no_call_can_have(content: bytes, tmp_path: Path, tree: object) -> None:
+    with pytest.raises(FileFormatError, match="input_tree"):
+        load(crafted(content, lambda sections: sections["graph"].update(input_tree=tree)), tmp_path)
+
+
 @pytest.mark.parametrize("epilogue", [
     [{"op": "activation", "attributes": {"function": "relu"}, "operand": None}],
     [{"op": "add", "attributes": {}, "operand": "max_pool2d_4"}]], ids=["activation", "addition"])

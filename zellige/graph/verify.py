@@ -22,7 +22,7 @@ def verify_graph(graph: Graph) -> None:
     """Raise ``GraphError`` unless every rule of a graph holds.
 
     Names are unique and known before they are read; operators, their number of inputs, attributes and types are those
-    of the table; epilogues add values of the node's own type; outputs are nodes; the trees name inputs and outputs.
+    of the table; epilogues add values of the node's own type; outputs are nodes; the trees name outputs, and every input once.
     """
     where = f"graph {graph.name}"
     known = {**_known_inputs(graph, where), **_known_constants(graph, where)}
@@ -43,7 +43,9 @@ def verify_graph(graph: Graph) -> None:
     for name in graph.outputs:
         if name not in graph.nodes:
             raise GraphError(f"{where}: the output {name!r} is no node")
-    _check_tree(graph.input_tree, len(graph.inputs), f"{where}, input_tree")
+    positions = _check_tree(graph.input_tree, len(graph.inputs), f"{where}, input_tree")
+    if graph.input_tree is not None and sorted(positions) != list(range(len(graph.inputs))):
+        raise GraphError(f"{where}, input_tree: every input must stand in it once, got the positions {positions}")
     _check_tree(graph.output_tree, len(graph.outputs), f"{where}, output_tree")
 
 
@@ -99,8 +101,8 @@ def _check_step(step: Fused, node: Node, known: Mapping[str, TensorType]) -> Non
         raise GraphError(f"an epilogue step must be activation or add, got {step.op!r}")
 
 
-def _check_tree(tree: Any, count: int, where: str) -> None:
-    """A tree, where there is one, names positions among ``count``."""
+def _check_tree(tree: Any, count: int, where: str) -> list[int]:
+    """The positions that a tree, where there is one, names: they must be among ``count``."""
     try:
         positions = list(leaves(tree))
     except GraphError as error:
@@ -108,3 +110,4 @@ def _check_tree(tree: Any, count: int, where: str) -> None:
     for position in positions:
         if not 0 <= position < count:
             raise GraphError(f"{where}: position {position} is not among {count}")
+    return positions
