@@ -54,6 +54,9 @@ class Engine:
     def __call__(self, *inputs: Any) -> Any:
         """Run the network. Arguments and results nest as the model's do; torch tensors give torch tensors, arrays give arrays.
 
+        A NaN or an infinity spreads as in PyTorch, with two exceptions: weights that were left out stop it, and a Winograd
+        convolution spreads it to all of its 4 × 4 tiles that read it.
+
         Raises ``InputError`` for other shapes or element types than compiled for.
         """
         values = inputs if self._plain and len(inputs) == 1 else self._flat(inputs)
