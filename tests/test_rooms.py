@@ -29,8 +29,9 @@ ROOMS = {
     "api":      ["engine", "train"],
     "models":   ["pack"],
     "bench":    ["api", "models"],
+    "terminal": ["bench"],
     "report":   ["bench"],
-    "demo":     ["bench"],
+    "demo":     ["terminal"],
     "cli":      ["demo", "report"],
     "__init__": ["api"],
 }

@@ -22,7 +22,7 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import NetworkChoice
-from zellige.cli.terminal import show, working, write_json
+from zellige.terminal import show, working, write_json
 
 
 def bench(

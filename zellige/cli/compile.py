@@ -25,7 +25,7 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import COMPILED, OBJECT, EngineChoice, NetworkChoice
-from zellige.cli.terminal import write_json
+from zellige.terminal import write_json
 
 
 def compile_model(

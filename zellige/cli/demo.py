@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zellige.cli.arguments import Json, Threads
-from zellige.cli.terminal import write_json
+from zellige.terminal import write_json
 
 
 def demo(

@@ -8,7 +8,7 @@ from typing import Any
 from zellige.bench.conditions import processor, versions
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import Json
-from zellige.cli.terminal import show, write_json
+from zellige.terminal import show, write_json
 
 PACKAGES = (
     "zellige", "numpy", "llvmlite", "safetensors", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",

@@ -25,7 +25,7 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
-from zellige.cli.terminal import show, working, write_json
+from zellige.terminal import show, working, write_json
 
 SHOWN = (0.5, 0.75, 0.9)
 KEYS = ("name", "op", "density", "path", "reason")

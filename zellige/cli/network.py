@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zellige.cli.arguments import both_or_neither, parse_shape
-from zellige.cli.terminal import working
 from zellige.errors import ZelligeError
+from zellige.terminal import working
 
 if TYPE_CHECKING:
     from zellige.models import NamedModel

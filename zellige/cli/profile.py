@@ -19,7 +19,7 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
-from zellige.cli.terminal import working, write_json
+from zellige.terminal import working, write_json
 
 
 def profile(

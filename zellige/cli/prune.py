@@ -9,7 +9,7 @@ import typer
 
 from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Weights
 from zellige.cli.network import NetworkChoice
-from zellige.cli.terminal import working, write_json
+from zellige.terminal import working, write_json
 
 
 def prune(

@@ -11,9 +11,9 @@ import numpy as np
 import typer
 
 from zellige.cli.arguments import Json, Threads
-from zellige.cli.terminal import write_json
 from zellige.errors import ZelligeError
 from zellige.pack.atomic import write_atomically
+from zellige.terminal import write_json
 
 
 def run(

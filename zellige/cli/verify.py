@@ -24,8 +24,8 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
-from zellige.cli.terminal import working, write_json
 from zellige.errors import VerificationError
+from zellige.terminal import working, write_json
 
 
 def verify(

@@ -16,7 +16,6 @@ import zellige as zl
 from zellige.bench.compare import compare
 from zellige.bench.comparison import Comparison
 from zellige.bench.subject import Subject, pruned_subject
-from zellige.cli.terminal import show, working, write_json
 from zellige.cpu.host import usable_cpus
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
@@ -25,6 +24,7 @@ from zellige.errors import ZelligeError
 from zellige.models import resolve
 from zellige.models.weights import save_weights
 from zellige.patterns import Block
+from zellige.terminal import show, working, write_json
 
 PATTERN, SPARSITY = Block(8, 8), 0.5
 TRAINING = Schedule(epochs=10, learning_rate=3e-3)
