@@ -216,6 +216,21 @@ def test_nan_and_infinity_spread_as_in_pytorch_where_no_weight_is_skipped(x: tor
         torch.testing.assert_close(got[expected.isfinite()], expected[expected.isfinite()], rtol=1e-5, atol=1e-6)
 
 
+def test_winograd_spreads_nan_over_its_tiles_and_no_further() -> None:
+    model, x = nn.Conv2d(16, 16, 3, padding=1).eval(), torch.randn(1, 16, 24, 24)
+    engine = zl.compile(model, (x,))
+    assert engine.layers[0].path == "winograd"
+    for y, column in ((0, 0), (11, 12), (23, 5)):
+        bad = x.clone()
+        bad[0, 3, y, column] = float("nan")
+        got, expected = engine(bad)[0], model(bad)[0].detach()
+        assert got[expected.isnan()].isnan().all()
+        rows, columns = torch.where(got.isnan().any(0))
+        assert (rows - y).abs().max() <= 5 and (columns - column).abs().max() <= 5
+        same = ~got.isnan()
+        assert torch.equal(got[same], engine(x)[0][same])
+
+
 def test_a_bad_image_leaves_the_others_of_its_batch_alone(engine: zl.Engine, x: torch.Tensor) -> None:
     for value in (float("nan"), float("inf")):
         bad = x.clone()
