@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from zellige.prune import PruneReport, prune
 
 __version__ = "0.1.0"
-__all__ = ["Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile", "export", "load", "parse_pattern", "prune", "verify"]
+__all__ = [
+    "Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile",
+    "export", "load", "parse_pattern", "prune", "verify",
+]
 
 _HOMES = {
     "compile": "zellige.api", "export": "zellige.api", "verify": "zellige.api",

@@ -54,7 +54,8 @@ class Profile:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
-        head = f"{'layer':{width}} {'op':16} {'path':13} {'density':>7} {'µs':>9} {'model':>9} {'GFLOP/s':>8} {'of peak':>8}  reason"
+        head = (f"{'layer':{width}} {'op':16} {'path':13} {'density':>7} {'µs':>9} {'model':>9} {'GFLOP/s':>8} "
+                f"{'of peak':>8}  reason")
         lines = [f"{row.name:{width}} {row.op:16} {row.path:13} {row.density:7.0%} {row.microseconds:9.1f} "
                  f"{row.predicted_microseconds:9.1f} {row.gflops:8.1f} {row.peak_share:8.0%}  {row.reason}" for row in self.rows]
         return "\n".join([head, *lines, f"{self.total_microseconds:.0f} µs in all, {self.threads} threads, "

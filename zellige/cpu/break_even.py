@@ -1,4 +1,4 @@
-"""At which sparsity a layer would gain, before anything is pruned: the planner asked again and again about zeros that are not there.
+"""At which sparsity a layer would gain, before anything is pruned: the planner asked about zeros that are not there.
 
 Every convolution and linear layer gets weights of which random 8×8 blocks are zero, more at each level; the plan of each
 level says what every layer would cost. These are the model's cycles, not measurements.

@@ -46,8 +46,8 @@ Slot = int | np.ndarray | Place | External | Scratch
 class Call:
     """One kernel over a list of work items.
 
-    ``costs`` has one number per item, in cycles as the model has it: what a thread's share is measured by. The next call waits until all
-    threads are done with this one if ``barrier`` is set.
+    ``costs`` has one number per item, in cycles as the model has it: what a thread's share is measured by. The next call
+    waits until all threads are done with this one if ``barrier`` is set.
     """
 
     kernel: Kernel
@@ -107,8 +107,8 @@ class Plan:
         for number, call in enumerate(self.calls):
             slots = ", ".join(f"{name}={_short(slot)}" for name, slot in call.slots.items())
             wait = "" if call.barrier else "  (no barrier)"
-            lines.append(f"{number:4} {call.label}: {call.kernel.symbol} × {len(call.costs)} items, {call.cycles:.0f} cycles{wait}\n"
-                         f"       {slots}")
+            lines.append(f"{number:4} {call.label}: {call.kernel.symbol} × {len(call.costs)} items, "
+                         f"{call.cycles:.0f} cycles{wait}\n       {slots}")
         return "\n".join(lines)
 
 

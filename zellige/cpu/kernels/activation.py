@@ -1,7 +1,7 @@
 """Activation functions, as a table from name to what is emitted for one vector.
 
-Results lie within 4 ulp of the true value (5 in the tail of ``gelu``), or within 2·10⁻⁴³ where it is all but zero. NaN stays NaN. Where a
-product such as x · sigmoid(x) has no value at −∞, the limit is taken.
+Results lie within 4 ulp of the true value (5 in the tail of ``gelu``), or within 2·10⁻⁴³ where it is all but zero. NaN stays
+NaN. Where a product such as x · sigmoid(x) has no value at −∞, the limit is taken.
 """
 
 from __future__ import annotations
