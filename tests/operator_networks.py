@@ -83,7 +83,10 @@ class OperatorGenerator(Generator):
         """Over any dimensions, and back into the value that it came from."""
         count = self.between(1, 4)
         gone = tuple(sorted(self.numbers.choice(4, count, replace=False).tolist()))
-        y = self.b(self.pick("mean", "sum"), x, dimensions=gone, keep=self.chance())
+        op = self.pick("mean", "sum")
+        y = self.b(op, x, dimensions=gone, keep=self.chance())
+        if op == "sum":         # of numbers that may cancel: scaled, so that their rounding stays small beside other values
+            y = self.b("multiply", y, self.b.constant(1 / math.prod(self.b.shape(x)[i] for i in gone)))
         y = self.b.activation(y, "tanh") if self.chance() else y
         y = self.b("reshape", y, shape=tuple(1 if i in gone else size for i, size in enumerate(self.b.shape(x))))
         return self.b(self.pick("add", "multiply", "subtract", "maximum"), *self.either(x, y))
