@@ -16,7 +16,7 @@ from zellige.passes.pipeline import optimize
 
 TOLERANCE = 1e-5
 """Relative to the largest value of an output. Sums have at most some hundred terms, and about ten motifs follow one another."""
-LEAST = 0.01
+LEAST = 0.1
 """Inputs and weights are of magnitude one: what is smaller than this is a difference of equal numbers, judged by these."""
 MORE = settings(max_examples=8 * settings().max_examples)
 """A network takes some twenty milliseconds."""

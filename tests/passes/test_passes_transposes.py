@@ -32,6 +32,7 @@ def test_a_convnext_block_keeps_its_planes(b):
     assert_same_results(before, after)
     assert "transpose" not in ops(after) and "linear" not in ops(after)
     assert ops(after).count("conv2d") == 3
+    assert {name for name, node in before.nodes.items() if node.op == "linear"} < set(after.nodes), "layers keep their names"
     assert after.nodes[after.outputs[0]].epilogue, "the residual addition is fused"
 
 

@@ -7,6 +7,7 @@ do. Each rule moves one operator in front of the transpose that makes its operan
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,28 @@ from zellige.graph.ir import Graph, Node
 from zellige.passes.rewrite import Rewriting, Rules, rewrite
 
 CHANNELS_LAST = (0, 2, 3, 1)
+PLANES = ".planes"
+"""What the name of an operator that moved ends with, as long as the transpose behind it bears the name itself."""
 Order = tuple[int, ...]
 
 
 def sink_transposes(graph: Graph) -> Graph:
     """Elementwise operators, reductions, slices, joins and linear layers work on what a transpose read."""
-    return rewrite(graph, RULES)
+    return _with_own_names(rewrite(graph, RULES))
+
+
+def _with_own_names(graph: Graph) -> Graph:
+    """An operator takes its name back when the transpose that had it is gone: reports name layers by it."""
+    taken = {*graph.nodes, *graph.inputs, *graph.constants}
+    names = {name: own for name in graph.nodes if name.endswith(PLANES) and (own := name.removesuffix(PLANES)) not in taken}
+    if not names:
+        return graph
+
+    def named(name: str) -> str:
+        return names.get(name, name)
+
+    nodes = [replace(node, name=named(node.name), inputs=tuple(map(named, node.inputs))) for node in graph]
+    return graph.with_nodes(nodes, outputs=tuple(map(named, graph.outputs)))
 
 
 def _turned(state: Rewriting, name: str) -> tuple[str, Order] | None:
@@ -34,7 +51,7 @@ def _turned(state: Rewriting, name: str) -> tuple[str, Order] | None:
 
 def _behind(state: Rewriting, node: Node, op: str, inputs: tuple[str, ...], attributes: dict[str, Any], order: Order) -> Node:
     """The node's value, computed by ``op`` on values as they were before a transpose of this order."""
-    return state.make(node, "transpose", (state.insert(f"{node.name}.planes", node, op, inputs, attributes),), {"order": order})
+    return state.make(node, "transpose", (state.insert(node.name + PLANES, node, op, inputs, attributes),), {"order": order})
 
 
 def _activation(state: Rewriting, node: Node) -> Node | None:
@@ -64,7 +81,7 @@ def _as_before(state: Rewriting, node: Node, name: str, order: Order) -> str | N
     if array.ndim == 0:
         return name
     full = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
-    return state.add_constant(f"{name}.planes", np.ascontiguousarray(full.transpose(np.argsort(order))))
+    return state.add_constant(name + PLANES, np.ascontiguousarray(full.transpose(np.argsort(order))))
 
 
 def _reduction(state: Rewriting, node: Node) -> Node | None:
