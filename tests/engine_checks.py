@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from zellige.cpu import program
+from zellige.cpu.calls import Call
 from zellige.cpu.host import runs_here
 from zellige.cpu.isa import ISAS
+from zellige.cpu.layout import LINE, round_up
 from zellige.cpu.lower.lowering import Options
+from zellige.cpu.memory import Arena, lifetimes
 from zellige.engine import Engine, build_engine
 from zellige.graph.ir import Graph
 from zellige.graph.reference import run_reference
@@ -25,6 +28,8 @@ from zellige.passes.pipeline import optimize
 TOLERANCE = 1e-5
 """Of the largest output: sums of at most some hundred terms of magnitude one, a dozen layers deep."""
 THREADS = (1, 2, 3, 4)
+GAP = 1024
+"""Elements between buffers when writes outside of them are looked for: more than a vector, and than most rows."""
 TARGETS = [f"cpu:{isa.name}" for isa in ISAS.values() if runs_here(isa)]
 """The targets whose code this machine runs."""
 
@@ -95,6 +100,32 @@ def assert_same_bits(engine: Engine, inputs: Sequence[np.ndarray], threads: Sequ
                 np.testing.assert_array_equal(ours, right, err_msg=f"{name} with {count} threads in\n{engine.graph}")
         other._program.pool.close()
     return first
+
+
+def apart(calls: list[Call], sizes: dict[str, int]) -> Arena:
+    """Memory in which no buffer uses the place of another, and wide gaps lie between them."""
+    offsets, end = {}, GAP
+    for name in lifetimes(calls):
+        offsets[name], end = end, round_up(end + sizes[name], LINE) + GAP
+    return Arena(offsets, end, end)
+
+
+def assert_writes_inside(graph: Graph, threads: int = 2, target: str = "cpu", **options: object) -> None:
+    """Nothing is written outside of any buffer in the arena; the outputs are those of the packed arena."""
+    inputs = random_inputs(graph)
+    expected = run_guarded(compiled(graph, target=target, **options), inputs, at_end=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "plan_memory", apart)
+        engine = compiled(graph, threads, target, **options)
+    for ours, right in zip(run_guarded(engine, inputs, at_end=False), expected, strict=True):
+        np.testing.assert_array_equal(ours, right)
+    ready = engine._program
+    outside = np.ones(ready.arena.bytes.nbytes // 4, bool)
+    for name, offset in ready._offsets.items():
+        outside[program.SLACK // 4 + offset:][:ready.plan.buffers[name]] = False
+    touched = np.flatnonzero(ready.arena.bytes.view(np.uint32)[outside] != 0xFFFFFFFF)
+    assert not touched.size, f"wrote {touched.size} elements outside of all buffers in\n{engine.graph}"
+    ready.pool.close()
 
 
 def assert_close(graph: Graph, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], tolerance: float = TOLERANCE) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from engine_checks import TARGETS, assert_holds, assert_same_bits, compiled, random_inputs
+from engine_checks import TARGETS, assert_holds, assert_same_bits, assert_writes_inside, compiled, random_inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from operator_networks import OperatorGenerator
@@ -265,6 +265,18 @@ def test_paths_chosen_by_the_clock(name: str) -> None:
     choices = [layer for layer in compiled(graph_of(name)).layers if "model:" in layer.reason]
     assert choices or name == "squeeze_and_excitation"
     assert all("measured" in layer.reason for layer in engine.layers if layer.name in {choice.name for choice in choices})
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_is_written_outside_of_a_buffer(name: str) -> None:
+    assert_writes_inside(graph_of(name))
+
+
+@given(seed=st.integers(0, 2**20), winograd=st.booleans(), target=st.sampled_from(TARGETS))
+def test_nothing_is_written_outside_of_a_buffer_in_any_network(seed: int, winograd: bool, target: str) -> None:
+    assert_writes_inside(OperatorGenerator(seed).network(8), target=target, winograd=winograd)
+    wider = OperatorGenerator(seed, channels=(16, 24, 33), sizes=(9, 20, 34)).network(4)
+    assert_writes_inside(wider, target=target, winograd=winograd)
 
 
 @given(seed=st.integers(0, 2**20), length=st.integers(1, 12))
