@@ -214,6 +214,13 @@ def several_inputs(b):
     return b("multiply", joined, z), b("add", y, z)
 
 
+@network(2, 5, 4, 7)
+def inputs_that_are_outputs(b):
+    """As they are, reshaped, and beside a strided convolution that would read them where the caller has them."""
+    same = b("reshape", b.x, shape=(2, 5, 4, 7))
+    return same, b("reshape", b.x, shape=(2, 140)), small_conv(b, b.x, 3, stride=(2, 2), **PADDED), same
+
+
 @network(1, 3, 12, 12)
 def an_input_that_only_a_strided_convolution_reads(b):
     """It is read where the caller has it."""
