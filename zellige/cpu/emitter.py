@@ -76,6 +76,11 @@ class Emitter(ir.IRBuilder):
     def masked_store(self, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
         self.intrinsic(f"llvm.masked.store.v{self.isa.lanes}f32.p0", VOID, value, pointer, ir.Constant(I32, 4), mask)
 
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Fetch a cache line that will be read soon; the address may lie outside of memory."""
+        read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+        self.intrinsic("llvm.prefetch.p0", VOID, pointer, read, keep, data)
+
     # Vectors
 
     def splat(self, value: ir.Value | float) -> ir.Value:

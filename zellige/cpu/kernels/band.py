@@ -31,6 +31,7 @@ from zellige.cpu.kernels.lanes import broadcasts, emit_store
 
 VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
+AHEAD = 8192        # bytes of weights that are fetched before their use: a layer's are seldom in a cache when it begins
 ITEM_FIELDS = 3     # first vector of the tile, vectors in it, band
 MAXIMUM_OPERANDS = 2
 
@@ -75,6 +76,7 @@ class BandKernel(Kernel):
         start = [b.splat(b.load_scalar(bias, b.add(first_row, ir.Constant(I64, row)))) for row in range(self.rows)]
         sums = {(row, vector): b.variable(start[row]) for row, vector in places}
         with b.loop(first, last) as column:
+            b.prefetch(b.at(weights, b.add(column, ir.Constant(I64, AHEAD // (4 * self.rows))), self.rows))
             offset = b.load_index(columns, column)
             x = [b.load_vector(b.at(pixel, offset)) for pixel in pixels]
             for row, weight in enumerate(broadcasts(b, b.at(weights, column, self.rows), self.rows)):

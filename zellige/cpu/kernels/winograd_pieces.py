@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import llvmlite.ir as ir
 
-from zellige.cpu.emitter import F32, I8, I32, I64, POINTER, VOID, Emitter
+from zellige.cpu.emitter import F32, I8, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
@@ -74,7 +74,7 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
               for copy in range(copies)]
     with b.loop(0, count, UNROLL) as turn:
         turn_weights = b.at(weights, turn, rows)
-        emit_prefetch(b, b.at(ahead, turn, rows))
+        b.prefetch(b.at(ahead, turn, rows))
         for step in range(UNROLL):
             offset = b.load_index(columns, b.add(turn, ir.Constant(I64, step)))
             x = [b.load(b.at(stream, offset), typ=b.vector, align=isa.vector_bytes) for stream in streams]
@@ -89,12 +89,6 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
         b.store(total, b.at(sums, (vector * rows + row) * isa.lanes), align=isa.vector_bytes)
     b.ret_void()
     return b.function
-
-
-def emit_prefetch(b: Emitter, pointer: ir.Value) -> None:
-    """Ask for a line that will be read soon, and kept."""
-    read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
-    b.intrinsic("llvm.prefetch.p0", VOID, pointer, read, keep, data)
 
 
 def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,
