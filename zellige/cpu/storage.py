@@ -11,14 +11,17 @@ already.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from zellige.cpu.calls import External, Place, Stored
+from zellige.cpu.kernels.depthwise import STEPS
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph, Node, TensorType
 
 MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift",
                                   "activation", "prelu", "concat", "slice"})
+MOST_TAPS = 25  # of a filter that stays in registers, or nearly so
 MAXIMUM_ELEMENTS = 2**31 - 1  # tables hold 32-bit offsets
 
 
@@ -32,6 +35,21 @@ def is_direct(graph: Graph, node: Node) -> bool:
     kind = graph.type_of(node.inputs[0])
     return (node.op == "conv2d" and node.attributes["stride"] == (1, 1) and node.attributes["padding_mode"] == "zeros"
             and is_map(kind) and is_map(node.type))
+
+
+def is_depthwise(graph: Graph, node: Node) -> bool:
+    """Whether a convolution is one for the depthwise kernel, which reads its source's planes as they are, at a stride as well."""
+    if node.op != "conv2d" or node.attributes["groups"] == 1 or node.attributes["padding_mode"] != "zeros":
+        return False
+    _, inputs, height, width = graph.type_of(node.inputs[1]).shape
+    stride: Any = node.attributes["stride"]
+    return (inputs == 1 and height * width <= MOST_TAPS and stride[1] in STEPS
+            and is_map(graph.type_of(node.inputs[0])) and is_map(node.type))
+
+
+def reads_planes(graph: Graph, node: Node) -> bool:
+    """Whether a convolution needs margins around its source's own planes: others make planes of their own."""
+    return is_direct(graph, node) or is_depthwise(graph, node)
 
 
 def reach(node: Node, weight_shape: tuple[int, ...]) -> int:
@@ -132,7 +150,7 @@ class Storage:
             if node.op != "conv2d" or not is_map(node.type):
                 continue
             source = node.inputs[0]
-            if is_direct(self.graph, node):
+            if reads_planes(self.graph, node):
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]
                 self._margins[buffer] = self._margins.get(buffer, Margins()).union(margins)
                 self._lengthen(source, self.graph.type_of(source).shape[3] + max(margins.left, margins.right))
@@ -156,7 +174,7 @@ class Storage:
         readers = self.graph.consumers()
         for name in self.graph.inputs:
             nodes = [self.graph.nodes[reader] for reader in readers[name]]
-            staged = all(node.op == "conv2d" and is_map(node.type) and not is_direct(self.graph, node)
+            staged = all(node.op == "conv2d" and is_map(node.type) and not reads_planes(self.graph, node)
                          and name not in node.operands[1:] for node in nodes)
             if staged and name not in self.graph.outputs:
                 self._stored[name] = self.external(name)

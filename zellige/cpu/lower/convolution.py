@@ -15,6 +15,7 @@ from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.kernels.band import BandKernel
 from zellige.cpu.layout import Dense, Planes
 from zellige.cpu.lower.choice import choose
+from zellige.cpu.lower.depthwise import depthwise_paths
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.lower.product import lower_product
@@ -68,7 +69,8 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
         return
     first = len(lowering.plan.calls)
     sparsity = layer_sparsity(convolution.weight, convolution.groups)
-    path = choose(lowering, direct_paths(lowering, convolution) + winograd_paths(lowering, convolution))
+    path = choose(lowering, depthwise_paths(lowering, convolution)
+                  or direct_paths(lowering, convolution) + winograd_paths(lowering, convolution))
     path.append()
     lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
                    first_call=first)

@@ -1,0 +1,35 @@
+"""Depthwise convolutions: the filter of each channel over the source's own planes, at any of the kernel's strides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zellige.cpu.kernels.depthwise import DepthwiseKernel
+from zellige.cpu.layout import Planes
+from zellige.cpu.lower.lowering import Lowering
+from zellige.cpu.lower.paths import Path
+from zellige.cpu.storage import is_depthwise
+from zellige.cpu.tables.depthwise import depthwise_work
+
+if TYPE_CHECKING:
+    from zellige.cpu.lower.convolution import Convolution
+
+
+def depthwise_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
+    """The depthwise kernel, where a convolution is one for it."""
+    node = convolution.node
+    if not is_depthwise(lowering.graph, node):
+        return []
+    source, target = lowering.planes(node.inputs[0]), lowering.planes(node.name)
+    assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
+    top, _, left, _ = convolution.padding
+    work = depthwise_work(convolution.weight[:, 0], convolution.bias, source.layout, target.layout, convolution.stride,
+                          (top, left), convolution.dilation[0], lowering.isa.lanes)
+    height, width = convolution.weight.shape[2:]
+    kernel = DepthwiseKernel((height, width), convolution.dilation[1], convolution.stride[1], lowering.epilogue(node))
+
+    def append() -> None:
+        lowering.call(node, kernel, {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)},
+                      work.costs)
+
+    return [Path("depthwise", "each filter stays in registers", 1.0, float(work.costs.sum()), append)]
