@@ -16,7 +16,6 @@ from zellige.cpu.calls import LayerPlan
 from zellige.cpu.compiler import Compiled, compile_graph
 from zellige.cpu.fork import ForkLock
 from zellige.cpu.host import usable_cpus
-from zellige.cpu.isa import ISAS
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.pool import Pool
 from zellige.cpu.ports import Port, torch_of
@@ -144,7 +143,3 @@ def check_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise CompileError(f"threads must be an integer from 1 to {MOST_THREADS}, or None for all usable CPUs; got {threads!r}")
     return threads
-
-
-def target_names() -> list[str]:
-    return ["cpu", *(f"cpu:{name}" for name in ISAS)]

@@ -33,7 +33,6 @@ VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
 AHEAD = 8192        # bytes of weights that are fetched before their use: a layer's are seldom in a cache when it begins
 ITEM_FIELDS = 3     # first vector of the tile, vectors in it, band
-MAXIMUM_OPERANDS = 2
 
 
 @dataclass(frozen=True)
