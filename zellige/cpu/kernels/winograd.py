@@ -7,10 +7,10 @@ tiles, weights are broadcast, as in the band kernel. A *group* is some bands tha
 
     for point:                                       36
         for band of the group:
-            sums[row][vector] = bias[row] at point (1, 1), else 0
+            sums[row][vector] = 0
             for column of the band:
                 sums[row][vector] += weight[point][column][row] · tiles[vector][point][column]
-    for band of the group: target = epilogue(output transform of sums)
+    for band of the group: target = epilogue(output transform of sums + bias)
 
 Two plans are made of this. Where tiles are many, one call does whole strips, each thread with tiles of its own
 (``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
@@ -42,7 +42,6 @@ from zellige.cpu.kernels.winograd_pieces import (
 )
 from zellige.cpu.kernels.winograd_runs import WIDE, WindowFields
 from zellige.cpu.kernels.winograd_transforms import (
-    BIAS_POINT,
     POINTS,
     TAPS,
     WINDOW,
@@ -56,7 +55,7 @@ STRIP = 2           # fields: first vector, vectors
 AHEAD = 128         # columns from the weights in use to those that are fetched
 
 INPUT_SLOTS = ("source", "source_plane", "source_row", "windows", "vector_pitch", "point_pitch")
-PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "columns", "bias", "scratch", "scratch_bytes")
+PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "columns", "scratch", "scratch_bytes")
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ class WinogradStrip(Kernel):
     """From source to target; an item is one of the ``strips``, of up to ``vectors``. Its tiles lie in the thread's scratch.
 
     ``starts`` says where the lists of the bands of ``rows`` rows begin in ``columns``, which hold channel · lanes;
-    ``groups`` are pairs of first and end band; ``weights`` are [group][point][column][row]; ``bias`` is ``rows`` zeros, then the
-    bias of all rows.
+    ``groups`` are pairs of first and end band; ``weights`` are [group][point][column][row].
     """
 
     rows: int
@@ -136,8 +134,7 @@ class WinogradStrip(Kernel):
                 weights = b.at(point_weights, b.sub(start, first_column), self.rows)
                 place = b.add(b.mul(b.sub(band, first_band), ir.Constant(I64, POINTS)), point)
                 b.call(products, [b.at(tiles, point, point_pitch), vector_pitch, weights, b.at(columns, start, element=I32), count,
-                                  emit_start(self, b, slots, self.rows, band, point), b.at(sums, place, pitch),
-                                  b.at(weights, AHEAD * self.rows)])
+                                  b.at(sums, place, pitch), b.at(weights, AHEAD * self.rows)])
         with b.loop(first_band, end_band) as band:
             place = b.at(sums, b.sub(band, first_band), POINTS * pitch)
             b.call(outputs, [slots, band, place, first_vector, ir.Constant(I64, width)])
@@ -219,13 +216,13 @@ class WinogradGroup(Kernel):
         starts, all_columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
         vector_pitch, point_pitch = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "point_pitch"))
         start, count = emit_list(b, starts, band)
-        columns, first = b.at(all_columns, start, element=I32), emit_start(self, b, slots, self.rows, band, point)
+        columns = b.at(all_columns, start, element=I32)
         with b.loop(first_strip, end_strip) as strip:
             first_vector, width = load_fields(b, strips, strip, STRIP)
             strip_tiles = b.at(b.at(tiles, first_vector, vector_pitch), point, point_pitch)
             place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS))
             strip_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
-            call_width(b, width, widths, [strip_tiles, vector_pitch, weights, columns, count, first, strip_sums, ahead])
+            call_width(b, width, widths, [strip_tiles, vector_pitch, weights, columns, count, strip_sums, ahead])
         b.ret_void()
         return b.function
 
@@ -242,10 +239,3 @@ def emit_list(b: Emitter, starts: ir.Value, band: ir.Value) -> tuple[ir.Value, i
     """Where a band's list of columns begins, and how long it is."""
     start, end = (b.load_index(starts, place) for place in (band, b.add(band, ir.Constant(I64, 1))))
     return start, b.sub(end, start)
-
-
-def emit_start(kernel: Kernel, b: Emitter, slots: ir.Value, rows: int, band: ir.Value, point: ir.Value) -> ir.Value:
-    """Where the numbers lie that a band's sums begin with: its bias at one point, zeros at the others."""
-    takes_bias = b.icmp_signed("==", point, ir.Constant(I64, BIAS_POINT))
-    place = b.select(takes_bias, b.add(band, ir.Constant(I64, 1)), ir.Constant(I64, 0))
-    return b.at(kernel.slot(b, slots, "bias"), place, rows)

@@ -31,7 +31,7 @@ from zellige.cpu.kernels.winograd_transforms import emit_output_transform
 LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
 UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
 
-OUTPUT_SLOTS = ("outputs", "channels", "target", "target_plane", "target_row", "rest", "rest_end",
+OUTPUT_SLOTS = ("outputs", "channels", "bias", "target", "target_plane", "target_row", "rest", "rest_end",
                 "operand0", "operand0_plane", "operand1", "operand1_plane")
 
 
@@ -58,20 +58,18 @@ def call_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], argu
 
 
 def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: int) -> ir.Function:
-    """``products(tiles, vector_pitch, weights, columns, count, start, sums, ahead)``: a band's kept columns at a point.
+    """``products(tiles, vector_pitch, weights, columns, count, sums, ahead)``: a band's kept columns at a point.
 
     ``tiles`` are [channel][lane], of each vector of the strip; ``weights`` are [column][row]; ``columns`` hold channel · lanes.
     The weights that come next are fetched from ``ahead`` on, a turn's worth in every turn.
     """
-    b = Emitter(module, isa, name, [POINTER, I64, POINTER, POINTER, I64, POINTER, POINTER, POINTER], internal=True)
-    tiles, vector_pitch, weights, columns, count, start, sums, ahead = b.function.args
+    b = Emitter(module, isa, name, [POINTER, I64, POINTER, POINTER, I64, POINTER, POINTER], internal=True)
+    tiles, vector_pitch, weights, columns, count, sums, ahead = b.function.args
     streams = [b.at(tiles, vector, vector_pitch) for vector in range(vectors)]
     places = [(row, vector) for row in range(rows) for vector in range(vectors)]
     # One vector of tiles has too few sums to hide the latency of their additions: it keeps two of each.
     copies = UNROLL if vectors == 1 else 1
-    first = [b.splat(b.load_scalar(start, row)) for row in range(rows)]
-    totals = [{(row, vector): b.variable(b.splat(0.0) if copy else first[row]) for row, vector in places}
-              for copy in range(copies)]
+    totals = [{place: b.variable(b.splat(0.0)) for place in places} for _ in range(copies)]
     with b.loop(0, count, UNROLL) as turn:
         turn_weights = b.at(weights, turn, rows)
         b.prefetch(b.at(ahead, turn, rows))
@@ -93,7 +91,7 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
 
 def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,
                  epilogue: Epilogue) -> ir.Function:
-    """``outputs(slots, band, sums, first vector, width)``: a band of one strip, through the epilogue, to the target.
+    """``outputs(slots, band, sums, first vector, width)``: a band of one strip, with its bias and the epilogue, to the target.
 
     Only pixels of the map are written, and zeros after the end of its rows. Operands of the epilogue have the rows and
     images of the target.
@@ -106,6 +104,7 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
+    bias = b.at(kernel.slot(b, slots, "bias"), first_row)
     maps = [b.at(kernel.slot(b, slots, name), first_row, plane) for name, plane in zip(names, planes, strict=True)]
 
     def emit_channels(output: ir.Value, vector_sums: ir.Value, partial: bool) -> None:
@@ -113,7 +112,8 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
         with b.loop(0, count) as channel:
             images = [b.at(place, channel, plane) for place, plane in zip(maps, planes, strict=True)]
             places = [[b.at(image, offset) for offset in offsets] for image in images]
-            pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes))
+            pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes),
+                                           b.splat(b.load_scalar(bias, channel)))
             for row, values in enumerate(pixels):
                 masks = [run_mask(b, load_field(b, output, fields.store(run, row)), runs) if partial else None
                          for run in range(runs)]

@@ -2,9 +2,14 @@
 
 The output map is cut into *tiles* of 4 × 4 pixels; a tile depends on a *window* of 6 × 6 input pixels. One linear
 transform turns a window into values at 36 *points*, another turns each 3 × 3 filter into 36 weights; sums of their products
-go back to 4 × 4 pixels through a third. One dimension has the points 0, 1, −1, 2, −2 and infinity (Lavin and Gray, "Fast
-Algorithms for Convolutional Neural Networks", 2015); two dimensions apply the matrices from both sides. Point (x, y) has
-number 6 · x + y.
+go back to 4 × 4 pixels through a third (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). One
+dimension has the points 0, ±√½, ±√2 and infinity; two dimensions apply the matrices from both sides. Point (x, y) has number
+6 · x + y.
+
+Points decide how exact the sums are: these lose half as much as the usual 0, ±1, ±2 and infinity, for the same work. Powers of
+points are what amplifies rounding, and none of these is larger than 2√2, or smaller than its inverse (Barabasz and others,
+"Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020). The values at ±√2 are
+halved, which is exact and makes the matrices mirror images of themselves.
 
 A vector holds one pixel, or point, of as many tiles as it has lanes. Its tiles come in *runs* of neighbours in a row, each
 at a place of its own (``winograd_runs.py``). Four vectors of neighbouring pixels hold one row of all tiles; going from
@@ -23,30 +28,29 @@ from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_ru
 
 TAPS, WINDOW = 3, 6
 POINTS = WINDOW * WINDOW
-BIAS_POINT = WINDOW + 1
-"""Every output holds the sum at point (1, 1) exactly once: what starts there is added to all pixels of a tile."""
+NEAR, FAR = 0.5**0.5, 2.0**0.5     # points; each is the other's inverse
 
-FILTER_TRANSFORM = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-                             [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
+FILTER_TRANSFORM = np.array([[1, 0, 0], [2 / 3, FAR / 3, 1 / 3], [2 / 3, -FAR / 3, 1 / 3],
+                             [1 / 3, FAR / 3, 2 / 3], [1 / 3, -FAR / 3, 2 / 3], [0, 0, 1]])
 """Three taps along one side of a filter to six points."""
 
 
 def to_points(b: Emitter, d: list[ir.Value]) -> list[ir.Value]:
     """Six pixels along one side of a window to six points."""
-    even, odd = b.multiply_add(-4.0, d[2], d[4]), b.multiply_add(-4.0, d[1], d[3])
-    even_step, odd_step = b.fsub(d[4], d[2]), b.fsub(d[3], d[1])
-    return [b.multiply_add(4.0, b.fsub(d[0], d[2]), even_step),
-            b.fadd(even, odd), b.fsub(even, odd),
-            b.multiply_add(2.0, odd_step, even_step), b.multiply_add(-2.0, odd_step, even_step),
-            b.multiply_add(-4.0, odd_step, b.fsub(d[5], d[3]))]
+    near_even, near_odd = b.multiply_add(2.0, d[2], b.fneg(d[4])), b.multiply_add(2.0, d[1], b.fneg(d[3]))
+    far_even, far_odd = b.multiply_add(-0.5, d[2], d[4]), b.multiply_add(-0.5, d[1], d[3])
+    return [b.multiply_add(-2.5, d[2], b.fadd(d[0], d[4])),
+            b.multiply_add(NEAR, near_odd, near_even), b.multiply_add(-NEAR, near_odd, near_even),
+            b.multiply_add(FAR, far_odd, far_even), b.multiply_add(-FAR, far_odd, far_even),
+            b.multiply_add(-2.5, d[3], b.fadd(d[1], d[5]))]
 
 
 def from_points(b: Emitter, m: list[ir.Value]) -> list[ir.Value]:
     """Six points to four pixels along one side of a tile."""
     near, near_step = b.fadd(m[1], m[2]), b.fsub(m[1], m[2])
     far, far_step = b.fadd(m[3], m[4]), b.fsub(m[3], m[4])
-    return [b.fadd(b.fadd(m[0], near), far), b.multiply_add(2.0, far_step, near_step),
-            b.multiply_add(4.0, far, near), b.multiply_add(8.0, far_step, b.fadd(near_step, m[5]))]
+    return [b.multiply_add(0.5, far, b.fadd(near, m[0])), b.fmul(b.splat(NEAR), b.fadd(near_step, far_step)),
+            b.multiply_add(0.5, near, far), b.multiply_add(FAR, far_step, b.multiply_add(NEAR / 2, near_step, m[5]))]
 
 
 def transpose_quarters(b: Emitter, vectors: list[ir.Value]) -> list[ir.Value]:
@@ -115,11 +119,15 @@ def _emit_window_masks(b: Emitter, window: ir.Value, fields: WindowFields) -> di
     return masks
 
 
-def emit_output_transform(b: Emitter, sums: ir.Value, pitch: int) -> list[list[ir.Value]]:
-    """The pixels of one channel of a vector of tiles, as four vectors a row; ``sums`` holds [point][lane], ``pitch`` apart."""
+def emit_output_transform(b: Emitter, sums: ir.Value, pitch: int, bias: ir.Value) -> list[list[ir.Value]]:
+    """The pixels of one channel of a vector of tiles, as four vectors a row; ``sums`` holds [point][lane], ``pitch`` apart.
+
+    ``bias``, a vector, is added to every pixel.
+    """
     points = [b.load(b.at(sums, point, pitch), typ=b.vector, align=b.isa.vector_bytes) for point in range(POINTS)]
     columns = [from_points(b, points[first:first + WINDOW]) for first in range(0, POINTS, WINDOW)]
-    return [transpose_quarters(b, from_points(b, [column[row] for column in columns])) for row in range(TILE)]
+    rows = [from_points(b, [column[row] for column in columns]) for row in range(TILE)]
+    return [transpose_quarters(b, [b.fadd(pixel, bias) for pixel in row]) for row in rows]
 
 
 def emit_filter_transform(module: ir.Module, isa: Isa, name: str, rows: int, columns: int) -> ir.Function:
@@ -143,9 +151,7 @@ def emit_filter_transform(module: ir.Module, isa: Isa, name: str, rows: int, col
 
 def filter_to_points(b: Emitter, g: list[ir.Value]) -> list[ir.Value]:
     """Three taps along one side of a filter to six points: ``FILTER_TRANSFORM``."""
-    near = b.fmul(b.splat(-1 / 6), b.fadd(g[0], g[2]))
-    far = b.multiply_add(1 / 6, g[2], b.fmul(b.splat(1 / 24), g[0]))
-    return [b.fmul(b.splat(1 / 4), g[0]),
-            b.multiply_add(-1 / 6, g[1], near), b.multiply_add(1 / 6, g[1], near),
-            b.multiply_add(1 / 12, g[1], far), b.multiply_add(-1 / 12, g[1], far),
-            g[2]]
+    near = b.multiply_add(2 / 3, g[0], b.fmul(b.splat(1 / 3), g[2]))
+    far = b.multiply_add(2 / 3, g[2], b.fmul(b.splat(1 / 3), g[0]))
+    return [g[0], b.multiply_add(FAR / 3, g[1], near), b.multiply_add(-FAR / 3, g[1], near),
+            b.multiply_add(FAR / 3, g[1], far), b.multiply_add(-FAR / 3, g[1], far), g[2]]

@@ -172,13 +172,11 @@ class WinogradPlan:
                 "windows": window_table(self.runs, self.source, self.target, self.padding)}
 
     def _output_slots(self) -> dict[str, Slot]:
-        cout, lanes = len(self.weight), self.isa.lanes
-        bias = np.zeros((len(self.lists.counts) + 1) * self.rows, np.float32)
-        bias[self.rows:self.rows + cout] = self.bias
         rest = min(self.target.width, self.runs.width)
         return {"vector_pitch": self.vector_pitch, "point_pitch": self.point_pitch, "strips": self.strips, "groups": self.groups,
-                "starts": self.lists.starts, "columns": self.lists.channel * lanes, "bias": bias,
-                "outputs": output_table(self.runs, self.target), "channels": cout, "target_plane": self.target.plane,
+                "starts": self.lists.starts, "columns": self.lists.channel * self.isa.lanes,
+                "bias": np.ascontiguousarray(self.bias, np.float32),
+                "outputs": output_table(self.runs, self.target), "channels": len(self.weight), "target_plane": self.target.plane,
                 "target_row": self.target.row, "rest": rest, "rest_end": rest + self.target.row - self.target.width}
 
     def _strip_slots(self) -> dict[str, Slot]:
