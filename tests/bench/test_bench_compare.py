@@ -10,7 +10,8 @@ from stand_in import StandInEngine, tiny_network
 
 import zellige as zl
 from zellige.bench import compare as comparing
-from zellige.bench.compare import compare
+from zellige.bench import entrants
+from zellige.bench.compare import compare, compare_all
 from zellige.bench.rivals import RIVALS, Rival, UnavailableRivalError
 from zellige.bench.rivals.torch_eager import arrays_of
 from zellige.bench.subject import Subject, as_it_is
@@ -82,7 +83,7 @@ def test_wrong_and_missing_rivals_do_not_count_and_are_named(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rivals = {"torch": RIVALS["torch"], "wrong": wrong, "refusing": refusing}
-    monkeypatch.setattr(comparing, "RIVALS", rivals)
+    monkeypatch.setattr(entrants, "RIVALS", rivals)
     found = compare(subject, threads=1, rounds=2)
     assert set(found.contestants) == {"zellige", "zellige-dense", "torch"}
     assert "off by" in found.unavailable["wrong"] and found.unavailable["refusing"] == "it is Sunday"
@@ -103,6 +104,29 @@ def test_unknown_rivals_and_no_rounds_are_errors(subject: Subject) -> None:
         compare(subject, against=["torch", "tensorflow"])
     with pytest.raises(BenchmarkError, match="at least one round"):
         compare(subject, rounds=0)
+
+
+def test_prunings_of_one_network_share_rivals_and_rounds(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setitem(RIVALS, "torch", lambda *them, torch=RIVALS["torch"]: built.append(them) or torch(*them))
+    dense = as_it_is(NamedModel("tiny", subject.dense, subject.inputs, "random (seed 0)", True))
+    alone, half, again = compare_all([dense, subject, subject], threads=1, against=["torch"], rounds=3)
+    assert len(built) == 1 and built[0][0] is subject.dense
+    assert [one.sparsity for one in (alone, half, again)] == [0.0, 0.5, 0.5]
+    assert set(alone.contestants) == {"zellige", "torch"}
+    assert set(half.contestants) == {"zellige", "zellige-dense", "torch"}
+    assert half.contestants["torch"].timing is alone.contestants["torch"].timing
+    assert half.contestants["zellige-dense"].timing is alone.contestants["zellige"].timing
+    assert half.contestants["zellige"].timing is not again.contestants["zellige"].timing
+    assert half.over_fastest == half.speedups["torch"]
+
+
+def test_only_one_network_is_compared_at_a_time(subject: Subject) -> None:
+    other = as_it_is(NamedModel("other", tiny_network(), subject.inputs, "random (seed 0)", True))
+    with pytest.raises(BenchmarkError, match="other: what is compared together must be one network"):
+        compare_all([subject, other], threads=1, against=[], rounds=1)
+    with pytest.raises(BenchmarkError, match="at least one network"):
+        compare_all([], threads=1, against=[], rounds=1)
 
 
 def test_a_network_taken_as_it_is_has_one_engine_of_ours(subject: Subject) -> None:

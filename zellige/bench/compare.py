@@ -1,35 +1,28 @@
 """The comparison: compile, check, time in turn, tell.
 
 Zellige runs the pruned network, and the dense one too (``zellige-dense``); every rival runs the dense network at its
-best settings on as many threads. No time counts before the answer was held to PyTorch in float64.
+best settings on as many threads. No time counts before the answer was held to PyTorch in float64. Several prunings of
+one network share the rivals and the rounds (``compare_all``), which saves time and makes them comparable with one another.
 """
 
 from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from zellige.bench.accuracy import Reference, largest_relative_error
-from zellige.bench.clock import LEAST_ROUNDS, Turn, ratio, run_rounds
+from zellige.bench.clock import LEAST_ROUNDS, Timing, Turn, ratio, run_rounds
 from zellige.bench.comparison import OURS, OURS_DENSE, Comparison, Contestant, LayerRow
 from zellige.bench.conditions import processor, versions
-from zellige.bench.rivals import RIVALS, Rival, UnavailableRivalError
-from zellige.bench.rivals.rival import contiguous_arrays
+from zellige.bench.entrants import Entrant, OurEntrant, Progress, enter_ours, enter_rivals, rival_names
 from zellige.bench.subject import Subject
 from zellige.cpu.host import usable_cpus
-from zellige.errors import BenchmarkError, VerificationError
-
-OUR_TOLERANCE, RIVAL_TOLERANCE = 1e-4, 1e-3
-"""Errors allowed in any case, as shares of the largest output; engines that fell back to bf16 miss both by far."""
-
-Progress = Callable[[str], None]
+from zellige.errors import BenchmarkError
 
 
 def compare(
@@ -49,107 +42,111 @@ def compare(
     Raises :class:`VerificationError` if Zellige's answer is off, :class:`BenchmarkError` for unknown
     or missing rivals.
     """
-    import zellige as zl
+    return compare_all([subject], threads, dtype, against, rounds, winograd, tune, target, progress)[0]
 
+
+def compare_all(
+    subjects: Iterable[Subject],
+    threads: int | None = None,
+    dtype: str = "f32",
+    against: Iterable[str] | None = None,
+    rounds: int = LEAST_ROUNDS,
+    winograd: bool = True,
+    tune: str = "model",
+    target: str = "cpu",
+    progress: Progress = lambda message: None,
+) -> list[Comparison]:
+    """Time Zellige on several prunings of one network beside the rivals on the dense one, all in the same rounds.
+
+    Subjects are taken one by one, and their pruned modules let go once compiled. They must share the dense module and
+    the inputs, else :class:`BenchmarkError` is raised.
+    """
     threads = threads or usable_cpus()
-    names = _rival_names(against)
+    names = rival_names(against)
     if rounds < 1:
         raise BenchmarkError(f"expected at least one round, got {rounds}")
     settings: dict[str, Any] = {"target": target, "dtype": dtype, "threads": threads, "winograd": winograd, "tune": tune}
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        progress("compiling")
-        engine = zl.compile(subject.pruned, subject.inputs, **settings)
-        engines = {OURS: engine}
-        references = {OURS: Reference.of(subject.pruned, subject.inputs)}
-        dense_reference = references[OURS]
-        if subject.dense is not subject.pruned:
-            engines[OURS_DENSE] = zl.compile(subject.dense, subject.inputs, **settings)
-            dense_reference = references[OURS_DENSE] = Reference.of(subject.dense, subject.inputs)
-        ready = {name: _ours(name, one, subject, settings) for name, one in engines.items()}
-        errors = {name: _checked(ready[name], references[name]) for name in ready}
-        unavailable: dict[str, str] = {}
-        for name in names:
-            progress(f"preparing {name}")
-            try:
-                rival = RIVALS[name](subject.dense, subject.inputs, threads)
-                errors[name] = _rival_error(rival, dense_reference)
-                ready[name] = rival
-            except UnavailableRivalError as error:
-                if against is not None:
-                    raise BenchmarkError(f"{name} can't take part: {error}") from error
-                unavailable[name] = str(error)
+        taken, dense = _enter_subjects(subjects, settings, progress)
+        common = taken[0][0]
+        rivals, unavailable = enter_rivals(
+            names, common.dense, common.inputs, threads, dense.reference, against is not None, progress
+        )
+        ours = {f"{OURS} {index}": one for index, (_, one) in enumerate(taken)}
+        dense_name = next((name for name, one in ours.items() if one is dense), OURS_DENSE)
+        ready = {**ours, dense_name: dense, **rivals}
         timings = run_rounds(
-            {name: one.call for name, one in ready.items()},
+            {name: one.runner.call for name, one in ready.items()},
             rounds,
             after_round=lambda done: progress(f"round {done} of {rounds}"),
         )
-        profile = engine.profile()
+        contestants = {name: _contestant(one, timings[name]) for name, one in ready.items()}
+        conditions = _conditions(common, threads, dtype, rounds)
+        found = []
+        for name, (subject, one) in zip(ours, taken, strict=True):
+            beside = {} if one is dense else {OURS_DENSE: replace(contestants[dense_name], name=OURS_DENSE)}
+            part = {OURS: contestants[name], **beside, **{rival: contestants[rival] for rival in rivals}}
+            found.append(_comparison(subject, one, part, list(rivals), unavailable, conditions))
+        return found
     finally:
         torch.set_num_threads(torch_threads)
-    contestants = {
-        name: Contestant(name, one.version, one.settings, errors[name], timings[name]) for name, one in ready.items()
-    }
-    rivals = [timings[name] for name in ready if name not in engines]
+
+
+def _enter_subjects(
+    subjects: Iterable[Subject], settings: dict[str, Any], progress: Progress
+) -> tuple[list[tuple[Subject, OurEntrant]], OurEntrant]:
+    """Compile and check what is asked for, and the dense network; the subjects come back without their pruned modules."""
+    taken: list[tuple[Subject, OurEntrant]] = []
+    dense: OurEntrant | None = None
+    for subject in subjects:
+        if taken and (subject.dense is not taken[0][0].dense or subject.inputs is not taken[0][0].inputs):
+            raise BenchmarkError(f"{subject.name}: what is compared together must be one network with the same inputs")
+        progress(f"compiling {subject.name} at {subject.sparsity:.0%}")
+        if subject.pruned is subject.dense:
+            dense = one = dense or enter_ours(OURS, subject.dense, subject.inputs, settings)
+        else:
+            one = enter_ours(OURS, subject.pruned, subject.inputs, settings)
+        taken.append((replace(subject, pruned=subject.dense), one))
+    if not taken:
+        raise BenchmarkError("expected at least one network to compare, got none")
+    return taken, dense or enter_ours(OURS_DENSE, taken[0][0].dense, taken[0][0].inputs, settings)
+
+
+def _contestant(one: Entrant, timing: Timing) -> Contestant:
+    runner = one.runner
+    return Contestant(runner.name, runner.version, runner.settings, one.relative_error, timing)
+
+
+def _comparison(
+    subject: Subject,
+    ours: OurEntrant,
+    contestants: dict[str, Contestant],
+    rivals: list[str],
+    unavailable: dict[str, str],
+    conditions: dict[str, object],
+) -> Comparison:
+    timings = {name: one.timing for name, one in contestants.items()}
+    profile = ours.engine.profile()
     return Comparison(
         model=subject.name,
         pattern=subject.pattern,
         sparsity=subject.sparsity,
-        dtype=dtype,
+        dtype=str(conditions["dtype"]),
         batch=subject.batch,
-        threads=threads,
+        threads=int(str(conditions["threads"])),
         contestants=contestants,
         unavailable=unavailable,
-        speedups={name: ratio([timings[name]], timings[OURS]) for name in ready if name != OURS},
-        over_fastest=ratio(rivals, timings[OURS]) if rivals else None,
-        torch_error=references[OURS].torch_error,
-        compile_seconds=engine.compile_seconds,
-        file_bytes=_file_bytes(engine),
+        speedups={name: ratio([timing], timings[OURS]) for name, timing in timings.items() if name != OURS},
+        over_fastest=ratio([timings[name] for name in rivals], timings[OURS]) if rivals else None,
+        torch_error=ours.reference.torch_error,
+        compile_seconds=ours.engine.compile_seconds,
+        file_bytes=_file_bytes(ours.engine),
         dense_bytes=subject.dense_bytes,
         layers=_layers(profile),
-        conditions={**_conditions(subject, threads, dtype, rounds), "peak_gflops": profile.peak_gflops},
+        conditions={**conditions, "peak_gflops": profile.peak_gflops},
     )
-
-
-def _rival_names(against: Iterable[str] | None) -> list[str]:
-    names = list(RIVALS) if against is None else list(dict.fromkeys(against))
-    unknown = [name for name in names if name not in RIVALS]
-    if unknown:
-        raise BenchmarkError(f"unknown rivals: {', '.join(unknown)}; known are {', '.join(RIVALS)}")
-    return names
-
-
-def _ours(name: str, engine: Any, subject: Subject, settings: dict[str, Any]) -> Rival:
-    """Our engine bound to its inputs, in the same form as the others."""
-    import zellige as zl
-
-    arrays = contiguous_arrays(subject.inputs)
-    return Rival(name, zl.__version__, lambda: engine(*arrays), _flat_arrays, settings)
-
-
-def _flat_arrays(answer: Any) -> tuple[np.ndarray, ...]:
-    leaves = torch.utils._pytree.tree_leaves(answer)
-    return tuple(np.asarray(leaf) for leaf in leaves)
-
-
-def _checked(ours: Rival, reference: Reference) -> float:
-    error, allowed = largest_relative_error(ours.answer(), reference.answer), reference.allowed(OUR_TOLERANCE)
-    if not error <= allowed:
-        raise VerificationError(
-            f"{ours.name} is off by {error:.1e} of the largest output against PyTorch in float64; allowed are "
-            f"{allowed:.1e} (PyTorch itself in f32: {reference.torch_error:.1e}). Nothing was timed"
-        )
-    return error
-
-
-def _rival_error(rival: Rival, reference: Reference) -> float:
-    error, allowed = largest_relative_error(rival.answer(), reference.answer), reference.allowed(RIVAL_TOLERANCE)
-    if not error <= allowed:
-        raise UnavailableRivalError(
-            f"its answer is off by {error:.1e} of the largest output; allowed are {allowed:.1e}"
-        )
-    return error
 
 
 def _layers(profile: Any) -> tuple[LayerRow, ...]:
