@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_harness import NATIVE, check_assembly, kernel_assembly, native, run_kernel
 from maps import Value, numbers, plane_layouts
+from maps import margins as margins_of_any_size
 
 from zellige.cpu.calls import Scratch
 from zellige.cpu.isa import AVX2, AVX512, NEON
@@ -40,8 +41,10 @@ def sparse_weight(seed: int, cout: int, cin: int, density: float, block: tuple[i
 
 
 def surrounded_by_nan(layout: Planes, array: np.ndarray, padding: tuple[int, int, int, int]) -> Value:
-    """A source of which only the padded map may be read."""
-    top, bottom, left, right = padding
+    """A source of which only the map may be read, and the padding that its margins hold."""
+    here = layout.margins
+    top, bottom, left, right = (pad if pad <= margin else 0 for pad, margin in
+                                zip(padding, (here.top, here.bottom, here.left, here.right), strict=True))
     value = Value(layout, np.full(layout.elements, np.nan, np.float32))
     for channel in range(layout.channels):
         for image in range(layout.images):
@@ -83,7 +86,8 @@ def test_any_three_by_three_convolution(data):
     block = data.draw(st.sampled_from([(8, 8), (8, 4), (8, 1), (1, 1)]))
     weight = sparse_weight(data.draw(st.integers(0, 99)), cout, cin, data.draw(st.sampled_from([0.0, 0.4, 1.0])), block)
     x, bias = numbers(1, (images, cin, height, width)), numbers(2, (cout,))
-    source_layout = planes(images, cin, height, width, Margins(*padding), row=width + data.draw(st.integers(0, 5)))
+    margins = Margins(*padding) if data.draw(st.booleans()) else data.draw(margins_of_any_size(1))
+    source_layout = planes(images, cin, height, width, margins, row=width + data.draw(st.integers(0, 5)))
     shape = (images, cout, height + padding[0] + padding[1] - 2, width + padding[2] + padding[3] - 2)
     target_layout = data.draw(plane_layouts(shape))
     residual = numbers(3, shape)

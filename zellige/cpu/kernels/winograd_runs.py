@@ -22,8 +22,8 @@ ENDS = 1                # second column of the table of outputs: some run ends r
 
 @dataclass(frozen=True)
 class WindowFields:
-    """Columns of the table of windows, 32-bit integers, one row a vector: for each run its source offset, the rows of the
-    window that may be read, and the lanes of its two loads that may be read."""
+    """Columns of the table of windows, 32-bit integers, one row a vector: for each run its source offset, and, as bits, which
+    rows of the window may be read, and which lanes of its two loads."""
 
     runs: int
 

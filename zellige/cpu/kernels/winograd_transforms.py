@@ -22,7 +22,7 @@ from __future__ import annotations
 import llvmlite.ir as ir
 import numpy as np
 
-from zellige.cpu.emitter import I32, I64, POINTER, Emitter
+from zellige.cpu.emitter import I1, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_runs, load_field, load_run, run_mask
 
@@ -72,8 +72,8 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> i
     """``input(source, plane, row, window, tiles, point_pitch, first, end)``: one vector of tiles, some channels.
 
     ``window`` is the vector's row of the table of windows; ``tiles`` takes [point][channel][lane], ``point_pitch`` elements from
-    one point to the next. Pixels outside of the padded map are never read and count as zeros, so that nothing that
-    lies there can reach a tile which is partly inside.
+    one point to the next. Pixels that may not be read count as zeros: padding that has no place in the source, and what lies
+    outside of the padded map, so that nothing of it can reach a tile which is partly inside.
     """
     b = Emitter(module, isa, name, [POINTER, I64, I64, POINTER, POINTER, I64, I64, I64], internal=True)
     source, plane, row, window, tiles, point_pitch, first, end = b.function.args
@@ -110,11 +110,11 @@ def _emit_window_masks(b: Emitter, window: ir.Value, fields: WindowFields) -> di
     """The readable lanes of (run, row of the window, load)."""
     masks = {}
     for run in range(fields.runs):
-        rows = b.load_index(window, fields.rows(run))
+        rows = load_field(b, window, fields.rows(run))
         for load in (0, 1):
             bits = load_field(b, window, fields.lanes(run, load))
             for window_row in range(WINDOW):
-                readable = b.icmp_signed("<", ir.Constant(I64, window_row), rows)
+                readable = b.trunc(b.lshr(rows, ir.Constant(I32, window_row)), I1)
                 masks[run, window_row, load] = run_mask(b, b.select(readable, bits, ir.Constant(I32, 0)), fields.runs)
     return masks
 

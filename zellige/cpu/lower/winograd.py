@@ -60,7 +60,8 @@ def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes
 
 @dataclass(eq=False)
 class WinogradPlan:
-    """How a layer of Cout × Cin × 3 × 3 weights runs. ``padding`` must lie in the source's margins, as zeros.
+    """How a layer of Cout × Cin × 3 × 3 weights runs. Padding lies in the source's margins, as zeros, or is masked
+    out where there are none.
 
     Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
     ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,

@@ -1,8 +1,9 @@
 """Tables of the Winograd kernels: where windows are read, where outputs go, and how strips and groups are shared out.
 
 A *run* is some neighbouring tiles of one row (``kernels/winograd_runs.py``). Runs that would hang over the map's
-right or bottom edge move back inside, so that their windows need no masks, and store only what no other run does. Where
-the map itself is smaller than a run, masks keep what lies outside from being read.
+right or bottom edge move back inside, and store only what no other run does. Where the source has margins that hold the
+padding, their windows need no masks then. Masks keep what may not be read from being read: padding without margins, and
+what lies outside where the map itself is smaller than a run.
 """
 
 from __future__ import annotations
@@ -60,18 +61,26 @@ def cut_runs(images: int, height: int, width: int, lanes: int, together: int) ->
 
 def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding) -> np.ndarray:
     """What the input transform reads, with the columns of ``WindowFields``. Shape (vectors, columns), int32."""
-    top, _, left, _ = padding
-    offset = runs.image * source.image + (runs.y - top) * source.row + runs.x - left
-    # The padded map has two rows and columns more than the output.
-    rows = np.minimum(target.height + 2 - runs.y, WINDOW)
-    columns = np.minimum(target.width + 2 - runs.x, runs.width + 2)
-    whole = (rows == WINDOW) & (columns == runs.width + 2)
-    first, second = (lane_bits(np.arange(begin, begin + runs.width) < columns[:, None]) for begin in (0, TILE))
+    top, bottom, left, right = padding
+    y, x, margins = runs.y - top, runs.x - left, source.margins
+    offset = runs.image * source.image + y * source.row + x
+    rows = _readable(y, WINDOW, source.height, (top, bottom), (margins.top, margins.bottom))
+    columns = _readable(x, runs.width + 2, source.width, (left, right), (margins.left, margins.right))
+    whole = rows.all(1) & columns.all(1)
+    beyond = np.pad(columns, ((0, 0), (0, 2)))
+    first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
     # The runs that only fill up the last vector read the map's first window again.
-    offset, rows, first, second = (in_vectors(runs, field, field[0]) for field in (offset, rows, first, second))
-    table = _table(in_vectors(runs, whole, whole[0]).all(1), offset, rows, first, second)
+    offset, row_bits, first, second = (in_vectors(runs, field, field[0]) for field in (offset, lane_bits(rows), first, second))
+    table = _table(in_vectors(runs, whole, whole[0]).all(1), offset, row_bits, first, second)
     assert table.shape[1] == WindowFields(runs.together).count
     return table
+
+
+def _readable(begin: np.ndarray, count: int, size: int, padding: tuple[int, int], margins: tuple[int, int]) -> np.ndarray:
+    """Which of the ``count`` rows (or columns) from ``begin`` on may be read: those of the map, and padding that margins hold."""
+    before, after = (pad if pad <= margin else 0 for pad, margin in zip(padding, margins, strict=True))
+    place = begin[:, None] + np.arange(count)
+    return (place >= -before) & (place < size + after)
 
 
 def output_table(runs: Runs, target: Planes) -> np.ndarray:
