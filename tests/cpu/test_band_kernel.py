@@ -10,10 +10,14 @@ from kernel_harness import NATIVE, check_assembly, kernel_assembly, run_kernel
 from maps import Value, numbers
 
 from zellige.cpu.isa import AVX2, AVX512, NEON
-from zellige.cpu.kernels.band import BandKernel
+from zellige.cpu.kernels.band import BandKernel, Tile
 from zellige.cpu.kernels.epilogue import ADD, activation
+from zellige.cpu.kernels.copy import CopyKernel
 from zellige.cpu.layout import Margins, planes
-from zellige.cpu.tables.band import Taps, band_rows, band_work, widest_tile
+from zellige.cpu.lower.staging import Window, staged_layout
+from zellige.cpu.tables.band import Taps, band_rows, band_work
+from zellige.cpu.tables.tiles import singles_beside, widest_tile
+from zellige.cpu.tables.windows import Stage, stage_work
 from zellige.graph.reference import evaluate
 from zellige.passes.sparsity import band_columns
 
@@ -56,38 +60,111 @@ def test_any_stride_one_convolution(data):
     residual = numbers(2, expected.shape)
     for step in epilogue:
         expected = expected + residual if step == ADD else np.clip(expected, 0, 6 if step[1] == "relu6" else None)
-    source_layout = planes(images, inputs, height, width, Margins(*padding), row=width + data.draw(st.integers(0, 6)))
-    same_row = data.draw(st.booleans())
-    target_layout = planes(*expected.shape, row=source_layout.row if same_row else 0)
+    masked = data.draw(st.booleans())
+    if masked:
+        # Flat maps, as far as the sizes let them: rows as long as the wider side, images without a gap.
+        row = max(width, expected.shape[3])
+        source_layout, target_layout = planes(images, inputs, height, width, row=row), planes(*expected.shape, row=row)
+    else:
+        source_layout = planes(images, inputs, height, width, Margins(*padding), row=width + data.draw(st.integers(0, 6)))
+        target_layout = planes(*expected.shape, row=source_layout.row if data.draw(st.booleans()) else 0)
     source, target = Value.of(source_layout, x), Value.blank(target_layout)
     operand = Value.of(target_layout, residual)
     rows = band_rows(outputs, groups, isa)
     bands = band_columns(weight, groups, rows)
-    widths, work = band_work(bands, bias, Taps(kernel, dilation, (padding[0], padding[2])), source_layout, target_layout, rows, isa)
+    taps = Taps(kernel, dilation, (padding[0], padding[2]), masked=masked)
+    tiles, work = band_work(bands, bias, taps, source_layout, target_layout, rows, isa)
     slots = {"source": source.slot, "target": target.slot, **work.tables}
     if ADD in epilogue:
         slots |= {"operand0": operand.slot, "operand0_plane": target_layout.plane}
-    run_kernel(BandKernel(rows, widths, epilogue), slots, work.items, isa)
+    run_kernel(BandKernel(rows, tiles, epilogue, masked), slots, work.items, isa)
+    target.check_row_margins()
+    np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))
+
+
+@given(data=st.data())
+def test_single_pixels_beside_vectors(data):
+    """Maps whose pixels are whole vectors and a few: 7 × 7, 14 × 14, 17 × 17, with every epilogue and short bands."""
+    isa = data.draw(st.sampled_from(NATIVE))
+    images = data.draw(st.integers(1, 3))
+    height, width = data.draw(st.sampled_from([(7, 7), (14, 14), (17, 17), (3, 11), (1, 17), (9, 2)]))
+    outputs, inputs = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
+    weight = sparse_weight(data.draw(st.integers(0, 99)), (outputs, inputs, 3, 3), 0.7)
+    bias, x, residual = numbers(3, (outputs,)), numbers(1, (images, inputs, height, width)), numbers(2, (images, outputs, height, width))
+    attributes = {"stride": (1, 1), "padding": (1, 1, 1, 1), "padding_mode": "zeros", "dilation": (1, 1), "groups": 1}
+    expected = evaluate("conv2d", attributes, [x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)])
+    expected = np.maximum(expected + residual, 0)
+    source, target = Value.of(planes(*x.shape), x), Value.blank(planes(*expected.shape))
+    operand = Value.of(target.layout, residual)
+    rows = band_rows(outputs, 1, isa)
+    tiles, work = band_work(band_columns(weight, 1, rows), bias, Taps((3, 3), origin=(1, 1), masked=True), source.layout, target.layout,
+                            rows, isa)
+    pixels = sum(int(width) * isa.lanes + int(singles) for _, width, singles, band in work.tables["items"] if band == 0)
+    assert pixels >= expected[:, 0].size
+    run_kernel(BandKernel(rows, tiles, (ADD, activation("relu")), masked=True), {
+        "source": source.slot, "target": target.slot, "operand0": operand.slot, "operand0_plane": operand.layout.plane, **work.tables},
+        work.items, isa)
+    target.check_row_margins()
+    np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))
+
+
+def test_seven_by_seven_pixels_are_three_vectors_and_a_single():
+    layout = planes(1, 8, 7, 7)
+    tiles, _ = band_work(band_columns(np.ones((8, 8, 1, 1), np.float32)), np.zeros(8, np.float32), Taps((1, 1)), layout, layout, 8, AVX512)
+    assert tiles == (Tile(3, 1),)
+
+
+@given(data=st.data())
+def test_any_convolution_with_a_stride_through_staged_planes(data):
+    isa = data.draw(st.sampled_from(NATIVE))
+    kernel, stride = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4))), data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
+    reach = [(size - 1) * step for size, step in zip(kernel, dilation, strict=True)]
+    height = data.draw(st.integers(max(1, reach[0] - padding[0] - padding[1] + 1), 14))
+    width = data.draw(st.integers(max(1, reach[1] - padding[2] - padding[3] + 1), 40))
+    images, inputs, outputs = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
+    weight = sparse_weight(data.draw(st.integers(0, 99)), (outputs, inputs, *kernel), 0.7)
+    bias, x = numbers(3, (outputs,)), numbers(1, (images, inputs, height, width))
+    attributes = {"stride": stride, "padding": padding, "padding_mode": "zeros", "dilation": dilation, "groups": 1}
+    expected = evaluate("conv2d", attributes, [x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)])
+    flat = data.draw(st.booleans())
+    longest = expected.shape[3] + (0 if flat else reach[1] // stride[1])
+    source, target = Value.of(planes(*x.shape), x), Value.blank(planes(*expected.shape, row=longest))
+    stage = Stage.of(kernel, dilation, stride, flat)
+    layout = staged_layout(inputs, Window(kernel, dilation, padding, "zeros", stage), target.layout)
+    assert layout.row == target.layout.row
+    staged = Value.of(layout, np.nan)
+    copy = stage_work(source.layout, layout, stage, padding, "zeros", isa.lanes)
+    run_kernel(CopyKernel(), {"source": source.slot, "target": staged.slot, **copy.tables}, copy.items, isa)
+    rows = band_rows(outputs, 1, isa)
+    tiles, work = band_work(band_columns(weight, 1, rows), bias, Taps(kernel, dilation, stage=stage), layout, target.layout, rows, isa)
+    run_kernel(BandKernel(rows, tiles), {"source": staged.slot, "target": target.slot, **work.tables}, work.items, isa)
     target.check_row_margins()
     np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))
 
 
 def test_compiles_for_every_instruction_set():
-    check_assembly(BandKernel(8, (3, 2), (ADD, activation("relu"))))
-    check_assembly(BandKernel(1, (8, 1), (activation("silu"),)))
+    check_assembly(BandKernel(8, (Tile(3), Tile(2)), (ADD, activation("relu"))))
+    check_assembly(BandKernel(1, (Tile(8), Tile(1)), (activation("silu"),)))
+    check_assembly(BandKernel(4, (Tile(2, 1), Tile(2)), (ADD, activation("relu")), masked=True))
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("isa", [AVX512, AVX2, NEON], ids=lambda isa: isa.name)
-def test_inner_loop_keeps_everything_in_registers(isa):
+def test_inner_loop_keeps_everything_in_registers(isa, masked):
     """The loop over columns: as many FMAs as sums, and no access to the stack."""
+    if masked and not isa.masks:
+        return  # never chosen
     rows, vectors = isa.band[0], widest_tile(isa.band[0], isa)
-    text = kernel_assembly(BandKernel(rows, (vectors,), (activation("relu"),)), isa)
-    fma = r"\bvfmadd|\bfmla"
-    loops = [body for body in re.split(r"\n[.\w$]+:", text) if len(re.findall(fma, body)) >= rows * vectors]
-    assert len(loops) == 1
-    after_last = [match.end() for match in re.finditer(fma, loops[0])][rows * vectors - 1]
-    back = re.compile(r"\n\s+(j[a-z]+|b\.[a-z]+)\s").search(loops[0], after_last)
-    assert back, "the loop does not end with a jump"
-    body = loops[0][:back.start()]
-    assert len(re.findall(fma, body)) == rows * vectors
-    assert not re.search(r"\(%rsp|\(%rbp|\[sp|\[x29", body), "the inner loop spills"
+    for singles in range(singles_beside(vectors, rows, isa) + 1):
+        text = kernel_assembly(BandKernel(rows, (Tile(vectors, singles),), (activation("relu"),), masked), isa)
+        fma, count = r"\bvfmadd|\bfmla", rows * vectors + singles
+        loops = [body for body in re.split(r"\n[.\w$]+:", text) if len(re.findall(fma, body)) >= count]
+        assert len(loops) == 1
+        after_last = [match.end() for match in re.finditer(fma, loops[0])][count - 1]
+        back = re.compile(r"\n\s+(j[a-z]+|b\.[a-z]+)\s").search(loops[0], after_last)
+        assert back, "the loop does not end with a jump"
+        body = loops[0][:back.start()]
+        assert len(re.findall(fma, body)) == count
+        assert not re.search(r"\(%rsp|\[sp|\[x29", body), "the inner loop spills"

@@ -50,8 +50,9 @@ def test_stage_writes_padding_and_phases(data):
     padded = np.pad(source.view(), ((0, 0), (0, 0), (top, bottom), (left, right)), PAD[mode])
     # Phase planes may be larger than what is left of the padded source: zeros follow.
     height, width = (-(-padded.shape[2 + axis] // stride[axis]) + data.draw(st.integers(0, 2)) for axis in range(2))
-    layout = data.draw(plane_layouts((shape[0], shape[1] * stride[0] * stride[1], height, width)))
-    result = copy(source, layout, windows.stage_work(source.layout, layout, stride, padding, mode, isa.lanes), isa)
+    stage = windows.Stage(stride, tuple(range(stride[0])), tuple(range(stride[1])))
+    layout = data.draw(plane_layouts((shape[0], shape[1] * stage.planes, height, width)))
+    result = copy(source, layout, windows.stage_work(source.layout, layout, stage, padding, mode, isa.lanes), isa)
     room = np.zeros((*shape[:2], height * stride[0], width * stride[1]), np.float32)
     room[:, :, :padded.shape[2], :padded.shape[3]] = padded
     phases = [room[:, :, py::stride[0], px::stride[1]] for py in range(stride[0]) for px in range(stride[1])]

@@ -4,9 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zellige.cpu.isa import AVX2, AVX512, NEON, Isa
+from zellige.cpu.kernels.band import Tile
 from zellige.cpu.layout import LINE, Margins, Planes, planes
-from zellige.cpu.tables.tiles import tile_items, tile_widths
-from zellige.cpu.tables.vectors import flat_vectors, row_vectors
+from zellige.cpu.tables.tiles import cut_pixels, singles_beside, tile_items, tile_widths, widest_tile
+from zellige.cpu.tables.vectors import flat_vectors, row_vectors, run_entries
 
 margins = st.builds(Margins, *[st.integers(0, 4)] * 4)
 maps = st.builds(planes, st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 40), margins, st.integers(0, 50))
@@ -79,10 +81,27 @@ def test_tiles_cover_all_vectors_and_avoid_single_ones(vectors: int, widest: int
         assert min(widths) >= 2
 
 
-@given(st.integers(1, 60), st.integers(1, 20))
-def test_items_are_every_tile_with_every_band_once(vectors: int, bands: int) -> None:
-    widths = tile_widths(vectors, 3)
-    items = tile_items(widths, bands)
-    first = np.cumsum([0, *widths[:-1]]).tolist()
-    expected = {(begin, width, band) for begin, width in zip(first, widths, strict=True) for band in range(bands)}
+@given(st.integers(1, 900), st.sampled_from([1, 2, 4, 8]), st.sampled_from([AVX512, AVX2, NEON]))
+def test_tiles_take_every_pixel_once_and_no_more_work_than_vectors(count: int, rows: int, isa: Isa) -> None:
+    tiles = cut_pixels(count, rows, isa)
+    entries = run_entries(tiles, count, isa.lanes)
+    assert len(entries) == sum(tile.entries for tile in tiles)
+    taken = [place + lane for _, place, inside, store in entries.tolist() for lane in range(isa.lanes) if inside >> lane & 1]
+    assert sorted(taken) == list(range(count))
+    for tile in tiles:
+        assert tile.vectors <= widest_tile(rows, isa) and tile.singles <= singles_beside(tile.vectors, rows, isa)
+    multiply_adds = sum(rows * tile.vectors + tile.singles for tile in tiles)
+    assert multiply_adds <= rows * -(-count // isa.lanes)
+
+
+def test_a_map_of_fourteen_by_fourteen_has_a_single_in_every_tile() -> None:
+    assert cut_pixels(14 * 14, 8, AVX512) == [Tile(3, 1)] * 4
+    assert sorted(cut_pixels(17 * 17, 8, AVX512)) == [Tile(3, 0)] * 5 + [Tile(3, 1)]
+
+
+@given(st.lists(st.builds(Tile, st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=20), st.integers(1, 20))
+def test_items_are_every_tile_with_every_band_once(tiles: list[Tile], bands: int) -> None:
+    items = tile_items(tiles, bands)
+    first = np.cumsum([0, *(tile.entries for tile in tiles[:-1])]).tolist()
+    expected = {(begin, *tile, band) for begin, tile in zip(first, tiles, strict=True) for band in range(bands)}
     assert len(items) == len(expected) and set(map(tuple, items.tolist())) == expected

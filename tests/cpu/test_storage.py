@@ -41,7 +41,7 @@ class Network:
         return self("slice", x, dimension=1, start=start, stop=stop)
 
     def storage(self, *outputs: str) -> Storage:
-        storage = Storage(self.builder.finish(outputs, None, None))
+        storage = Storage(self.builder.finish(outputs, None, None), masks=False)
         for name in storage.graph.nodes:
             assert storage[name] is storage[name]
         return storage
@@ -88,9 +88,9 @@ def places(storage: Storage, name: str) -> np.ndarray:
 
 
 @MORE
-@given(graph=graphs())
-def test_every_element_has_a_place_of_its_own_in_the_buffer(graph):
-    storage = Storage(graph)
+@given(graph=graphs(), masks=st.booleans())
+def test_every_element_has_a_place_of_its_own_in_the_buffer(graph, masks):
+    storage = Storage(graph, masks)
     for name in (*graph.inputs, *graph.nodes):
         stored = storage[name]
         assert stored.layout.shape == graph.type_of(name).shape
@@ -102,10 +102,10 @@ def test_every_element_has_a_place_of_its_own_in_the_buffer(graph):
 
 
 @MORE
-@given(graph=graphs())
-def test_values_overlap_only_where_they_are_the_same_numbers(graph):
+@given(graph=graphs(), masks=st.booleans())
+def test_values_overlap_only_where_they_are_the_same_numbers(graph, masks):
     """Numbers are told apart by where they come from: a slice's and a concatenation's are those of their sources."""
-    storage = Storage(graph)
+    storage = Storage(graph, masks)
     source: dict[str, np.ndarray] = {}
     written: dict[tuple[str, int], int] = {}
     count = 0
@@ -129,7 +129,7 @@ def test_values_overlap_only_where_they_are_the_same_numbers(graph):
 @MORE
 @given(graph=graphs())
 def test_readers_find_the_rows_and_margins_that_they_need(graph):
-    storage = Storage(graph)
+    storage = Storage(graph, masks=False)
     for node in graph:
         target = storage[node.name].layout
         if not isinstance(target, Planes):
@@ -146,6 +146,23 @@ def test_readers_find_the_rows_and_margins_that_they_need(graph):
         elif node.op in MEETS_PIXEL_BY_PIXEL:
             maps = [layout for layout in beside if isinstance(layout, Planes) and layout.shape[2:] == target.shape[2:]]
             assert {(layout.row, layout.image) for layout in maps if layout.images == target.images} <= {(target.row, target.image)}
+
+
+def test_small_maps_lie_flat_unless_someone_needs_margins():
+    def layouts(size, depthwise=False):
+        network = Network(2, 4, size, size)
+        y = network.conv("x", 4)
+        weight = Constant(np.ones((4, 1 if depthwise else 4, 3, 3)))
+        last = network("conv2d", y, weight, groups=4 if depthwise else 1, padding=(1, 1, 1, 1))
+        storage = Storage(network.builder.finish([last], None, None), masks=True)
+        return storage.is_flat(y), storage[y].layout
+
+    flat, layout = layouts(14)
+    assert flat and layout.row == 14 and not layout.margins.any and layout.image == layout.span
+    flat, layout = layouts(14, depthwise=True)
+    assert not flat and layout.row == 15 and layout.margins.any
+    flat, layout = layouts(41)
+    assert not flat and layout.row == 42 and layout.margins.any
 
 
 def test_parts_are_written_in_place():
@@ -222,7 +239,7 @@ def test_only_maps_lie_in_planes():
 
 
 def test_buffers_have_names_of_their_own():
-    storage = Storage(small())
+    storage = Storage(small(), masks=True)
     names = [storage.reserve("y staged", Dense((size,))).place.buffer for size in (5, 7, 9)]
     assert len(set(names)) == 3 and [storage.sizes[name] for name in names] == [5, 7, 9]
 
@@ -234,7 +251,7 @@ def small() -> Graph:
 
 def test_a_buffer_beyond_the_reach_of_tables():
     with pytest.raises(CompileError, match=r"y of 2147483648 elements is larger than 2147483647: use a smaller batch or input"):
-        Storage(small()).reserve("y", Dense((2**31,)))
+        Storage(small(), masks=True).reserve("y", Dense((2**31,)))
 
 
 @given(pairs=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 class Isa:
     """One instruction set.
 
-    ``lanes`` are f32 numbers in a vector; ``cpu`` and ``features`` are what LLVM is told when the code is made for another
-    machine than this one; ``needs`` are the features that a machine must have to run it.
+    ``lanes`` are f32 numbers in a vector; ``masks`` says that to load some of them costs no more than to load all. ``cpu`` and
+    ``features`` are what LLVM is told when the code is made for another machine than this one; ``needs`` are the features that a
+    machine must have to run it.
     """
 
     name: str
     triple: str
     lanes: int
+    masks: bool
     registers: int
     band: tuple[int, int]
     cpu: str
@@ -32,11 +34,11 @@ class Isa:
 
 
 X86 = "x86_64-unknown-linux-gnu"
-AVX512 = Isa("x86-64-v4", X86, lanes=16, registers=32, band=(8, 3), cpu="x86-64-v4", features="-prefer-256-bit",
+AVX512 = Isa("x86-64-v4", X86, lanes=16, masks=True, registers=32, band=(8, 3), cpu="x86-64-v4", features="-prefer-256-bit",
              needs=("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx2", "fma", "bmi2"))
-AVX2 = Isa("x86-64-v3", X86, lanes=8, registers=16, band=(4, 3), cpu="x86-64-v3", features="",
+AVX2 = Isa("x86-64-v3", X86, lanes=8, masks=False, registers=16, band=(4, 3), cpu="x86-64-v3", features="",
            needs=("avx2", "fma", "bmi2"))
-NEON = Isa("aarch64", "aarch64-unknown-linux-gnu", lanes=4, registers=32, band=(8, 3), cpu="generic", features="+neon",
+NEON = Isa("aarch64", "aarch64-unknown-linux-gnu", lanes=4, masks=False, registers=32, band=(8, 3), cpu="generic", features="+neon",
            needs=("neon",))
 
 ISAS: dict[str, Isa] = {isa.name: isa for isa in (AVX512, AVX2, NEON)}

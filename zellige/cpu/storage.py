@@ -3,7 +3,8 @@
 Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
 concatenation) must have rows of one length, and images as far apart; values that lie inside of one another must have the
 same margins too. So values are put into classes first (union-find), each class gets the longest row or the widest margins
-that one of its members needs, and only then does each value get its planes. Concatenation happens in place: the parts are
+that one of its members needs, and only then does each value get its planes. Margins waste lanes, a seventh of them in maps of 7 ×
+7: where the instruction set has masks, classes of small maps lie *flat*, without margins, and kernels mask their taps. Concatenation happens in place: the parts are
 written into the planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place
 already.
 """
@@ -21,6 +22,7 @@ from zellige.graph.ir import Graph, Node, TensorType
 
 MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift",
                                   "activation", "prelu", "concat", "slice"})
+FLAT_WIDTH = 40  # of a class of flat maps at most; masks cost more than margins where rows are long
 MOST_TAPS = 25  # of a filter that stays in registers, or nearly so
 MAXIMUM_ELEMENTS = 2**31 - 1  # tables hold 32-bit offsets
 
@@ -76,9 +78,9 @@ class Classes:
 
 class Storage:
     """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer, ``views`` the values that lie
-    inside of their sources."""
+    inside of their sources. ``masks``: kernels can mask their taps, so that small maps may lie flat."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, masks: bool) -> None:
         self.graph = graph
         self.sizes: dict[str, int] = {}
         self.layouts: dict[str, Layout] = {}
@@ -88,6 +90,7 @@ class Storage:
         self._rows: dict[str, int] = {}
         self._gaps: dict[str, int] = {}
         self._margins: dict[str, Margins] = {}
+        self._flat = self._find_flat() if masks else set()
         self._collect_needs()
         self._place_inputs()
         self._place_concats()
@@ -123,6 +126,10 @@ class Storage:
         shared = self._same_rows[name]
         return planes(images, channels, height, width, margins, self._rows[shared], self._gaps.get(shared, 0))
 
+    def is_flat(self, name: str) -> bool:
+        """Whether a value's rows are no longer than the widest map of its class."""
+        return self._same_rows[name] in self._flat
+
     # Classes
 
     def _find_classes(self) -> tuple[Classes, Classes]:
@@ -141,6 +148,13 @@ class Storage:
                         buffers.join(operand, node.name)
         return rows, buffers
 
+    def _find_flat(self) -> set[str]:
+        """The classes of small maps that nobody reads who needs margins."""
+        maps = [name for name in (*self.graph.inputs, *self.graph.nodes) if is_map(self.graph.type_of(name))]
+        wide = {self._same_rows[name] for name in maps if self.graph.type_of(name).shape[3] > FLAT_WIDTH}
+        read = {self._same_rows[node.inputs[0]] for node in self.graph if is_depthwise(self.graph, node)}
+        return {self._same_rows[name] for name in maps} - wide - read
+
     def _collect_needs(self) -> None:
         """The row length and the margins that each class needs."""
         for name in (*self.graph.inputs, *self.graph.nodes):
@@ -150,14 +164,15 @@ class Storage:
             if node.op != "conv2d" or not is_map(node.type):
                 continue
             source = node.inputs[0]
-            if reads_planes(self.graph, node):
+            if not reads_planes(self.graph, node):
+                if not self.is_flat(node.name):
+                    self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
+            elif not self.is_flat(source):
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]
                 self._margins[buffer] = self._margins.get(buffer, Margins()).union(margins)
                 self._lengthen(source, self.graph.type_of(source).shape[3] + max(margins.left, margins.right))
                 shared = self._same_rows[source]
                 self._gaps[shared] = max(self._gaps.get(shared, 0), margins.top, margins.bottom)
-            else:
-                self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
 
     def _lengthen(self, name: str, row: int) -> None:
         shared = self._same_rows[name]

@@ -13,7 +13,7 @@ import numpy as np
 
 from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.kernels.band import BandKernel
-from zellige.cpu.layout import Dense, Planes
+from zellige.cpu.layout import Dense, Margins, Planes
 from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.depthwise import depthwise_paths
 from zellige.cpu.lower.lowering import Lowering
@@ -23,7 +23,7 @@ from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.lower.winograd import plan_winograd
 from zellige.cpu.storage import is_direct, is_map
 from zellige.cpu.tables.band import Taps, band_costs, band_rows, band_work
-from zellige.cpu.tables.windows import positions
+from zellige.cpu.tables.windows import Stage, positions
 from zellige.cpu.tables.work import Work
 from zellige.graph.ir import Node
 from zellige.passes.sparsity import band_columns, layer_sparsity
@@ -46,6 +46,10 @@ class Convolution:
     @property
     def outputs(self) -> int:
         return self.weight.shape[0]
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return self.weight.shape[2], self.weight.shape[3]
 
     @property
     def macs(self) -> int:
@@ -88,7 +92,7 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     source, target = source_planes(lowering, convolution, commit=False), lowering.planes(node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
     taps = taps_of(lowering, convolution, source.layout)
-    widths, work = band_work(bands, convolution.bias, taps, source.layout, target.layout, rows, isa)
+    tiles, work = band_work(bands, convolution.bias, taps, source.layout, target.layout, rows, isa)
     if density > DENSE:
         name, reason = "dense", "no column of a band is zero"
     else:
@@ -97,7 +101,7 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
 
     def append() -> None:
         source = source_planes(lowering, convolution, commit=True)
-        lowering.call(node, BandKernel(rows, widths, lowering.epilogue(node)),
+        lowering.call(node, BandKernel(rows, tiles, lowering.epilogue(node), taps.masked),
                       {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)}, work.costs)
 
     return [Path(name, reason, density, float(work.costs.sum()), append)]
@@ -108,7 +112,7 @@ def dense_cycles(weight: np.ndarray, work: Work, rows: int) -> float:
     items = work.tables["items"]
     assert isinstance(items, np.ndarray)
     columns = np.full(len(items), weight[0].size)
-    return float(band_costs(columns, items[:, 1], rows).sum())
+    return float(band_costs(columns, items[:, 1], items[:, 2], rows).sum())
 
 
 def source_planes(lowering: Lowering, convolution: Convolution, commit: bool) -> Stored:
@@ -118,24 +122,23 @@ def source_planes(lowering: Lowering, convolution: Convolution, commit: bool) ->
         return lowering.planes(node.inputs[0])
     target = lowering.planes(node.name).layout
     assert isinstance(target, Planes)
-    window = Window(convolution.stride, convolution.padding, str(node.attributes["padding_mode"]),
-                    (reach(convolution, 0), reach(convolution, 1)))
+    window = Window(convolution.kernel, convolution.dilation, convolution.padding, str(node.attributes["padding_mode"]),
+                    stage_of(lowering, convolution))
     return stage(lowering, node, node.inputs[0], window, target, commit)
 
 
-def reach(convolution: Convolution, axis: int) -> int:
-    """Pixels of the source from the first to the last tap."""
-    return (convolution.weight.shape[2 + axis] - 1) * convolution.dilation[axis]
+def stage_of(lowering: Lowering, convolution: Convolution) -> Stage:
+    """The planes of a convolution with a stride: where rows may not be longer than its output's, each tap has its own columns."""
+    return Stage.of(convolution.kernel, convolution.dilation, convolution.stride, lowering.storage.is_flat(convolution.node.name))
 
 
 def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Taps:
-    """Taps of the source's own planes begin in its margins; staged planes begin with the padding."""
-    kernel = convolution.weight.shape[2:]
-    if is_direct(lowering.graph, convolution.node):
-        top, _, left, _ = convolution.padding
-        return Taps(kernel, convolution.dilation, (top, left))
-    channels = lowering.graph.type_of(convolution.node.inputs[0]).shape[1]
-    return Taps(kernel, convolution.dilation, stride=convolution.stride, phases=source.channels // channels)
+    """Taps of the source's own planes begin in its margins, or are masked; staged planes begin with the padding."""
+    if not is_direct(lowering.graph, convolution.node):
+        return Taps(convolution.kernel, convolution.dilation, stage=stage_of(lowering, convolution))
+    top, bottom, left, right = convolution.padding
+    within = source.margins.union(Margins(top, bottom, left, right)) == source.margins
+    return Taps(convolution.kernel, convolution.dilation, (top, left), masked=not within)
 
 
 # Winograd's path
@@ -149,6 +152,8 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
         return []
     source, target = lowering.planes(node.inputs[0]), lowering.planes(node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
+    if taps_of(lowering, convolution, source.layout).masked:
+        return []
     plan = plan_winograd(lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
                          lowering.epilogue(node))
 

@@ -33,7 +33,7 @@ class Lowering:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        self.storage = Storage(self.graph)
+        self.storage = Storage(self.graph, self.isa.masks)
         self.plan = Plan(self.isa.name, buffers=self.storage.sizes)
 
     def constant(self, name: str) -> np.ndarray:

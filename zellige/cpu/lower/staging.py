@@ -1,4 +1,4 @@
-"""Planes made for one convolution: padding written out, one plane for each phase of the stride."""
+"""Planes made for one convolution: padding written out, and the pixels of every stride together."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ from zellige.cpu.calls import Place, Stored
 from zellige.cpu.kernels.copy import CopyKernel
 from zellige.cpu.layout import Planes, planes
 from zellige.cpu.lower.lowering import Lowering
-from zellige.cpu.tables.windows import positions, stage_work, window_work
-from zellige.cpu.tables.work import Work
+from zellige.cpu.tables.windows import Stage, stage_work
 from zellige.graph.ir import Node
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution looks at its source; ``reach`` are the pixels from its first to its last tap."""
+    """How a convolution with this ``kernel`` and ``dilation`` looks at its source, through the planes of a stage."""
 
-    stride: tuple[int, int]
+    kernel: tuple[int, int]
+    dilation: tuple[int, int]
     padding: tuple[int, int, int, int]
     mode: str
-    reach: tuple[int, int]
-
-    @property
-    def phases(self) -> int:
-        """Planes for each channel: a convolution of one tap needs but one phase."""
-        return 1 if self.reach == (0, 0) else self.stride[0] * self.stride[1]
+    stage: Stage
 
 
 def staged_layout(channels: int, window: Window, target: Planes) -> Planes:
     """Planes whose rows are as long as the target's; its pixels' taps lie inside."""
-    height = target.height + window.reach[0] // window.stride[0]
-    width = target.width + window.reach[1] // window.stride[1]
-    return planes(target.images, channels * window.phases, height, width, row=target.row)
+    y, x = (np.arange(size) * step for size, step in zip(window.kernel, window.dilation, strict=True))
+    _, down, _ = window.stage.place(y, np.zeros(1))
+    _, _, right = window.stage.place(np.zeros(1), x)
+    return planes(target.images, channels * window.stage.planes, target.height + int(down.max()), target.width + int(right.max()),
+                  row=target.row)
 
 
 def stage(lowering: Lowering, node: Node, name: str, window: Window, target: Planes, commit: bool) -> Stored:
@@ -45,17 +42,6 @@ def stage(lowering: Lowering, node: Node, name: str, window: Window, target: Pla
     if not commit:
         return Stored(Place(buffer, layout.head), layout)
     stored = lowering.storage.reserve(buffer, layout)
-    work = staging_work(lowering, source, layout, window)
+    work = stage_work(source.layout, layout, window.stage, window.padding, window.mode, lowering.isa.lanes)
     lowering.call(node, CopyKernel(), {"source": source.place, "target": stored.place, **work.tables}, work.costs)
     return stored
-
-
-def staging_work(lowering: Lowering, source: Stored, layout: Planes, window: Window) -> Work:
-    lanes = lowering.isa.lanes
-    if window.phases > 1:
-        return stage_work(source.layout, layout, window.stride, window.padding, window.mode, lanes)
-    _, _, height, width = source.layout.shape
-    top, bottom, left, right = window.padding
-    rows = positions(height, top, bottom, window.mode)[::window.stride[0]][:layout.height]
-    columns = positions(width, left, right, window.mode)[::window.stride[1]][:layout.width]
-    return window_work(source.layout, layout, np.asarray(rows), np.asarray(columns), lanes)

@@ -7,36 +7,59 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.cpu.isa import Isa
+from zellige.cpu.kernels.band import Tile
 from zellige.cpu.layout import Planes
-from zellige.cpu.tables.tiles import tile_items, tile_widths
-from zellige.cpu.tables.vectors import flat_vectors, row_vectors
-from zellige.cpu.tables.work import Work
+from zellige.cpu.tables.tiles import cut_pixels, first_entries, tile_items, tile_widths, widest_tile
+from zellige.cpu.tables.vectors import STORE, TARGET, flat_vectors, is_run, row_vectors, run_entries
+from zellige.cpu.tables.windows import Stage
+from zellige.cpu.tables.work import Work, lane_bits
 from zellige.passes.sparsity import Bands
 
 ITEM_CYCLES = 40       # begin and end of one tile and band: bias, call, masks
 STORE_CYCLES = 2       # one vector through a plain epilogue
-MAXIMUM_VECTORS = 8    # of a tile; more would only help kernels of one row
+SINGLE_CYCLES = 25     # one single pixel of all rows
 
 
 @dataclass(frozen=True)
 class Taps:
     """How taps become offsets. Tap (ky, kx) of an output pixel is the source pixel (ky · dilation − top, kx · dilation − left) from
-    there; in staged planes it is a pixel of one of the ``phases`` planes of its channel, stride by stride."""
+    there; in staged planes it is in one of the planes of its channel. ``masked`` taps may lie outside of the map, without a margin."""
 
     kernel: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
     origin: tuple[int, int] = (0, 0)
-    stride: tuple[int, int] = (1, 1)
-    phases: int = 1
+    stage: Stage | None = None
+    masked: bool = False
+
+    @property
+    def count(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    def positions(self, tap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row and column of taps, from an output pixel's own place on."""
+        tap = np.asarray(tap, np.int64)
+        return (tap // self.kernel[1] * self.dilation[0] - self.origin[0], tap % self.kernel[1] * self.dilation[1] - self.origin[1])
 
     def offsets(self, bands: Bands, source: Planes) -> np.ndarray:
         """The offset of every column of the bands, relative to an output pixel's own place. int32."""
-        y = bands.tap.astype(np.int64) // self.kernel[1] * self.dilation[0] - self.origin[0]
-        x = bands.tap.astype(np.int64) % self.kernel[1] * self.dilation[1] - self.origin[1]
-        plane, (sy, sx) = bands.channel.astype(np.int64), self.stride
-        if self.phases > 1:
-            plane = plane * self.phases + y % sy * sx + x % sx
-        return (plane * source.plane + y // sy * source.row + x // sx).astype(np.int32)
+        y, x = self.positions(bands.tap)
+        plane = bands.channel.astype(np.int64)
+        if self.stage:
+            staged, y, x = self.stage.place(y, x)
+            plane = plane * self.stage.planes + staged
+        return (plane * source.plane + y * source.row + x).astype(np.int32)
+
+    def masks(self, entries: np.ndarray, tiles: list[Tile], source: Planes, target: Planes, lanes: int) -> np.ndarray:
+        """The lanes of every entry whose pixel at a tap is one of the source's: [tile][tap][entry], one after another, uint16."""
+        place = entries[:, TARGET, None] + np.arange(lanes)
+        image = np.minimum(place // target.image, target.images - 1)
+        row, column = np.divmod(place - image * target.image, target.row)
+        y, x = self.positions(np.arange(self.count))
+        y, x = row[:, None] + y[:, None], column[:, None] + x[:, None]
+        inside = (0 <= y) & (y < source.height) & (0 <= x) & (x < source.width) & (column < target.width)[:, None]
+        bits = lane_bits(inside) & entries[:, STORE, None]
+        ends = first_entries(tiles)[1:]
+        return np.concatenate([tile.T.ravel() for tile in np.split(bits, ends)]).astype(np.uint16)
 
 
 def band_rows(outputs: int, groups: int, isa: Isa) -> int:
@@ -45,34 +68,37 @@ def band_rows(outputs: int, groups: int, isa: Isa) -> int:
     return max(rows for rows in (1, 2, 4, isa.band[0]) if rows <= max(1, each))
 
 
-def widest_tile(rows: int, isa: Isa) -> int:
-    """Vectors of a tile: bands of fewer rows leave registers for more."""
-    most, vectors = isa.band
-    return vectors if rows == most else min(MAXIMUM_VECTORS, most * vectors // rows)
+def cut_map(source: Planes, target: Planes, rows: int, isa: Isa) -> tuple[list[Tile], np.ndarray]:
+    """The tiles of a map, and their entries: over the planes as one run of pixels if they are one; else vectors that run flat over
+    each image, or row by row where that takes fewer."""
+    if is_run(source, target):
+        tiles = cut_pixels(target.pixels, rows, isa)
+        return tiles, run_entries(tiles, target.pixels, isa.lanes)
+    entries = row_vectors(source, target, isa.lanes)
+    if source.row == target.row and len(flat := flat_vectors(source, target, isa.lanes)) <= len(entries):
+        entries = flat
+    return [Tile(width) for width in tile_widths(len(entries), widest_tile(rows, isa))], entries
 
 
 def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target: Planes, rows: int,
-              isa: Isa) -> tuple[tuple[int, ...], Work]:
-    """The tile widths, which choose the kernel's variant, and its tables.
-
-    Vectors run flat over the planes, or row by row where that takes fewer.
-    """
-    table = row_vectors(source, target, isa.lanes)
-    if source.row == target.row and len(flat := flat_vectors(source, target, isa.lanes)) <= len(table):
-        table = flat
-    widths = tile_widths(len(table), widest_tile(rows, isa))
-    items = tile_items(widths, len(bands))
-    return tuple(sorted(set(widths), reverse=True)), Work({
-        "vectors": table, "items": items, "columns": taps.offsets(bands, source), "weights": padded_values(bands, rows),
+              isa: Isa) -> tuple[tuple[Tile, ...], Work]:
+    """The shapes of tiles, which choose the kernel's variant, and its tables."""
+    tiles, entries = cut_map(source, target, rows, isa)
+    items = tile_items(tiles, len(bands))
+    tables: dict[str, np.ndarray | int] = {
+        "vectors": entries, "items": items, "columns": taps.offsets(bands, source), "weights": padded_values(bands, rows),
         "bands": np.stack([bands.start[:-1], bands.start[1:], bands.first_row, bands.rows], 1).astype(np.int32),
-        "bias": np.concatenate([bias, np.zeros(rows, np.float32)]), "target_plane": target.plane,
-    }, band_costs(np.diff(bands.start)[items[:, 2]], items[:, 1], rows))
+        "bias": np.concatenate([bias, np.zeros(rows, np.float32)]), "target_plane": target.plane}
+    if taps.masked:
+        tables |= {"taps": bands.tap, "masks": taps.masks(entries, tiles, source, target, isa.lanes), "tap_count": taps.count}
+    costs = band_costs(np.diff(bands.start)[items[:, 3]], items[:, 1], items[:, 2], rows)
+    return tuple(sorted(set(tiles), reverse=True)), Work(tables, costs)
 
 
-def band_costs(columns: np.ndarray, vectors: np.ndarray, rows: int) -> np.ndarray:
+def band_costs(columns: np.ndarray, vectors: np.ndarray, singles: np.ndarray, rows: int) -> np.ndarray:
     """Cycles of items: two FMAs a cycle, or two loads."""
-    step = np.maximum(rows * vectors, rows + vectors + 1) / 2
-    return columns * step + ITEM_CYCLES + STORE_CYCLES * rows * vectors
+    step = np.maximum(rows * vectors + singles, rows + vectors + 2 * singles + 1) / 2
+    return columns * step + ITEM_CYCLES + STORE_CYCLES * rows * vectors + SINGLE_CYCLES * singles
 
 
 def padded_values(bands: Bands, rows: int) -> np.ndarray:

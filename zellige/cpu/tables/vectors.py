@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from zellige.cpu.kernels.band import Tile
 from zellige.cpu.layout import Planes
+from zellige.cpu.tables.work import lane_bits, table
 
 SOURCE, TARGET, INSIDE, STORE = range(4)
+
+
+def is_run(source: Planes, target: Planes) -> bool:
+    """Whether all pixels of a plane are one run without gaps, in the source as in the target."""
+    return source.row == target.row == target.width and (
+        target.images == 1 or source.image == target.image == target.span)
 
 
 def flat_vectors(source: Planes, target: Planes, lanes: int) -> np.ndarray:
@@ -25,6 +33,20 @@ def flat_vectors(source: Planes, target: Planes, lanes: int) -> np.ndarray:
     store = place < target.span
     inside = store & (place % target.row < target.width)
     return _table(begin, begin, inside, store, source, target)
+
+
+def run_entries(tiles: list[Tile], pixels: int, lanes: int) -> np.ndarray:
+    """The vectors and singles of tiles over one run of pixels: vectors come first in the run, singles last.
+
+    Shape (entries, 4), int32.
+    """
+    vectors = sum(tile.vectors for tile in tiles)
+    is_vector = np.concatenate([np.arange(tile.entries) < tile.vectors for tile in tiles])
+    place = np.where(is_vector, (is_vector.cumsum() - 1) * lanes, vectors * lanes + (~is_vector).cumsum() - 1)
+    lane = np.arange(lanes)
+    store = (place[:, None] + lane < pixels) & (is_vector[:, None] | (lane == 0))
+    bits = lane_bits(store)
+    return table(place, place, bits, bits)
 
 
 def row_vectors(source: Planes, target: Planes, lanes: int, stride: tuple[int, int] = (1, 1)) -> np.ndarray:

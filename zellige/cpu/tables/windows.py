@@ -1,9 +1,10 @@
-"""Tables for copies of windows: rows and columns of a map picked one by one. Padding, cropping, phase planes."""
+"""Tables for copies of windows: rows and columns of a map picked one by one. Padding, cropping, staged planes."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,19 +33,56 @@ def window_work(source: Layout, target: Layout, rows: np.ndarray, columns: np.nd
     return _windows(source, target, [(rows, columns)], lanes, fill)
 
 
-def stage_work(source: Layout, target: Planes, stride: tuple[int, int], padding: tuple[int, int, int, int], mode: str,
-               lanes: int) -> Work:
-    """Phase planes: target channel (c · sy + py) · sx + px has at (y, x) the padded source's pixel (y · sy + py, x · sx + px)
-    of channel c. Pixels beyond the padded source are 0.
+@dataclass(frozen=True)
+class Stage:
+    """Planes made of a map for a convolution with a stride: one for each pair of a first row and a first column.
+
+    Plane (row r, column c) of a channel holds the padded pixels (r + y · stride, c + x · stride). Every tap of the filter is an
+    offset in one of them: with the phases of the stride for first columns that may be columns on from the output pixel; with
+    the taps' own columns (``flat``) it is always the same column, so that rows need be no longer than the output's.
     """
-    (_, _, height, width), (top, bottom, left, right), (sy, sx) = source.shape, padding, stride
-    phases = []
-    for py in range(sy):
-        for px in range(sx):
-            rows = _take(positions(height, top, bottom, mode), py + sy * np.arange(target.height))
-            columns = _take(positions(width, left, right, mode), px + sx * np.arange(target.width))
-            phases.append((rows, columns))
-    return _windows(source, target, phases, lanes)
+
+    stride: tuple[int, int]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @classmethod
+    def of(cls, kernel: tuple[int, int], dilation: tuple[int, int], stride: tuple[int, int], flat: bool) -> Stage:
+        rows = range(stride[0] if kernel[0] > 1 else 1)
+        columns = range(0, kernel[1] * dilation[1], dilation[1]) if flat else range(stride[1] if kernel[1] > 1 else 1)
+        return cls(stride, tuple(rows), tuple(columns))
+
+    @property
+    def planes(self) -> int:
+        """Planes for each channel of the map."""
+        return len(self.rows) * len(self.columns)
+
+    def place(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The plane, and how many rows and columns on, that padded pixels (y, x) from an output pixel's own are found."""
+        row, down = _nearest(self.rows, y, self.stride[0])
+        column, right = _nearest(self.columns, x, self.stride[1])
+        return row * len(self.columns) + column, down, right
+
+
+def _nearest(starts: Sequence[int], position: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last of the ``starts`` from which strides lead to each position, and how many."""
+    apart = np.asarray(position)[..., None] - np.asarray(starts)
+    strides = np.where((apart >= 0) & (apart % stride == 0), apart // stride, np.iinfo(np.int64).max)
+    return strides.argmin(-1), strides.min(-1)
+
+
+def stage_work(source: Layout, target: Planes, stage: Stage, padding: tuple[int, int, int, int], mode: str, lanes: int) -> Work:
+    """The copies that fill a stage's planes, target channel = source channel · planes + plane. Pixels beyond the padded
+    source are 0.
+    """
+    (_, _, height, width), (top, bottom, left, right) = source.shape, padding
+    parts = []
+    for first_row in stage.rows:
+        for first_column in stage.columns:
+            rows = _take(positions(height, top, bottom, mode), first_row + stage.stride[0] * np.arange(target.height))
+            columns = _take(positions(width, left, right, mode), first_column + stage.stride[1] * np.arange(target.width))
+            parts.append((rows, columns))
+    return _windows(source, target, parts, lanes)
 
 
 def pad_work(source: Layout, target: Layout, padding: tuple[int, int, int, int], mode: str, value: float, lanes: int) -> Work:
@@ -60,21 +98,21 @@ def _take(axis: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(places < len(axis), axis[np.minimum(places, len(axis) - 1)], -1)
 
 
-def _windows(source: Layout, target: Layout, phases: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int,
+def _windows(source: Layout, target: Layout, planes: Sequence[tuple[np.ndarray, np.ndarray]], lanes: int,
              fill: float = 0.0) -> Work:
     images, channels, _, width = target.shape
     row = target.row if isinstance(target, Planes) else width
     parts = []
-    for rows, columns in phases:
+    for rows, columns in planes:
         offsets = rows[:, None] * source.strides[2] + columns * source.strides[3]
         parts.append(row_lanes(np.where((rows[:, None] >= 0) & (columns >= 0), offsets, -1), target.strides[2], row, lanes))
     count = len(parts[0].target)
     image, channel = (index.ravel() for index in np.indices((images, channels)))
-    phase = channel % len(phases)
-    source_offset = image * source.strides[0] + channel // len(phases) * source.strides[1]
+    plane = channel % len(planes)
+    source_offset = image * source.strides[0] + channel // len(planes) * source.strides[1]
     target_offset = image * target.strides[0] + channel * target.strides[1]
     tables = join(parts).tables(lanes) | {"fill": struct.unpack("<i", struct.pack("<f", fill))[0]}
-    return copy_items(tables, phase * count, (phase + 1) * count, source_offset, target_offset)
+    return copy_items(tables, plane * count, (plane + 1) * count, source_offset, target_offset)
 
 
 def fill_work(target: Planes) -> Work:
