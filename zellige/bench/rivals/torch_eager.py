@@ -31,7 +31,7 @@ def build(model: torch.nn.Module, inputs: Inputs, threads: int) -> Rival:
 
 
 def _bind(model: torch.nn.Module, inputs: Inputs, memory_format: torch.memory_format) -> Callable[[], object]:
-    network = copy.deepcopy(model).to(memory_format=memory_format)
+    network = copy.deepcopy(model).to(memory_format=memory_format)  # type: ignore[call-overload, unused-ignore]  # older stubs lack it
     arguments = tuple(in_layout(tensor, memory_format) for tensor in inputs)
 
     def call() -> object:

@@ -32,7 +32,8 @@ class Lanes:
         lane = np.arange(lanes)
         first = inside.argmax(1)
         begin = np.take_along_axis(self.offsets, first[:, None], 1)[:, 0]
-        source, step = np.zeros(len(first), np.int64), np.full(len(first), LISTED)
+        source: np.ndarray = np.zeros(len(first), np.int64)
+        step: np.ndarray = np.full(len(first), LISTED)
         for stride in (2, 1):
             base = begin - stride * first
             fits = ((self.offsets == base[:, None] + stride * lane) | ~inside).all(1)

@@ -19,8 +19,8 @@ class Work:
         return len(self.costs)
 
 
-def table(*columns: np.ndarray) -> np.ndarray:
-    """Columns → a contiguous table of 32-bit integers, one row each."""
+def table(*columns: np.ndarray | np.integer) -> np.ndarray:
+    """Columns → a contiguous table of 32-bit integers, one row each; a number stands for a column of it."""
     return np.ascontiguousarray(np.stack(np.broadcast_arrays(*columns), -1).reshape(-1, len(columns)).astype(np.int32))
 
 
