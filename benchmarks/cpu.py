@@ -1,93 +1,113 @@
-"""Measure the table of networks on this machine's CPU, and write one JSON file per row to ``benchmarks/results``.
+"""Measure networks on this machine's CPU beside every dense engine, and write JSON files to ``benchmarks/results``.
 
-    python benchmarks/cpu.py                        # every row
-    python benchmarks/cpu.py --only resnet50        # rows whose file name contains it
+    python benchmarks/cpu.py                            # everything, the most important networks first
+    python benchmarks/cpu.py --group networks           # ResNet-50, VGG-16, Inception V3 at 0 to 95 %
+    python benchmarks/cpu.py --group small-networks     # four smaller ones at 0, 50, 75 %
+    python benchmarks/cpu.py --group conditions         # batches, one thread, odd sizes
+    python benchmarks/cpu.py --only resnet50 --levels 0,0.5
     python benchmarks/cpu.py --list
 
-Each file is what ``zellige bench --json`` writes: times of all engines from one run, with the machine's description,
-versions and settings. Run it on an otherwise idle machine; ``readme_table.py`` makes the README's table from the files.
+A network at all its sparsities is one comparison, in a process of its own: rivals are built once, and every round gives a
+turn to each of them and to our engine at each sparsity. For each row of the table there is a file as ``zellige bench --json``
+writes it: times of all engines, with the machine's description, versions and settings; another has the speedups at all
+sparsities. Run it on an otherwise idle machine. ``series.py`` says what there is to measure.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
-from zellige.bench.compare import compare
-from zellige.bench.subject import as_it_is, pruned_subject
+from result_file import RESULTS, write_result
+from series import GROUPS, SERIES, TABLE_LEVELS, Series
+
+from zellige.bench.compare import compare_all
+from zellige.bench.comparison import OURS, Comparison
+from zellige.bench.subject import Subject, as_it_is, pruned_subject
 from zellige.cpu.host import usable_cpus
 from zellige.errors import ZelligeError
 from zellige.models import resolve
-from zellige.pack.atomic import write_atomically
 from zellige.patterns import parse_pattern
 
-RESULTS = Path(__file__).parent / "results"
+
+def subjects(series: Series) -> Iterator[Subject]:
+    """The network at each sparsity, made when it is asked for."""
+    sys.path.insert(0, str(Path(__file__).parent))  # where odd_networks is
+    named = resolve(series.model, batch=series.batch, shape=(3, series.size, series.size) if series.size else None)
+    for level in series.levels:
+        yield pruned_subject(named, parse_pattern(series.pattern), level) if level else as_it_is(named)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement: which network, pruned how (sparsity 0: not at all), in which batches."""
-
-    model: str
-    pattern: str
-    sparsity: float
-    batch: int = 1
-
-    @property
-    def file_name(self) -> str:
-        network = self.model.partition(":")[2].replace("_", "-")
-        how = f"{self.pattern.replace(':', '')}-{self.sparsity * 100:.0f}" if self.sparsity else "dense"
-        return f"cpu-{network}-{how}-batch{self.batch}.json"
+def measure(series: Series, threads: int, rounds: int, against: Sequence[str] | None, results: Path) -> None:
+    """Run one comparison, against every rival that this machine has unless told which; writes its files."""
+    found = compare_all(subjects(series), series.threads or threads, against=against, rounds=min(rounds, series.rounds))
+    for comparison in found:
+        if comparison.sparsity in TABLE_LEVELS:
+            write_result(results / series.file_name(comparison.sparsity), comparison.as_dict())
+        print(f"\n{comparison.tables()[0]}\n\n{comparison.summary()}", flush=True)
+    if not set(series.levels) <= set(TABLE_LEVELS):
+        write_result(results / series.curve_file, curve(series, found))
 
 
-NETWORKS = {
-    "torchvision:resnet50": (0.0, 0.5, 0.75, 0.9),
-    "torchvision:vgg16": (0.0, 0.5, 0.75, 0.9),
-    "torchvision:inception_v3": (0.0, 0.5, 0.75, 0.9),
-}
-ROWS = tuple(Row(model, "block:8x8", sparsity) for model, levels in NETWORKS.items() for sparsity in levels)
+def curve(series: Series, found: Sequence[Comparison]) -> dict[str, object]:
+    """Time and speedup against sparsity."""
+    return {
+        "model": series.model,
+        "pattern": series.pattern,
+        "fastest_dense": found[0].fastest_dense,
+        "points": [{"sparsity": one.sparsity, "median_ms": one.contestants[OURS].timing.median_ms,
+                    "speedup_over_fastest": one.over_fastest.median if one.over_fastest else None,
+                    "quartiles": one.over_fastest.quartiles if one.over_fastest else None} for one in found],
+        "conditions": dict(found[0].conditions),
+    }  # fmt: skip
 
 
-def measure(row: Row, threads: int, rounds: int) -> bytes:
-    """Run one comparison against every rival that this machine has; returns its JSON."""
-    named = resolve(row.model, batch=row.batch)
-    subject = pruned_subject(named, parse_pattern(row.pattern), row.sparsity) if row.sparsity else as_it_is(named)
-    comparison = compare(subject, threads, rounds=rounds)
-    print(f"\n{comparison.tables()[0]}\n\n{comparison.summary()}", flush=True)
-    return comparison.to_json().encode()
+def chosen(only: str, group: str | None, levels: Sequence[float] | None) -> list[Series]:
+    """What to measure: of that group, with names that contain the text, at those sparsities."""
+    found = [series for series in SERIES if only in series.name and group in (None, series.group)]
+    if levels is None:
+        return found
+    fewer = [replace(series, levels=tuple(level for level in series.levels if level in levels)) for series in found]
+    return [series for series in fewer if series.levels]
 
 
 def main() -> int:
-    """Measure the rows asked for; returns the exit status, 0 only if every one of them was measured."""
+    """Measure what is asked for; returns the exit status, 0 only if all of it was measured."""
     parser = argparse.ArgumentParser(description="Benchmark networks on this machine's CPU.")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose file name contains this")
-    parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--only", default="", metavar="TEXT", help="comparisons whose name contains this")
+    parser.add_argument("--group", choices=GROUPS)
+    parser.add_argument("--levels", type=lambda text: [float(part) for part in text.split(",")], help="sparsities, with commas")
+    parser.add_argument("--threads", type=int, default=usable_cpus(), help="for comparisons that don't say themselves")
+    parser.add_argument("--rounds", type=int, default=1000, help="at most so many")
+    parser.add_argument("--against", type=lambda text: text.split(","), metavar="NAMES", help="rivals, with commas (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--list", action="store_true", help="name the rows and leave")
+    parser.add_argument("--list", action="store_true", help="name the comparisons and leave")
     asked = parser.parse_args()
-    rows = [row for row in ROWS if asked.only in row.file_name]
+    todo = chosen(asked.only, asked.group, asked.levels)
     if asked.list:
-        print("\n".join(row.file_name for row in rows))
+        print("\n".join(f"{series.name} at {', '.join(f'{level:.0%}' for level in series.levels)}" for series in todo))
         return 0
-    if not rows:
-        print(f"no row's file name contains {asked.only!r}: see --list", file=sys.stderr)
+    if not todo:
+        print("there is nothing of that kind to measure: see --list", file=sys.stderr)
         return 1
     failed = 0
-    for row in rows:
+    for series in todo:
         started = time.perf_counter()
-        try:
-            write_atomically(asked.results / row.file_name, [measure(row, asked.threads, asked.rounds)])
-        except ZelligeError as error:
-            failed += 1
-            print(f"{row.file_name}: {error}", file=sys.stderr)
-            continue
-        gc.collect()
-        print(f"{row.file_name} written after {time.perf_counter() - started:.0f} s", flush=True)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # nobody's threads or memory stay behind
+            try:
+                process.submit(measure, series, asked.threads, asked.rounds, asked.against, asked.results).result()
+            except (ZelligeError, BrokenProcessPool) as error:
+                failed += 1
+                print(f"{series.name}: {error}", file=sys.stderr)
+                continue
+        print(f"\n{series.name} took {time.perf_counter() - started:.0f} s\n", flush=True)
     return 1 if failed else 0
 
 
