@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def build_engine(graph: Graph, options: Options, target: str = "cpu", threads: i
     started = time.perf_counter() if started is None else started
     count = check_threads(threads)
     try:
-        compiled = compile_graph(graph, target, options)
+        compiled = compile_graph(graph, target, replace(options, threads=count))
         return Engine(graph, compiled, options, count, time.perf_counter() - started)
     except MemoryError as error:
         raise CompileError(f"not enough memory for graph {graph.name}: {error}. Use a smaller batch or input") from error

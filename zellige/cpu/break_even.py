@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zellige.cpu.isa import Isa
+from zellige.cpu.known_costs import known_costs
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.plan import plan_graph
 from zellige.graph.ir import Graph
@@ -36,8 +37,9 @@ class BreakEven:
 
 
 def break_even(graph: Graph, isa: Isa, options: Options | None = None) -> list[BreakEven]:
-    """The layers of an optimised graph that have weights, in order."""
-    asked = replace(options or Options(), tune="model")
+    """The layers of an optimised graph that have weights, in order; by the model's constants for this machine, if none are given."""
+    asked = options or Options()
+    asked = replace(asked, tune="model", costs=asked.costs or known_costs(isa).costs)
     plans = [plan_graph(thinned(graph, level), isa, asked) for level in LEVELS]
     rows = []
     for layers in zip(*(plan.layers for plan in plans), strict=True):

@@ -94,26 +94,34 @@ class MachineCodeCache:
 
     def _fetch(self, key: str) -> bytes | None:
         """The code under a key; None if there is none that can be trusted."""
+        content = self.read(key)
+        return None if content is None else _unseal(key, content)
+
+    def read(self, name: str) -> bytes | None:
+        """What a file of the directory holds; None if there is none that only this user could have written."""
         with self._open() as directory:
             try:
-                handle = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
             except OSError:  # not there, a link, not readable: it is replaced if the directory lets us
                 return None
             with open(handle, "rb") as file:
                 entry = os.fstat(handle)
                 if not stat.S_ISREG(entry.st_mode) or _others_can_write(entry):
                     return None
-                return _unseal(key, file.read())
+                return file.read()
 
     def _store(self, key: str, image: bytes) -> None:
-        """Write an entry whole or not at all: whoever reads or writes the same key sees the old one or the new one."""
-        temporary = f".{key}.{secrets.token_hex(8)}"
+        self.write(key, _seal(key, image))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all: whoever reads or writes the same one sees the old or the new."""
+        temporary = f".{name}.{secrets.token_hex(8)}"
         with self._open() as directory:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
             try:
                 with open(handle, "wb") as file:
-                    file.write(_seal(key, image))
-                os.replace(temporary, key, src_dir_fd=directory, dst_dir_fd=directory)
+                    file.write(content)
+                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 os.unlink(temporary, dir_fd=directory)
                 raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from zellige.cpu.costs import LEVEL3, Costs, Demand, family_of
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.layout import Layout
 
@@ -47,7 +48,7 @@ class Call:
     """One kernel over a list of work items.
 
     ``costs`` has one number per item, in cycles as the model has it: what a thread's share is measured by. The next call
-    waits until all threads are done with this one if ``barrier`` is set.
+    waits until all threads are done with this one if ``barrier`` is set. ``map_bytes`` are those of the values it reads and writes.
     """
 
     kernel: Kernel
@@ -55,10 +56,17 @@ class Call:
     costs: np.ndarray
     label: str
     barrier: bool = True
+    map_bytes: int = 0
 
     @property
     def cycles(self) -> float:
         return float(self.costs.sum())
+
+    @property
+    def demand(self) -> Demand:
+        """What the call asks of a machine, as the cost model takes it."""
+        tables = {id(slot): slot.nbytes for slot in self.slots.values() if isinstance(slot, np.ndarray)}
+        return Demand(family_of(self.kernel), self.cycles, sum(tables.values()), self.map_bytes)
 
     def places(self) -> list[Place]:
         return [slot for slot in self.slots.values() if isinstance(slot, Place)]
@@ -74,7 +82,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What the planner decided for one node, and why. ``macs`` counts the multiplications of the dense operation."""
+    """What the planner decided for one node, and why. ``macs`` counts the multiplications of the dense operation, ``cycles`` what
+    the cost model expects of one core."""
 
     name: str
     op: str
@@ -90,17 +99,24 @@ class LayerPlan:
 
 @dataclass(eq=False)
 class Plan:
-    """Everything that was decided: calls in order, buffers and their sizes in elements, a line per layer."""
+    """Everything that was decided: calls in order, buffers and their sizes in elements, a line per layer; and the ``costs`` by
+    which it was, with the level of memory that is the ``home`` of the network's weights between two runs."""
 
     isa: str
     calls: list[Call] = field(default_factory=list)
     buffers: dict[str, int] = field(default_factory=dict)
     layers: list[LayerPlan] = field(default_factory=list)
+    costs: Costs = field(default_factory=Costs)
+    home: str = LEVEL3
 
     @property
     def kernels(self) -> list[Kernel]:
         """The kernel variants that the plan needs, each once, in order of first use."""
         return list(dict.fromkeys(call.kernel for call in self.calls))
+
+    def expected_cycles(self, call: Call) -> float:
+        """What the cost model expects a call to take on one core."""
+        return self.costs.cycles(call.demand, self.home)
 
     def __str__(self) -> str:
         lines = [f"plan for {self.isa}: {len(self.calls)} calls, {len(self.kernels)} kernels, {len(self.buffers)} buffers"]

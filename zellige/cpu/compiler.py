@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zellige.cpu import host
 from zellige.cpu.calls import Plan
@@ -11,6 +11,7 @@ from zellige.cpu.code import build_kernels
 from zellige.cpu.debug import PLAN, debug
 from zellige.cpu.isa import ISAS, Isa
 from zellige.cpu.kernels.kernel import Kernel
+from zellige.cpu.known_costs import known_costs
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.plan import plan_graph
 from zellige.cpu.program import Tables
@@ -48,7 +49,7 @@ def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
         raise CompileError(f"tune must be one of {', '.join(TUNES)}; got {options.tune!r}")
     isa = find_isa(target)
     host.require(isa)
-    plan = plan_graph(graph, isa, options)
+    plan = plan_graph(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
     debug(PLAN, "plan", lambda: str(plan))
     code, libraries = build_kernels(plan.kernels, isa)
     return Compiled(isa, plan, Tables(plan), code, libraries)

@@ -132,6 +132,12 @@ def shares(costs: np.ndarray, threads: int) -> np.ndarray:
     return ends
 
 
+def largest_share(call: Call, threads: int) -> float:
+    """The part of a call's cycles that the busiest thread has."""
+    done = np.concatenate([[0], np.cumsum(call.costs)])
+    return float(np.diff(done[shares(call.costs, threads)]).max() / done[-1]) if done[-1] else 1.0
+
+
 def needed_barriers(calls: list[Call], boundaries: np.ndarray) -> np.ndarray:
     """Which calls must be followed by a barrier: those of the plan, but none between phases that thread 0 does alone."""
     barriers = np.array([call.barrier for call in calls], bool)

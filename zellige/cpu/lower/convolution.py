@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.cpu.calls import Slot, Stored
+from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.band import BandKernel
 from zellige.cpu.layout import Dense, Margins, Planes
 from zellige.cpu.lower.choice import choose
@@ -104,7 +105,8 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
         lowering.call(node, BandKernel(rows, tiles, lowering.epilogue(node), taps.masked),
                       {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)}, work.costs)
 
-    return [Path(name, reason, density, float(work.costs.sum()), append)]
+    demand = Demand("band", float(work.costs.sum()), work.nbytes, lowering.map_bytes(node))
+    return [Path(name, reason, density, (demand,), append)]
 
 
 def dense_cycles(weight: np.ndarray, work: Work, rows: int) -> float:
@@ -165,7 +167,7 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
             here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
             lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
 
-    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.cycles, append)]
+    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.demands(lowering.map_bytes(node)), append)]
 
 
 # Maps of one output pixel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.depthwise import DepthwiseKernel
 from zellige.cpu.layout import Planes
 from zellige.cpu.lower.lowering import Lowering
@@ -32,4 +33,5 @@ def depthwise_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
         lowering.call(node, kernel, {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)},
                       work.costs)
 
-    return [Path("depthwise", "each filter stays in registers", 1.0, float(work.costs.sum()), append)]
+    demand = Demand("depthwise", float(work.costs.sum()), work.nbytes, lowering.map_bytes(node))
+    return [Path("depthwise", "each filter stays in registers", 1.0, (demand,), append)]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zellige.cpu.calls import Call, LayerPlan, Plan, Slot, Stored
+from zellige.cpu.calls import Call, External, LayerPlan, Place, Plan, Slot, Stored
+from zellige.cpu.costs import Costs
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
 from zellige.cpu.kernels.kernel import Kernel
@@ -18,10 +19,17 @@ from zellige.graph.ir import Graph, Node
 
 @dataclass(eq=False)
 class Options:
-    """What the caller of ``compile`` asked for."""
+    """What the caller of ``compile`` asked for.
+
+    ``threads`` time paths with ``tune="measure"`` (None: as many as there are CPUs); ``costs`` are the model's constants (None:
+    those of this machine when code is made to run here, else the defaults); ``path`` is taken wherever a layer has it.
+    """
 
     winograd: bool = True
     tune: str = "model"
+    threads: int | None = None
+    costs: Costs | None = None
+    path: str | None = None
 
 
 @dataclass(eq=False)
@@ -34,7 +42,9 @@ class Lowering:
 
     def __post_init__(self) -> None:
         self.storage = Storage(self.graph, self.isa.masks)
-        self.plan = Plan(self.isa.name, buffers=self.storage.sizes)
+        costs = self.options.costs or Costs()
+        weights = sum(4 * int(np.count_nonzero(constant)) for constant in self.graph.constants.values())
+        self.plan = Plan(self.isa.name, buffers=self.storage.sizes, costs=costs, home=costs.levels.holding(weights))
 
     def constant(self, name: str) -> np.ndarray:
         """The array of an operand that must be known now."""
@@ -47,12 +57,29 @@ class Lowering:
         unknown = set(slots) - set(kernel.SLOTS)
         assert not unknown, f"{type(kernel).__name__} has no slots {sorted(unknown)}"
         if len(costs):
-            self.plan.calls.append(Call(kernel, slots, np.asarray(costs, np.int64), node.name, barrier))
+            self.plan.calls.append(Call(kernel, slots, np.asarray(costs, np.int64), node.name, barrier,
+                                        self._map_bytes(node, slots)))
+
+    def _map_bytes(self, node: Node, slots: dict[str, Slot]) -> int:
+        """The bytes of the values that slots point to: a node's own and its operands', which may be parts of a buffer, or whole
+        buffers."""
+        elements = {stored.place: stored.layout.elements for stored in self._values(node) if isinstance(stored.place, Place | External)}
+        buffers = {slot: elements.get(slot, self.plan.buffers.get(slot.buffer, 0) if isinstance(slot, Place) else 0)
+                   for slot in slots.values() if isinstance(slot, Place | External)}
+        return 4 * sum(buffers.values())
+
+    def _values(self, node: Node) -> list[Stored]:
+        """What a node computes, and all that it reads but constants."""
+        return [self.storage[name] for name in dict.fromkeys((node.name, *node.operands)) if name not in self.graph.constants]
+
+    def map_bytes(self, node: Node) -> int:
+        """The bytes of all that a node reads, but constants, and of what it computes."""
+        return 4 * sum(stored.layout.elements for stored in self._values(node))
 
     def layer(self, node: Node, path: str, reason: str, *, pattern: str = "", density: float = 1.0, macs: int = 0,
               first_call: int = 0) -> None:
         """Report what was decided for a node; its calls are those since ``first_call``."""
-        cycles = sum(call.cycles for call in self.plan.calls[first_call:])
+        cycles = sum(self.plan.expected_cycles(call) for call in self.plan.calls[first_call:])
         self.plan.layers.append(LayerPlan(node.name, node.op, node.type.shape, pattern, density, path, reason, macs,
                                           round(macs * density), cycles))
 

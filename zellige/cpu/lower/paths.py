@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from zellige.cpu.costs import Demand
+
 
 @dataclass(frozen=True)
 class Path:
-    """One way: its name and why it would be taken, the share of the multiplications it does, its cycles as the model has
-    them, and what appends its calls to the plan."""
+    """One way: its name and why it would be taken, the share of the multiplications it does, what its calls ask of a machine, and
+    what appends them to the plan."""
 
     name: str
     reason: str
     density: float
-    cycles: float
+    demands: tuple[Demand, ...]
     append: Callable[[], None]

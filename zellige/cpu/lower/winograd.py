@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from zellige.cpu.calls import Scratch, Slot
+from zellige.cpu.costs import Demand
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
@@ -145,6 +146,16 @@ class WinogradPlan:
         first, end = self.groups[group].T
         products = until[end, end_strip] - until[end, first_strip] - until[first, end_strip] + until[first, first_strip]
         return products + filter_cycles(self.lists.starts[end] - self.lists.starts[first])
+
+    def demands(self, map_bytes: int) -> tuple[Demand, ...]:
+        """What the calls ask of a machine, before weights are packed; ``map_bytes`` are those of all that the layer reads and writes."""
+        column_bytes = 4 * self.rows * len(self.lists)
+        if self.by_strips:
+            return (Demand("winograd_strip", self.cycles, POINTS * column_bytes, map_bytes),)
+        inputs, groups = (float(costs.sum()) for costs in self.costs)
+        source_bytes = 4 * self.source.elements
+        return (Demand("winograd_input", inputs, 0, source_bytes + 4 * self.tiles),
+                Demand("winograd_group", groups, WINDOW * 3 * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
 
     # Calls
 

@@ -18,6 +18,11 @@ class Work:
     def items(self) -> int:
         return len(self.costs)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tables."""
+        return sum(table.nbytes for table in self.tables.values() if isinstance(table, np.ndarray))
+
 
 def table(*columns: np.ndarray | np.integer) -> np.ndarray:
     """Columns → a contiguous table of 32-bit integers, one row each; a number stands for a column of it."""
