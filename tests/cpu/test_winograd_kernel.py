@@ -89,18 +89,20 @@ def test_any_three_by_three_convolution(data):
     margins = Margins(*padding) if data.draw(st.booleans()) else data.draw(margins_of_any_size(1))
     source_layout = planes(images, cin, height, width, margins, row=width + data.draw(st.integers(0, 5)))
     shape = (images, cout, height + padding[0] + padding[1] - 2, width + padding[2] + padding[3] - 2)
-    target_layout = data.draw(plane_layouts(shape))
+    pooled = ADD not in epilogue and min(shape[2:]) > 1 and data.draw(st.booleans())
+    target_layout = data.draw(plane_layouts((*shape[:2], shape[2] // 2, shape[3] // 2) if pooled else shape))
     residual = numbers(3, shape)
     expected = expected_output(x, weight, bias, padding, epilogue, residual)
-    operand = Value.of(target_layout, residual)
+    operands = {} if pooled else {"operand0": Value.of(target_layout, residual).slot, "operand0_plane": target_layout.plane}
+    largest = abs(expected).max(initial=1e-30)
+    expected = evaluate("max_pool2d", {"kernel": (2, 2), "stride": (2, 2)}, [expected]) if pooled else expected
     runs = {"narrow_vectors": data.draw(st.sampled_from([0.0, 2.0]))}
     for limits in ({"many_strips": 1, "group_bands": 2} | runs, {"many_strips": 99, "group_bands": 2, "group_strips": 2} | runs):
-        plan = WinogradPlan(isa, weight, bias, source_layout, target_layout, padding, epilogue, **limits)
+        plan = WinogradPlan(isa, weight, bias, source_layout, target_layout, padding, epilogue, pooled, **limits)
         source, target = surrounded_by_nan(source_layout, x, padding), Value.blank(target_layout)
-        run_layer(plan, {"source": source.slot, "target": target.slot,
-                                   "operand0": operand.slot, "operand0_plane": target_layout.plane})
+        run_layer(plan, {"source": source.slot, "target": target.slot, **operands})
         target.check_row_margins()
-        assert abs(target.view() - expected).max() <= ERROR * abs(expected).max(initial=1e-30)
+        assert abs(target.view() - expected).max() <= ERROR * largest
 
 
 def layer_of(cin: int, cout: int, side: int, isa=NATIVE[0], density: float = 0.5, **limits) -> tuple[WinogradPlan, np.ndarray]:
@@ -218,7 +220,7 @@ def test_shapes_that_do_not_fit_are_refused():
         WinogradPlan(plan.isa, plan.weight[:, :4], plan.bias, plan.source, plan.target, plan.padding)
 
 
-KERNELS = (WinogradInput(), WinogradStrip(8, 3, (ADD, RELU)), WinogradGroup(8, 3))
+KERNELS = (WinogradInput(), WinogradStrip(8, 3, (ADD, RELU)), WinogradGroup(8, 3), WinogradStrip(8, 3, (RELU,), pooled=True))
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)

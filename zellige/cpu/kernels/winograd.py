@@ -92,13 +92,14 @@ class WinogradStrip(Kernel):
     vectors: int
     epilogue: Epilogue = ()
     runs: int = WIDE
+    pooled: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
         (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "weights", "source_channels", "group_count")))
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
         transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue, self.pooled)
         widths = {width: self._emit_group(module, isa, width, outputs) for width in range(1, self.vectors + 1)}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
@@ -154,11 +155,12 @@ class WinogradGroup(Kernel):
     vectors: int
     epilogue: Epilogue = ()
     runs: int = WIDE
+    pooled: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue, self.pooled)
         six_points = self._emit_six_points(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))

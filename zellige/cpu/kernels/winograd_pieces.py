@@ -15,18 +15,21 @@ from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.lanes import broadcasts
+from zellige.cpu.kernels.winograd_pooling import POOL, emit_pooled_row
 from zellige.cpu.kernels.winograd_runs import (
     ENDS,
+    TILE,
     WHOLE,
     OutputFields,
     join_runs,
     load_field,
     load_run,
+    run_lanes,
     run_mask,
     split_runs,
     store_run,
 )
-from zellige.cpu.kernels.winograd_transforms import emit_output_transform
+from zellige.cpu.kernels.winograd_transforms import emit_output_transform, transpose_quarters
 
 LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
 UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
@@ -90,17 +93,19 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
 
 
 def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,
-                 epilogue: Epilogue) -> ir.Function:
+                 epilogue: Epilogue, pooled: bool) -> ir.Function:
     """``outputs(slots, band, sums, first vector, width)``: a band of one strip, with its bias and the epilogue, to the target.
 
     Only pixels of the map are written, and zeros after the end of its rows. Operands of the epilogue have the rows and
-    images of the target.
+    images of the target. ``pooled`` outputs are the largest of each 2 × 2 pixels; their epilogue has no operands.
     """
+    together = POOL if pooled else 1
     b = Emitter(module, isa, f"{kernel.symbol}_outputs", [POINTER, I64, POINTER, I64, I64], internal=True)
     slots, band, sums, first_vector, width = b.function.args
     names = ("target", *(f"operand{number}" for number in range(operand_count(epilogue))))
     planes = [kernel.slot(b, slots, f"{name}_plane", I64) for name in names]
-    step, table, fields = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs"), OutputFields(runs)
+    step, table = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs")
+    fields = OutputFields(runs, TILE // together)
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
@@ -114,10 +119,13 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
             places = [[b.at(image, offset) for offset in offsets] for image in images]
             pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes),
                                            b.splat(b.load_scalar(bias, channel)))
-            for row, values in enumerate(pixels):
-                masks = [run_mask(b, load_field(b, output, fields.store(run, row)), runs) if partial else None
-                         for run in range(runs)]
-                emit_row(b, epilogue, values, places, masks)
+            for row in range(fields.rows):
+                masks = [run_mask(b, load_field(b, output, fields.store(run, row)), run_lanes(b, runs) // together)
+                         if partial else None for run in range(runs)]
+                if pooled:
+                    emit_pooled_row(b, epilogue, pixels[POOL * row:POOL * (row + 1)], places[0], masks)
+                else:
+                    emit_row(b, epilogue, transpose_quarters(b, pixels[row]), places, masks)
                 places = [[b.at(place, step) for place in value] for value in places]
             if partial:
                 with b.if_then(b.icmp_signed("!=", b.load_index(output, ENDS), ir.Constant(I64, 0))):
@@ -144,7 +152,7 @@ def emit_row(b: Emitter, epilogue: Epilogue, values: list[ir.Value], places: lis
     results = [emit_epilogue(b, epilogue, value, [operand[index] for operand in operands].__getitem__)
                for index, value in enumerate(values)]
     for value, place, mask in zip(split_runs(b, results, runs), places[0], masks, strict=True):
-        store_run(b, value, place, runs, mask)
+        store_run(b, value, place, mask)
 
 
 def emit_rests(kernel: Kernel, b: Emitter, slots: ir.Value, output: ir.Value, fields: OutputFields, places: list[ir.Value]) -> None:

@@ -44,9 +44,10 @@ class WindowFields:
 @dataclass(frozen=True)
 class OutputFields:
     """Columns of the table of outputs, 32-bit integers, one row a vector: for each run its target offset, the first and the
-    end of the tile's rows whose rest it makes zero, and the lanes to store in each of 4 rows."""
+    end of the tile's rows whose rest it makes zero, and the lanes to store in each of its rows (4, or 2 of pooled pixels)."""
 
     runs: int
+    rows: int = TILE
 
     def target(self, run: int) -> int:
         return 2 + run
@@ -58,11 +59,11 @@ class OutputFields:
         return 2 + 2 * self.runs + run
 
     def store(self, run: int, row: int) -> int:
-        return 2 + 3 * self.runs + TILE * run + row
+        return 2 + 3 * self.runs + self.rows * run + row
 
     @property
     def count(self) -> int:
-        return 2 + 7 * self.runs
+        return 2 + (3 + self.rows) * self.runs
 
 
 def run_lanes(b: Emitter, runs: int) -> int:
@@ -75,9 +76,8 @@ def load_field(b: Emitter, table: ir.Value, field: int) -> ir.Value:
     return b.load(b.at(table, field, element=I32), typ=I32, align=4)
 
 
-def run_mask(b: Emitter, bits: ir.Value, runs: int) -> ir.Value:
-    """The mask of a run whose lane i is bit i of an integer."""
-    lanes = run_lanes(b, runs)
+def run_mask(b: Emitter, bits: ir.Value, lanes: int) -> ir.Value:
+    """The mask of a run of so many lanes, of which lane i is bit i of an integer."""
     return b.bitcast(b.trunc(bits, ir.IntType(lanes)), ir.VectorType(I1, lanes))
 
 
@@ -90,11 +90,11 @@ def load_run(b: Emitter, place: ir.Value, runs: int, mask: ir.Value | None) -> i
     return b.intrinsic(f"llvm.masked.load.v{lanes}f32.p0", kind, place, ir.Constant(I32, 4), mask, ir.Constant(kind, [0.0] * lanes))
 
 
-def store_run(b: Emitter, value: ir.Value, place: ir.Value, runs: int, mask: ir.Value | None) -> None:
+def store_run(b: Emitter, value: ir.Value, place: ir.Value, mask: ir.Value | None) -> None:
     if mask is None:
         b.store(value, place, align=4)
     else:
-        b.intrinsic(f"llvm.masked.store.v{run_lanes(b, runs)}f32.p0", VOID, value, place, ir.Constant(I32, 4), mask)
+        b.intrinsic(f"llvm.masked.store.v{value.type.count}f32.p0", VOID, value, place, ir.Constant(I32, 4), mask)
 
 
 def join_runs(b: Emitter, values: list[ir.Value]) -> list[ir.Value]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from zellige.cpu.emitter import I1, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_runs, load_field, load_run, run_mask
+from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_runs, load_field, load_run, run_lanes, run_mask
 
 TAPS, WINDOW = 3, 6
 POINTS = WINDOW * WINDOW
@@ -108,26 +108,26 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> i
 
 def _emit_window_masks(b: Emitter, window: ir.Value, fields: WindowFields) -> dict[tuple[int, int, int], ir.Value]:
     """The readable lanes of (run, row of the window, load)."""
-    masks = {}
+    masks, lanes = {}, run_lanes(b, fields.runs)
     for run in range(fields.runs):
         rows = load_field(b, window, fields.rows(run))
         for load in (0, 1):
             bits = load_field(b, window, fields.lanes(run, load))
             for window_row in range(WINDOW):
                 readable = b.trunc(b.lshr(rows, ir.Constant(I32, window_row)), I1)
-                masks[run, window_row, load] = run_mask(b, b.select(readable, bits, ir.Constant(I32, 0)), fields.runs)
+                masks[run, window_row, load] = run_mask(b, b.select(readable, bits, ir.Constant(I32, 0)), lanes)
     return masks
 
 
 def emit_output_transform(b: Emitter, sums: ir.Value, pitch: int, bias: ir.Value) -> list[list[ir.Value]]:
-    """The pixels of one channel of a vector of tiles, as four vectors a row; ``sums`` holds [point][lane], ``pitch`` apart.
+    """The 4 × 4 pixels of one channel, with a lane a tile; ``sums`` holds [point][lane], ``pitch`` apart.
 
     ``bias``, a vector, is added to every pixel.
     """
     points = [b.load(b.at(sums, point, pitch), typ=b.vector, align=b.isa.vector_bytes) for point in range(POINTS)]
     columns = [from_points(b, points[first:first + WINDOW]) for first in range(0, POINTS, WINDOW)]
     rows = [from_points(b, [column[row] for column in columns]) for row in range(TILE)]
-    return [transpose_quarters(b, [b.fadd(pixel, bias) for pixel in row]) for row in rows]
+    return [[b.fadd(pixel, bias) for pixel in row] for row in rows]
 
 
 def emit_filter_transform(module: ir.Module, isa: Isa, name: str, rows: int, columns: int) -> ir.Function:

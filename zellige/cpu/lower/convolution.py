@@ -19,6 +19,7 @@ from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.depthwise import depthwise_paths
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
+from zellige.cpu.lower.pooling import pool_of
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.lower.winograd import plan_winograd
@@ -77,6 +78,7 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
     path = choose(lowering, depthwise_paths(lowering, convolution)
                   or direct_paths(lowering, convolution) + winograd_paths(lowering, convolution))
     path.append()
+    lowering.included.update(path.included)
     lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
                    first_call=first)
 
@@ -152,12 +154,12 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     if not (lowering.options.winograd and is_direct(lowering.graph, node) and convolution.weight.shape[2:] == (3, 3)
             and convolution.dilation == (1, 1) and convolution.groups == 1):
         return []
-    source, target = lowering.planes(node.inputs[0]), lowering.planes(node.name)
+    pool = pool_of(lowering, node)
+    source, target = lowering.planes(node.inputs[0]), lowering.planes(pool or node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
-    if taps_of(lowering, convolution, source.layout).masked:
-        return []
+    map_bytes = lowering.map_bytes(node) + 4 * (target.layout.elements - lowering.planes(node.name).layout.elements)
     plan = plan_winograd(lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
-                         lowering.epilogue(node))
+                         lowering.epilogue(node), pooled=pool is not None)
 
     def append() -> None:
         places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
@@ -167,7 +169,8 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
             here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
             lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
 
-    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.demands(lowering.map_bytes(node)), append)]
+    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.demands(map_bytes), append,
+                 (pool,) if pool else ())]
 
 
 # Maps of one output pixel

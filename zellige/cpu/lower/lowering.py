@@ -41,6 +41,7 @@ class Lowering:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
+        self.included: set[str] = set()  # nodes whose work the calls of others do
         self.storage = Storage(self.graph, self.isa.masks)
         costs = self.options.costs or Costs()
         weights = sum(4 * int(np.count_nonzero(constant)) for constant in self.graph.constants.values())

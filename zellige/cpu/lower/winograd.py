@@ -18,6 +18,7 @@ from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import sum_pitch
+from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import NARROW, TILE, WIDE
 from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
 from zellige.cpu.layout import LINE, Planes, round_up
@@ -29,6 +30,7 @@ from zellige.cpu.tables.winograd import (
     group_items,
     input_items,
     output_table,
+    pool_runs,
     strip_widths,
     window_table,
 )
@@ -54,15 +56,15 @@ class WinogradCall:
 
 
 def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
-                  epilogue: Epilogue = ()) -> WinogradPlan:
+                  epilogue: Epilogue = (), pooled: bool = False) -> WinogradPlan:
     """The plan of a layer, with the usual limits."""
-    return WinogradPlan(isa, weight, bias, source, target, padding, epilogue)
+    return WinogradPlan(isa, weight, bias, source, target, padding, epilogue, pooled)
 
 
 @dataclass(eq=False)
 class WinogradPlan:
     """How a layer of Cout × Cin × 3 × 3 weights runs. Padding lies in the source's margins, as zeros, or is masked
-    out where there are none.
+    out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
 
     Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
     ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,
@@ -76,6 +78,7 @@ class WinogradPlan:
     target: Planes
     padding: Padding
     epilogue: Epilogue = ()
+    pooled: bool = False
     many_strips: int = MANY_STRIPS
     group_bands: int = GROUP_BANDS
     group_strips: int = GROUP_STRIPS
@@ -100,15 +103,20 @@ class WinogradPlan:
     def _check(self) -> None:
         top, bottom, left, right = self.padding
         height, width = self.source.height + top + bottom - 2, self.source.width + left + right - 2
-        expected = (self.source.images, len(self.weight), height, width)
+        expected = (self.source.images, len(self.weight), height // self.together, width // self.together)
         if self.weight.shape[1:] != (self.source.channels, 3, 3) or self.target.shape != expected:
             raise ValueError(f"a source of {self.source.shape} with padding {self.padding} and weights of {self.weight.shape} "
                              f"make {expected}, not {self.target.shape}")
 
+    @property
+    def together(self) -> int:
+        """Outputs along a side of what becomes a pixel of the target."""
+        return POOL if self.pooled else 1
+
     def _cut_runs(self) -> Runs:
         """Narrow runs where they save vectors, if they are as wide as a tile."""
-        images, _, height, width = self.target.shape
-        wide, narrow = (cut_runs(images, height, width, self.isa.lanes, together) for together in (WIDE, NARROW))
+        height, width = self.together * self.target.height, self.together * self.target.width
+        wide, narrow = (cut_runs(self.target.images, height, width, self.isa.lanes, runs) for runs in (WIDE, NARROW))
         return narrow if narrow.width >= TILE and narrow.vectors <= self.narrow_vectors * wide.vectors else wide
 
     def _bands_of_group(self) -> int:
@@ -148,7 +156,8 @@ class WinogradPlan:
         return products + filter_cycles(self.lists.starts[end] - self.lists.starts[first])
 
     def demands(self, map_bytes: int) -> tuple[Demand, ...]:
-        """What the calls ask of a machine, before weights are packed; ``map_bytes`` are those of all that the layer reads and writes."""
+        """What the calls ask of a machine, before weights are packed; ``map_bytes`` are those of all that the layer
+        reads and writes."""
         column_bytes = 4 * self.rows * len(self.lists)
         if self.by_strips:
             return (Demand("winograd_strip", self.cycles, POINTS * column_bytes, map_bytes),)
@@ -172,7 +181,7 @@ class WinogradPlan:
     @property
     def calls(self) -> tuple[WinogradCall, ...]:
         """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
-        variant = (self.rows, self.vectors, self.epilogue, self.runs.together)
+        variant = (self.rows, self.vectors, self.epilogue, self.runs.together, self.pooled)
         if self.by_strips:
             return (WinogradCall(WinogradStrip(*variant), self._strip_slots(), *self.costs),)
         slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
@@ -181,14 +190,15 @@ class WinogradPlan:
     def _input_slots(self) -> dict[str, Slot]:
         return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
                 "point_pitch": self.point_pitch,
-                "windows": window_table(self.runs, self.source, self.target, self.padding)}
+                "windows": window_table(self.runs, self.source, self.padding)}
 
     def _output_slots(self) -> dict[str, Slot]:
-        rest = min(self.target.width, self.runs.width)
+        runs = pool_runs(self.runs) if self.pooled else self.runs
+        rest = min(self.target.width, runs.width)
         return {"vector_pitch": self.vector_pitch, "point_pitch": self.point_pitch, "strips": self.strips, "groups": self.groups,
                 "starts": self.lists.starts, "columns": self.lists.channel * self.isa.lanes,
                 "bias": np.ascontiguousarray(self.bias, np.float32),
-                "outputs": output_table(self.runs, self.target), "channels": len(self.weight), "target_plane": self.target.plane,
+                "outputs": output_table(runs, self.target), "channels": len(self.weight), "target_plane": self.target.plane,
                 "target_row": self.target.row, "rest": rest, "rest_end": rest + self.target.row - self.target.width}
 
     def _strip_slots(self) -> dict[str, Slot]:

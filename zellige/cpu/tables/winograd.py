@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import TILE, WIDE, OutputFields, WindowFields
 from zellige.cpu.kernels.winograd_transforms import WINDOW
 from zellige.cpu.layout import Planes
@@ -26,9 +27,10 @@ Padding = tuple[int, int, int, int]
 class Runs:
     """Every run's image, first pixel (y, x) and first pixel that it owns; it owns those from there to its last in the map.
 
-    Runs are ``width`` pixels wide; ``together`` of them fill a vector.
+    Runs are ``width`` × ``height`` pixels; ``together`` of them fill a vector.
     """
 
+    height: int
     width: int
     together: int
     image: np.ndarray
@@ -56,17 +58,24 @@ def cut_runs(images: int, height: int, width: int, lanes: int, together: int) ->
     image, own_y, own_x = (axis.ravel() for axis in np.meshgrid(
         np.arange(images), np.arange(0, height, TILE), np.arange(0, width, across), indexing="ij"))
     y, x = np.minimum(own_y, max(height - TILE, 0)), np.minimum(own_x, max(width - across, 0))
-    return Runs(across, together, image, y, x, own_y, own_x)
+    return Runs(TILE, across, together, image, y, x, own_y, own_x)
 
 
-def window_table(runs: Runs, source: Planes, target: Planes, padding: Padding) -> np.ndarray:
+def pool_runs(runs: Runs) -> Runs:
+    """The runs of the pooled map, each of the same tiles: half as wide and high. All places are even numbers before."""
+    height, width, y, x, own_y, own_x = (
+        value // POOL for value in (runs.height, runs.width, runs.y, runs.x, runs.own_y, runs.own_x))
+    return Runs(height, width, runs.together, runs.image, y, x, own_y, own_x)  # type: ignore[arg-type]
+
+
+def window_table(runs: Runs, source: Planes, padding: Padding) -> np.ndarray:
     """What the input transform reads, with the columns of ``WindowFields``. Shape (vectors, columns), int32."""
     top, bottom, left, right = padding
     y, x, margins = runs.y - top, runs.x - left, source.margins
     offset = runs.image * source.image + y * source.row + x
     rows = _readable(y, WINDOW, source.height, (top, bottom), (margins.top, margins.bottom))
     columns = _readable(x, runs.width + 2, source.width, (left, right), (margins.left, margins.right))
-    whole = rows.all(1) & columns.all(1)
+    whole = np.asarray(rows.all(1) & columns.all(1))
     beyond = np.pad(columns, ((0, 0), (0, 2)))
     first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
     # The runs that only fill up the last vector read the map's first window again.
@@ -87,18 +96,18 @@ def output_table(runs: Runs, target: Planes) -> np.ndarray:
     """What the output transform writes, with the columns of ``OutputFields``: every pixel once, and zeros after the end of
     every row. Shape (vectors, columns), int32."""
     offset = runs.image * target.image + runs.y * target.row + runs.x
-    y, x = runs.y[:, None] + np.arange(TILE), runs.x[:, None] + np.arange(runs.width)
+    y, x = runs.y[:, None] + np.arange(runs.height), runs.x[:, None] + np.arange(runs.width)
     rows = (y >= runs.own_y[:, None]) & (y < target.height)
     columns = (x >= runs.own_x[:, None]) & (x < target.width)
     store = rows * lane_bits(columns)[:, None]
     ends_row = (runs.own_x == runs.own_x.max()) & (target.row > target.width)
     first_row = runs.own_y - runs.y
-    end_row = np.where(ends_row, np.minimum(target.height - runs.y, TILE), first_row)
+    end_row = np.where(ends_row, np.minimum(target.height - runs.y, runs.height), first_row)
     whole = rows.all(1) & columns.all(1) & ~ends_row
     whole, ends_row, offset, first_row, end_row, store = (
         in_vectors(runs, field, 0) for field in (whole, ends_row, offset, first_row, end_row, store))
     table = _table(whole.all(1), ends_row.any(1), offset, first_row, end_row, store.reshape(len(store), -1))
-    assert table.shape[1] == OutputFields(runs.together).count
+    assert table.shape[1] == OutputFields(runs.together, runs.height).count
     return table
 
 
