@@ -5,8 +5,8 @@
 
 Networks of one convolution, pruned in 8×8 blocks to 0 … 95 %, take turns; a point is the median over the rounds of what
 ``Engine.profile`` says of the layer itself, without copies in and out. The fit has the fixed part of the time, which no missing
-block saves (transforms, loads of pixels, stores), the part that grows with the blocks, and r². Where another path becomes
-faster the line has a bend: the path stands at every point.
+block saves (transforms, stores), the part that grows with the blocks, and r². It is made of the points that run on the same kernel
+as the dense layer: where another becomes faster, the line bends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from result_file import RESULTS, conditions, write_result
 import zellige as zl
 from zellige.cpu.host import usable_cpus
 
+KERNELS = {"dense": "band", "sparse": "band", "winograd": "winograd"}
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -69,9 +71,14 @@ def measure(layer: Layer, threads: int, rounds: int) -> dict[str, object]:
     rows = [[profile.rows[0] for profile in by_round] for by_round in zip(*profiles, strict=True)]
     times = [statistics.median(row.microseconds for row in of_engine) for of_engine in rows]
     kept = [of_engine[0].density for of_engine in rows]
-    points = [{"kept": share, "microseconds": time, "path": of_engine[0].path}
-              for share, time, of_engine in zip(kept, times, rows, strict=True)]
-    return {"layer": layer.name, "points": points} | fit(kept, times)
+    paths = [of_engine[0].path for of_engine in rows]
+    points: list[dict[str, Any]] = [
+        {"kept": share, "microseconds": time, "path": path, "fitted": KERNELS[path] == KERNELS[paths[0]]}
+        for share, time, path in zip(kept, times, paths, strict=True)
+    ]
+    fitted = [point for point in points if point["fitted"]]
+    line = fit([point["kept"] for point in fitted], [point["microseconds"] for point in fitted])
+    return {"layer": layer.name, "points": points} | line
 
 
 def fit(kept: list[float], times: list[float]) -> dict[str, float]:
