@@ -17,6 +17,7 @@ from zellige.passes.fuse import fuse_epilogues
 from zellige.passes.identities import remove_identities
 from zellige.passes.padding import fold_padding
 from zellige.passes.pooling import simplify_pooling
+from zellige.passes.sums import merge_sums
 from zellige.passes.transposes import sink_transposes
 
 Pass = Callable[[Graph], Graph]
@@ -40,6 +41,7 @@ SIMPLIFY: tuple[tuple[str, Pass], ...] = (
 
 # Fused nodes are finished, so these run once, at the end.
 FINISH: tuple[tuple[str, Pass], ...] = (
+    ("sums", merge_sums),
     ("fuse", fuse_epilogues),
     ("dead", eliminate_dead),
 )
