@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from pages import bold, milliseconds, replaced, table, times
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -24,49 +25,37 @@ RIVALS = {
     "torch": "PyTorch",
     "torch-compile": "torch.compile",
 }
-OURS = ("zellige", "zellige-dense")
 
 
 def read_results(directory: Path) -> list[dict[str, Any]]:
     """Every result of the CPU benchmark, by network, batch and sparsity."""
     results = [json.loads(path.read_text()) for path in sorted(directory.glob("cpu-*.json"))]
-    return sorted(results, key=lambda result: (result["model"], result["batch"], result["pattern"], result["sparsity"]))
+    return sorted(results, key=lambda result: (result["model"], result["batch"], result["sparsity"], result["pattern"]))
 
 
 def render(results: list[dict[str, Any]]) -> str:
     """The table and its conditions, as Markdown."""
     headings = ["network", "sparsity", "Zellige", *RIVALS.values(), "over the fastest", "error", "file"]
-    align = [":--", "--:", "--:", *["--:"] * len(RIVALS), "--:", "--:", "--:"]
-    lines = [_line(headings), _line(align), *(_line(_cells(result)) for result in results)]
-    return "\n".join([*lines, "", *_conditions(results)])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "\n".join([table(headings, map(_cells, results)), "", *_conditions(results)])
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
     engines, fastest = result["engines"], result["fastest_dense"]
     name = result["model"].partition(":")[2] + (f", batch {result['batch']}" if result["batch"] > 1 else "")
     lower, upper = result["speedup_over_fastest_quartiles"]
-    times = [_bold(_time(engines, rival), rival == fastest) for rival in RIVALS]
     return [
         name,
         f"{result['sparsity']:.0%} {result['pattern']}" if result["sparsity"] else "dense",
         _time(engines, "zellige"),
-        *times,
-        f"**{result['speedup_over_fastest']:.2f}×** ({lower:.2f} to {upper:.2f})",
+        *(bold(_time(engines, rival), rival == fastest) for rival in RIVALS),
+        f"{bold(times(result['speedup_over_fastest']))} ({lower:.2f} to {upper:.2f})",
         f"{result['max_relative_error']:.0e}",
         f"{result['file_bytes'] / result['dense_bytes']:.2f}",
     ]
 
 
 def _time(engines: dict[str, Any], name: str) -> str:
-    return f"{engines[name]['median_ms']:.1f}" if name in engines else "–"
-
-
-def _bold(text: str, yes: bool) -> str:
-    return f"**{text}**" if yes else text
+    return milliseconds(engines[name]["median_ms"]) if name in engines else "–"
 
 
 def _conditions(results: list[dict[str, Any]]) -> list[str]:
@@ -97,15 +86,6 @@ def _facts(result: dict[str, Any]) -> str:
     )
 
 
-def replaced(text: str, table: str) -> str:
-    """The text with what is between the markers replaced; ``ValueError`` if they are missing or out of order."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected the markers {BEGIN} and {END}, in this order")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
-
-
 def main() -> int:
     """Returns the exit status: 0 if the README has the table (now)."""
     parser = argparse.ArgumentParser(description="Put the benchmark's results into the README.")
@@ -119,7 +99,7 @@ def main() -> int:
         return 1
     text = asked.readme.read_text()
     try:
-        fresh = replaced(text, render(results))
+        fresh = replaced(text, BEGIN, END, render(results))
     except ValueError as error:
         print(f"{asked.readme}: {error}", file=sys.stderr)
         return 1
