@@ -1,6 +1,6 @@
 """The compiled network: call it, save it, load it, clone it, look where its time goes.
 
-Needs numpy, llvmlite and safetensors. PyTorch's tensors are taken and given where PyTorch is loaded already; it is never
+Needs numpy and llvmlite. PyTorch's tensors are taken and given where PyTorch is loaded already; it is never
 imported here.
 """
 

@@ -9,6 +9,7 @@ from zellige.cpu import host
 from zellige.cpu.calls import Plan
 from zellige.cpu.code import build_kernels
 from zellige.cpu.debug import PLAN, debug
+from zellige.cpu.heap import trim_heap
 from zellige.cpu.isa import ISAS, Isa
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.known_costs import known_costs
@@ -51,5 +52,8 @@ def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
     host.require(isa)
     plan = plan_graph(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
     debug(PLAN, "plan", lambda: str(plan))
+    trim_heap()  # all weights are there a second time until the tables are filled
     code, libraries = build_kernels(plan.kernels, isa)
-    return Compiled(isa, plan, Tables(plan), code, libraries)
+    tables = Tables(plan)
+    trim_heap()
+    return Compiled(isa, plan, tables, code, libraries)

@@ -42,21 +42,29 @@ class Tables:
     """All arrays of a plan in one block; afterwards the plan's own arrays are views of it."""
 
     def __init__(self, plan: Plan) -> None:
-        arrays = {id(slot): slot for call in plan.calls for slot in call.slots.values() if isinstance(slot, np.ndarray)}
-        sizes = [round_up(array.nbytes, 4 * LINE) for array in arrays.values()]
-        self.memory = Memory(sum(sizes) + SLACK)  # kernels prefetch, and load bias vectors, past the end
-        views: dict[int, np.ndarray] = {}
-        offset = 0
-        for (key, array), size in zip(arrays.items(), sizes, strict=True):
-            view = self.memory.bytes[offset:offset + array.nbytes].view(array.dtype).reshape(array.shape)
-            view[...] = array
-            views[key] = view
-            offset += size
+        users: dict[int, list[tuple[Call, str]]] = {}
+        sizes: dict[int, int] = {}
         for call in plan.calls:
             for name, slot in call.slots.items():
                 if isinstance(slot, np.ndarray):
-                    call.slots[name] = views[id(slot)]
-        self.nbytes = offset
+                    users.setdefault(id(slot), []).append((call, name))
+                    sizes[id(slot)] = round_up(slot.nbytes, 4 * LINE)
+        self.nbytes = sum(sizes.values())
+        self.memory = Memory(self.nbytes + SLACK)  # kernels prefetch, and load bias vectors, past the end
+        offset = 0
+        for key, places in users.items():  # an array goes as soon as its copy is there: not all of them exist twice at once
+            self._move(places, offset)
+            offset += sizes[key]
+
+    def _move(self, places: list[tuple[Call, str]], offset: int) -> None:
+        """Copy the array that stands in all these places into the block, and put the copy in its stead."""
+        call, name = places[0]
+        array = call.slots[name]
+        assert isinstance(array, np.ndarray)
+        view = self.memory.bytes[offset:offset + array.nbytes].view(array.dtype).reshape(array.shape)
+        view[...] = array
+        for call, name in places:
+            call.slots[name] = view
 
 
 class Program:

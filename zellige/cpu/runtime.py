@@ -35,7 +35,8 @@ from dataclasses import dataclass
 from functools import cache
 from string import Template
 
-from zellige.cpu import host, toolchain
+from zellige.cpu import host
+from zellige.cpu.cache import MachineCodeCache
 from zellige.cpu.isa import Isa
 from zellige.cpu.toolchain import Library
 from zellige.errors import CompileError
@@ -308,6 +309,6 @@ class Runtime:
 
 @cache
 def runtime() -> Runtime:
-    """This process's launch code, made for this machine when first needed (some ms) and kept to the end."""
+    """This process's launch code, from the cache of machine code when it is first needed, and kept to the end."""
     isa = host.host_isa()
-    return Runtime(toolchain.load_object(toolchain.compile_ir(runtime_ir(isa), isa), "the launch code"))
+    return Runtime(MachineCodeCache().build(runtime_ir(isa), isa))

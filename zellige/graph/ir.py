@@ -7,6 +7,7 @@ attributes it takes and which shape it gives stands in ``operators.py``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,6 +81,16 @@ class Node:
         return f"%{self.name} = {self.op}({inputs}){attributes}{epilogue} : {self.type}"
 
 
+class StoredConstants(Mapping[str, np.ndarray], ABC):
+    """Constants that are kept in another form and made whenever one is asked for; their ``types`` are known without."""
+
+    types: Mapping[str, TensorType]
+
+    @abstractmethod
+    def ordered(self, names: Iterable[str]) -> StoredConstants:
+        """The same constants in the order of ``names``, which are all of them."""
+
+
 @dataclass
 class Graph:
     """A network: ``inputs`` and ``outputs`` are value names, ``nodes`` stand in execution order.
@@ -93,7 +104,7 @@ class Graph:
     inputs: dict[str, TensorType]
     nodes: dict[str, Node]
     outputs: tuple[str, ...]
-    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     input_tree: Any = None
     output_tree: Any = None
 
@@ -106,6 +117,8 @@ class Graph:
             return self.nodes[name].type
         if name in self.inputs:
             return self.inputs[name]
+        if isinstance(self.constants, StoredConstants) and name in self.constants.types:
+            return self.constants.types[name]
         if name in self.constants:
             array = self.constants[name]
             return TensorType(tuple(array.shape), DTYPES.get(array.dtype.name, array.dtype.name))

@@ -15,7 +15,7 @@ import numpy as np
 
 from zellige.errors import FileFormatError, GraphError
 from zellige.graph.attributes import from_json, to_json
-from zellige.graph.ir import Fused, Graph, Node, TensorType
+from zellige.graph.ir import Fused, Graph, Node, StoredConstants, TensorType
 from zellige.graph.operators import attributes_of
 from zellige.graph.verify import verify_graph
 
@@ -50,7 +50,7 @@ def graph_from_json(data: Any, constants: Mapping[str, np.ndarray]) -> Graph:
                                              "outputs": list, "input_tree": None, "output_tree": None})
         nodes = [_node_from_json(item) for item in fields["nodes"]]
         graph = Graph(fields["name"], _typed_names(fields["inputs"], "inputs"), _by_name(nodes),
-                      _names(fields["outputs"], "outputs"), dict(constants),
+                      _names(fields["outputs"], "outputs"), constants,
                       fields["input_tree"], fields["output_tree"])
         declared = _typed_names(fields["constants"], "constants")
         verify_graph(graph)
@@ -58,7 +58,9 @@ def graph_from_json(data: Any, constants: Mapping[str, np.ndarray]) -> Graph:
             raise GraphError(f"the constants given are not the ones declared: {_difference(declared, given)}")
     except GraphError as error:
         raise FileFormatError(f"this graph can't be read: {error}") from None
-    return replace(graph, constants={name: graph.constants[name] for name in declared})
+    if isinstance(constants, StoredConstants):
+        return replace(graph, constants=constants.ordered(declared))
+    return replace(graph, constants={name: constants[name] for name in declared})
 
 
 def _type_to_json(kind: TensorType) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zellige.errors import GraphError
-from zellige.graph.ir import DTYPES, Fused, Graph, Node, TensorType
+from zellige.graph.ir import DTYPES, Fused, Graph, Node, StoredConstants, TensorType
 from zellige.graph.operators import OPERATORS, check_attributes, infer_type
 from zellige.graph.trees import leaves
 
@@ -56,9 +56,11 @@ def _known_inputs(graph: Graph, where: str) -> dict[str, TensorType]:
 
 
 def _known_constants(graph: Graph, where: str) -> dict[str, TensorType]:
-    for name, array in graph.constants.items():
+    arrays = {} if isinstance(graph.constants, StoredConstants) else graph.constants
+    for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
             raise GraphError(f"{where}, constant {name!r}: expected an array of {', '.join(DTYPES)}")
+    for name in graph.constants:
         _check_type(graph.type_of(name), f"{where}, constant {name!r}", (*DTYPES.values(),))
     return {name: graph.type_of(name) for name in graph.constants}
 

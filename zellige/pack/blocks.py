@@ -65,6 +65,15 @@ def pack_smallest(weight: np.ndarray) -> PackedWeight | None:
 
 def unpack_blocks(packed: PackedWeight) -> np.ndarray:
     """The dense weight, or ``FileFormatError`` if the parts of ``packed`` don't fit together."""
+    grid, extents = check_blocks(packed), _extents(packed.shape)
+    cube = np.zeros(extents, packed.values.dtype)
+    elements = _elements(grid, packed.block, extents)
+    cube[elements] = packed.values.reshape(-1, *cube.shape[elements.ndim:])
+    return cube.reshape(packed.shape)
+
+
+def check_blocks(packed: PackedWeight) -> np.ndarray:
+    """Which blocks are kept, as a grid, or ``FileFormatError`` if the parts of ``packed`` don't fit together."""
     if len(packed.shape) < 2 or min(packed.shape) < 1:
         raise FileFormatError(f"a packed weight has two dimensions or more, none of size 0, not {list(packed.shape)}")
     flat = packed.kept.ndim == packed.values.ndim == 1
@@ -78,10 +87,7 @@ def unpack_blocks(packed: PackedWeight) -> np.ndarray:
     grid = _read_bitmap(packed.kept, _grid_shape(extents, packed.block))
     if packed.values.size != (expected := _count_elements(grid, packed.block, extents)):
         raise FileFormatError(f"the kept blocks hold {expected} values, not {packed.values.size}")
-    cube = np.zeros(extents, packed.values.dtype)
-    elements = _elements(grid, packed.block, extents)
-    cube[elements] = packed.values.reshape(-1, *cube.shape[elements.ndim:])
-    return cube.reshape(packed.shape)
+    return grid
 
 
 def choose_block(weight: np.ndarray) -> Block | None:

@@ -7,15 +7,15 @@ bytes. The table has one entry per constant, in the graph's order: ``dtype``, ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from zellige.errors import FileFormatError
-from zellige.graph.ir import DTYPES
-from zellige.pack.blocks import PackedWeight, pack_smallest, unpack_blocks
+from zellige.graph.ir import DTYPES, StoredConstants, TensorType
+from zellige.pack.blocks import PackedWeight, check_blocks, pack_smallest, unpack_blocks
 
 Table = dict[str, dict[str, Any]]
 
@@ -30,8 +30,10 @@ RATIO = 256
 network, but a trap for the reader's memory."""
 
 
-def store_constants(constants: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Table]:
+def store_constants(constants: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], Table]:
     """The tensors that hold ``constants``, and the table; no NaN, no infinity, no unknown element types."""
+    if isinstance(constants, PackedConstants):
+        return constants.tensors, constants.table
     tensors: dict[str, np.ndarray] = {}
     table: Table = {}
     for name, constant in constants.items():
@@ -49,16 +51,48 @@ def store_constants(constants: Mapping[str, np.ndarray]) -> tuple[dict[str, np.n
     return tensors, table
 
 
-def restore_constants(tensors: Mapping[str, np.ndarray], table: Table, file_bytes: int) -> dict[str, np.ndarray]:
-    """The dense constants, or ``FileFormatError`` if the tensors and the table don't fit each other."""
+def restore_constants(tensors: Mapping[str, np.ndarray], table: Table, file_bytes: int) -> PackedConstants:
+    """The constants, or ``FileFormatError`` if the tensors and the table don't fit each other."""
     for name, entry in table.items():
         _check_entry(name, entry)
     check_room(table, file_bytes)
-    rest = dict(tensors)
-    constants = {name: _restore(name, entry, rest) for name, entry in table.items()}
+    rest = {*tensors}
+    for name, entry in table.items():
+        _check_constant(name, entry, tensors, rest)
     if rest:
         raise FileFormatError(f"the tensors {sorted(rest)[:5]} belong to no constant")
-    return constants
+    return PackedConstants(tensors, table)
+
+
+class PackedConstants(StoredConstants):
+    """Constants as the tensors of a file; a dense one is made anew whenever it is asked for.
+
+    Where the tensors lie in a file, that may raise ``FileFormatError``: it was altered since.
+    """
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], table: Table) -> None:
+        self.tensors, self.table = tensors, table
+        self.types = {name: TensorType(tuple(entry["shape"]), entry["dtype"]) for name, entry in table.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        block, shape = self.table[name]["block"], self.types[name].shape
+        if block is None:
+            return self.tensors[f"dense/{name}"]
+        rows, columns, taps = block
+        kept, values = self.tensors[f"kept/{name}"], self.tensors[f"values/{name}"]
+        return unpack_blocks(PackedWeight(shape, (rows, columns, taps), kept, values))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def ordered(self, names: Iterable[str]) -> PackedConstants:
+        return PackedConstants(self.tensors, {name: self.table[name] for name in names})
 
 
 def check_room(table: Table, file_bytes: int) -> None:
@@ -87,24 +121,28 @@ def _are_sizes(value: Any) -> bool:
             and all(type(size) is int and 0 <= size < LARGEST_SIZE for size in value))
 
 
-def _restore(name: str, entry: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Take the tensors of one constant out of ``tensors`` and make the dense array."""
-    try:
-        if entry["block"] is None:
-            values = array = tensors.pop(f"dense/{name}")
-        else:
-            kept, values = tensors.pop(f"kept/{name}"), tensors.pop(f"values/{name}")
-            rows, columns, taps = entry["block"]
-            array = unpack_blocks(PackedWeight(tuple(entry["shape"]), (rows, columns, taps), kept, values))
-    except KeyError as missing:
-        raise FileFormatError(f"constant {name!r} lacks its tensor {missing}") from missing
-    except FileFormatError as error:
-        raise FileFormatError(f"constant {name!r}: {error}") from error
-    if DTYPES.get(array.dtype.name) != entry["dtype"] or list(array.shape) != entry["shape"]:
-        raise FileFormatError(f"constant {name!r} is stored as {array.dtype.name}{list(array.shape)}, and the table "
+def _check_constant(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndarray], rest: set[str]) -> None:
+    """Check the tensors of one constant, and take their names out of ``rest``."""
+    parts = [f"dense/{name}"] if entry["block"] is None else [f"kept/{name}", f"values/{name}"]
+    for part in parts:
+        if part not in rest:
+            raise FileFormatError(f"constant {name!r} lacks its tensor {part!r}")
+        rest.remove(part)
+    arrays = [tensors[part] for part in parts]
+    values, shape = arrays[-1], list(arrays[-1].shape)
+    if entry["block"] is not None:
+        rows, columns, taps = entry["block"]
+        shape = entry["shape"]
+        try:
+            check_blocks(PackedWeight(tuple(shape), (rows, columns, taps), *arrays))
+        except FileFormatError as error:
+            raise FileFormatError(f"constant {name!r}: {error}") from error
+    if DTYPES.get(values.dtype.name) != entry["dtype"] or shape != entry["shape"]:
+        raise FileFormatError(f"constant {name!r} is stored as {values.dtype.name}{shape}, and the table "
                               f"says {entry['dtype']}{entry['shape']}")
+    if values.dtype.kind == "b" and values.view(np.uint8).max(initial=0) > 1:
+        raise FileFormatError(f"constant {name!r} is of booleans and holds other bytes than 0 and 1")
     _check_finite(name, values)
-    return array
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:

@@ -1,23 +1,23 @@
 """The bytes of a ``.zlg`` file: a safetensors file whose first metadata is the checksum of all the rest.
 
-Nothing is believed before it is checked: lengths against the file's size, the header as strict JSON, the version, the
-checksum; then safetensors' own parser checks offsets, shapes and sizes. The layout stands in ``docs/file-format.md``.
+Nothing is believed before it is checked: lengths against the file's size, the header as strict JSON, the version, where
+tensors lie, the checksum. The layout stands in ``docs/file-format.md``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
-import safetensors
 
-from zellige.errors import FileFormatError, ZelligeError
+from zellige.errors import FileFormatError
+from zellige.pack.source import Source, read_bytes
 from zellige.pack.strict_json import read_json, write_json
+from zellige.pack.tensors import FileTensors, Place, digest_pieces, kinds_of
 
 FORMAT = "zellige"
 VERSION = 1
@@ -34,79 +34,79 @@ DIGEST = slice(LENGTH_BYTES + len(OPENING), LENGTH_BYTES + len(OPENING) + 64)
 """Where the checksum stands in the file; it is taken over the file with 64 zeros here."""
 
 LARGEST_HEADER = 64 << 20
+MOST_DIMENSIONS = 8
 
 
-def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> list[memoryview]:
-    """The bytes of a file with ``tensors`` (C order, of ``DTYPES``) and ``metadata``; equal input gives equal bytes."""
+def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Iterator[memoryview]:
+    """The bytes of a file with ``tensors`` (C order, of ``DTYPES``) and ``metadata``; equal input gives equal bytes.
+
+    Tensors that lie in a file are read one at a time, twice: for the checksum, and when their turn comes.
+    """
     names = {dtype: name for name, dtype in DTYPES.items()}
     identity = {"sha256": "0" * 64, "format": FORMAT, "version": str(VERSION)}
     header: dict[str, object] = {"__metadata__": identity | dict(metadata)}
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)   # so that each starts aligned
+    kinds = kinds_of(tensors)
+    ordered = sorted(kinds, key=lambda name: -kinds[name].dtype.itemsize)   # so that each starts aligned
     start = 0
-    for name, array in ordered:
-        stop = start + array.nbytes
-        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [start, stop]}
+    for name in ordered:
+        stop = start + kinds[name].nbytes
+        header[name] = {"dtype": names[kinds[name].dtype], "shape": list(kinds[name].shape), "data_offsets": [start, stop]}
         start = stop
     text = write_json(header, "the header").encode("ascii")
     text += b" " * (-len(text) % 8)
     if len(text) > LARGEST_HEADER:
         raise FileFormatError(f"the graph takes {len(text)} bytes as text; a file holds at most {LARGEST_HEADER}")
     head = bytearray(len(text).to_bytes(LENGTH_BYTES, "little") + text)
-    data = [array.reshape(-1).view(np.uint8).data for _, array in ordered]
-    head[DIGEST] = _digest([memoryview(head), *data])
-    return [memoryview(head), *data]
+    digest = hashlib.sha256(head)
+    for data in _data(tensors, ordered):
+        digest.update(data)
+    head[DIGEST] = digest.hexdigest().encode("ascii")
+    return _chunks(head, _data(tensors, ordered))
 
 
-def decode(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and the metadata of a file, or ``FileFormatError``."""
-    metadata = _read_metadata(content)
-    view = memoryview(content)
-    zeroed = [view[:DIGEST.start], memoryview(b"0" * 64), view[DIGEST.stop:]]
-    if bytes(view[DIGEST]) != _digest(zeroed):
-        raise FileFormatError("the checksum is wrong: the file was altered or damaged; get or make it again")
+def _data(tensors: Mapping[str, np.ndarray], names: list[str]) -> Iterator[memoryview]:
+    return (tensors[name].reshape(-1).view(np.uint8).data for name in names)
+
+
+def _chunks(head: bytearray, data: Iterator[memoryview]) -> Iterator[memoryview]:
+    yield memoryview(head)
+    yield from data
+
+
+def decode(source: Source) -> tuple[FileTensors, dict[str, str]]:
+    """The tensors, which are read when they are asked for, and the metadata of a file, or ``FileFormatError``."""
+    length = read_length(source)
+    head = read_bytes(source, 0, LENGTH_BYTES + length)
+    header = read_json(head[LENGTH_BYTES:].tobytes(), "the header")
+    metadata = _check_metadata(header.pop("__metadata__"))
     try:
-        entries = safetensors.deserialize(content)
-        return {name: _array(name, entry) for name, entry in entries}, metadata
-    except (safetensors.SafetensorError, ValueError, OverflowError) as error:
+        places = _lay_out(header, head.nbytes, source.size)
+    except FileFormatError as error:
         raise FileFormatError(f"the tensors are laid out wrongly: {error}") from error
+    said = head[DIGEST].tobytes()
+    head[DIGEST] = ord("0")
+    digest = hashlib.sha256(head.data)
+    tensors = FileTensors(source, places, digest_pieces(source, places, digest))
+    if said != digest.hexdigest().encode("ascii"):
+        raise FileFormatError("the checksum is wrong: the file was altered or damaged; get or make it again")
+    return tensors, metadata
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of the file at ``path``, read only if its length and the header's can belong to a ``.zlg``."""
-    try:
-        # O_NONBLOCK: a pipe that nobody writes to must not make us wait.
-        descriptor = os.open(os.fspath(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ZelligeError(f"can't load {path}: it is not a file")
-            with open(descriptor, "rb", closefd=False) as file:
-                _check_opening(file.read(DIGEST.start), status.st_size)
-                file.seek(0)
-                return file.read(status.st_size)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:
-        raise ZelligeError(f"can't load {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _check_opening(head: bytes, size: int) -> int:
-    """The length of the header, if the first bytes of a file of ``size`` bytes are those of a ``.zlg``."""
-    if size < DIGEST.stop:
-        raise FileFormatError(f"only {size} bytes: the file is truncated, or not a .zlg file")
+def read_length(source: Source) -> int:
+    """The length of the header, if the first bytes are those of a ``.zlg``."""
+    if source.size < DIGEST.stop:
+        raise FileFormatError(f"only {source.size} bytes: the file is truncated, or not a .zlg file")
+    head = read_bytes(source, 0, DIGEST.start).tobytes()
     length = int.from_bytes(head[:LENGTH_BYTES], "little")
-    if head[LENGTH_BYTES:DIGEST.start] != OPENING:
+    if head[LENGTH_BYTES:] != OPENING:
         raise FileFormatError("not a .zlg file, or altered: it doesn't begin as zellige's files do")
-    if length > min(size - LENGTH_BYTES, LARGEST_HEADER):
-        raise FileFormatError(f"a header of {length} bytes in a file of {size}: the file is truncated or altered")
+    if length > min(source.size - LENGTH_BYTES, LARGEST_HEADER):
+        raise FileFormatError(f"a header of {length} bytes in a file of {source.size}: the file is truncated or altered")
     return length
 
 
-def _read_metadata(content: bytes) -> dict[str, str]:
+def _check_metadata(metadata: Any) -> dict[str, str]:
     """The metadata of a file of this format and no newer version."""
-    length = _check_opening(content, len(content))
-    header = read_json(content[LENGTH_BYTES:LENGTH_BYTES + length], "the header")
-    metadata = header["__metadata__"]
     if not all(isinstance(value, str) for value in metadata.values()) or metadata.get("format") != FORMAT:
         raise FileFormatError(f"not a .zlg file: its metadata doesn't say that the format is {FORMAT!r}")
     version = metadata.get("version", "")
@@ -118,18 +118,34 @@ def _read_metadata(content: bytes) -> dict[str, str]:
     return metadata
 
 
-def _array(name: str, entry: Mapping[str, Any]) -> np.ndarray:
-    dtype = DTYPES.get(str(entry["dtype"]))
-    if dtype is None:
-        raise FileFormatError(f"tensor {name!r} has the element type {entry['dtype']}; known are {', '.join(DTYPES)}")
-    flat = np.frombuffer(entry["data"], np.uint8)
-    if dtype.kind == "b" and flat.size and flat.max() > 1:
-        raise FileFormatError(f"tensor {name!r} is of booleans and holds other bytes than 0 and 1")
-    return flat.view(dtype).reshape(entry["shape"])
+def _lay_out(header: Mapping[str, Any], begin: int, end: int) -> dict[str, Place]:
+    """Where each tensor lies, in the order of the file; together they must fill it from ``begin`` to ``end``."""
+    places = sorted((_place(name, entry, begin) for name, entry in header.items()), key=lambda item: (item[1].start, item[1].stop))
+    ends = [begin, *(place.stop for _, place in places)]
+    for (name, place), expected in zip(places, ends, strict=False):
+        if place.start != expected:
+            raise FileFormatError(f"tensor {name!r} begins at byte {place.start} of the file, not at {expected}")
+    if ends[-1] != end:
+        raise FileFormatError(f"they end at byte {ends[-1]} of a file of {end}")
+    return dict(places)
 
 
-def _digest(chunks: Iterable[memoryview]) -> bytes:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest().encode("ascii")
+def _place(name: str, entry: Any, begin: int) -> tuple[str, Place]:
+    """One entry of the header, its form and its numbers checked."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise FileFormatError(f"tensor {name!r} needs 'dtype', 'shape' and 'data_offsets', and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise FileFormatError(f"tensor {name!r} has the element type {dtype}; known are {', '.join(DTYPES)}")
+    if not _are_sizes(shape) or len(shape) > MOST_DIMENSIONS:
+        raise FileFormatError(f"tensor {name!r}: 'shape' is a list of at most {MOST_DIMENSIONS} sizes")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise FileFormatError(f"tensor {name!r}: 'data_offsets' are where it begins and ends")
+    place = Place(DTYPES[dtype], tuple(shape), begin + offsets[0], begin + offsets[1])
+    if place.nbytes != prod(shape) * place.dtype.itemsize:
+        raise FileFormatError(f"tensor {name!r} of {dtype}{shape} lies in {place.nbytes} bytes")
+    return name, place
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)

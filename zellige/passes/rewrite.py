@@ -38,6 +38,7 @@ class Rewriting:
 
     def __init__(self, graph: Graph) -> None:
         self.done = graph.with_nodes(())
+        self.done.constants = self._constants = dict(graph.constants)
         self.reads: Counter[str] = Counter(graph.outputs)
         for node in graph:
             self.reads.update(node.operands)
@@ -76,14 +77,14 @@ class Rewriting:
 
     def add_constant(self, wish: str, array: np.ndarray) -> str:
         name = self.fresh(wish)
-        self.done.constants[name] = array
+        self._constants[name] = array
         return name
 
     def replace_constant(self, name: str, wish: str, array: np.ndarray) -> str:
         """Another value for a constant, under its own name if the node that asks is its only reader."""
         if not self.only_reader(name):
             return self.add_constant(wish, array)
-        self.done.constants[name] = array
+        self._constants[name] = array
         return name
 
     def make(self, like: Node, op: str, inputs: Sequence[str], attributes: Mapping[str, Attribute] | None = None, *,
