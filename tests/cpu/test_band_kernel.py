@@ -11,8 +11,8 @@ from maps import Value, numbers
 
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.band import BandKernel, Tile
-from zellige.cpu.kernels.epilogue import ADD, activation
 from zellige.cpu.kernels.copy import CopyKernel
+from zellige.cpu.kernels.epilogue import ADD, activation
 from zellige.cpu.layout import Margins, planes
 from zellige.cpu.lower.staging import Window, staged_layout
 from zellige.cpu.tables.band import Taps, band_rows, band_work
@@ -90,34 +90,37 @@ def test_single_pixels_beside_vectors(data):
     height, width = data.draw(st.sampled_from([(7, 7), (14, 14), (17, 17), (3, 11), (1, 17), (9, 2)]))
     outputs, inputs = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
     weight = sparse_weight(data.draw(st.integers(0, 99)), (outputs, inputs, 3, 3), 0.7)
-    bias, x, residual = numbers(3, (outputs,)), numbers(1, (images, inputs, height, width)), numbers(2, (images, outputs, height, width))
+    bias, x = numbers(3, (outputs,)), numbers(1, (images, inputs, height, width))
+    residual = numbers(2, (images, outputs, height, width))
     attributes = {"stride": (1, 1), "padding": (1, 1, 1, 1), "padding_mode": "zeros", "dilation": (1, 1), "groups": 1}
     expected = evaluate("conv2d", attributes, [x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)])
     expected = np.maximum(expected + residual, 0)
     source, target = Value.of(planes(*x.shape), x), Value.blank(planes(*expected.shape))
     operand = Value.of(target.layout, residual)
     rows = band_rows(outputs, 1, isa)
-    tiles, work = band_work(band_columns(weight, 1, rows), bias, Taps((3, 3), origin=(1, 1), masked=True), source.layout, target.layout,
-                            rows, isa)
+    bands, taps = band_columns(weight, 1, rows), Taps((3, 3), origin=(1, 1), masked=True)
+    tiles, work = band_work(bands, bias, taps, source.layout, target.layout, rows, isa)
     pixels = sum(int(width) * isa.lanes + int(singles) for _, width, singles, band in work.tables["items"] if band == 0)
     assert pixels >= expected[:, 0].size
-    run_kernel(BandKernel(rows, tiles, (ADD, activation("relu")), masked=True), {
-        "source": source.slot, "target": target.slot, "operand0": operand.slot, "operand0_plane": operand.layout.plane, **work.tables},
-        work.items, isa)
+    slots = {"source": source.slot, "target": target.slot, **work.tables,
+             "operand0": operand.slot, "operand0_plane": operand.layout.plane}
+    run_kernel(BandKernel(rows, tiles, (ADD, activation("relu")), masked=True), slots, work.items, isa)
     target.check_row_margins()
     np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))
 
 
 def test_seven_by_seven_pixels_are_three_vectors_and_a_single():
     layout = planes(1, 8, 7, 7)
-    tiles, _ = band_work(band_columns(np.ones((8, 8, 1, 1), np.float32)), np.zeros(8, np.float32), Taps((1, 1)), layout, layout, 8, AVX512)
+    bands = band_columns(np.ones((8, 8, 1, 1), np.float32))
+    tiles, _ = band_work(bands, np.zeros(8, np.float32), Taps((1, 1)), layout, layout, 8, AVX512)
     assert tiles == (Tile(3, 1),)
 
 
 @given(data=st.data())
 def test_any_convolution_with_a_stride_through_staged_planes(data):
     isa = data.draw(st.sampled_from(NATIVE))
-    kernel, stride = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4))), data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     dilation = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     padding = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
     reach = [(size - 1) * step for size, step in zip(kernel, dilation, strict=True)]
@@ -138,7 +141,8 @@ def test_any_convolution_with_a_stride_through_staged_planes(data):
     copy = stage_work(source.layout, layout, stage, padding, "zeros", isa.lanes)
     run_kernel(CopyKernel(), {"source": source.slot, "target": staged.slot, **copy.tables}, copy.items, isa)
     rows = band_rows(outputs, 1, isa)
-    tiles, work = band_work(band_columns(weight, 1, rows), bias, Taps(kernel, dilation, stage=stage), layout, target.layout, rows, isa)
+    bands, taps = band_columns(weight, 1, rows), Taps(kernel, dilation, stage=stage)
+    tiles, work = band_work(bands, bias, taps, layout, target.layout, rows, isa)
     run_kernel(BandKernel(rows, tiles), {"source": staged.slot, "target": target.slot, **work.tables}, work.items, isa)
     target.check_row_margins()
     np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))

@@ -3,10 +3,10 @@
 Values that meet pixel by pixel (source and target of a stride-1 convolution, the two sides of an addition, the parts of a
 concatenation) must have rows of one length, and images as far apart; values that lie inside of one another must have the
 same margins too. So values are put into classes first (union-find), each class gets the longest row or the widest margins
-that one of its members needs, and only then does each value get its planes. Margins waste lanes, a seventh of them in maps of 7 ×
-7: where the instruction set has masks, classes of small maps lie *flat*, without margins, and kernels mask their taps. Concatenation happens in place: the parts are
-written into the planes of the whole. A slice of channels is a view. Neither costs a copy, unless a part has another place
-already.
+that one of its members needs, and only then does each value get its planes. Margins waste lanes, a seventh
+of them in maps of 7 × 7: where the instruction set has masks, classes of small maps lie *flat*, without margins, and kernels mask
+their taps. Concatenation happens in place: the parts are written into the planes of the whole. A slice of channels is a
+view. Neither costs a copy, unless a part has another place already.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ SINGLE_CYCLES = 25     # one single pixel of all rows
 @dataclass(frozen=True)
 class Taps:
     """How taps become offsets. Tap (ky, kx) of an output pixel is the source pixel (ky · dilation − top, kx · dilation − left) from
-    there; in staged planes it is in one of the planes of its channel. ``masked`` taps may lie outside of the map, without a margin."""
+    there; in staged planes it is in one of the planes of its channel. ``masked`` taps may lie outside of a map without margins."""
 
     kernel: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
@@ -56,7 +56,7 @@ class Taps:
         row, column = np.divmod(place - image * target.image, target.row)
         y, x = self.positions(np.arange(self.count))
         y, x = row[:, None] + y[:, None], column[:, None] + x[:, None]
-        inside = (0 <= y) & (y < source.height) & (0 <= x) & (x < source.width) & (column < target.width)[:, None]
+        inside = (y >= 0) & (y < source.height) & (x >= 0) & (x < source.width) & (column < target.width)[:, None]
         bits = lane_bits(inside) & entries[:, STORE, None]
         ends = first_entries(tiles)[1:]
         return np.concatenate([tile.T.ravel() for tile in np.split(bits, ends)]).astype(np.uint16)
