@@ -48,6 +48,14 @@ def exp(b: Emitter, x: ir.Value) -> ir.Value:
     return b.fmul(b.fmul(fraction, _power_of_two(b, half)), _power_of_two(b, b.sub(count, half)))
 
 
+def exp_of_bounded(b: Emitter, x: ir.Value) -> ir.Value:
+    """eˣ for −87 ≤ x ≤ 88.7, where it is a normal number: its exponent is added to the fraction's. Of NaN it is some number."""
+    shifted, rest = _reduce(b, x)
+    fraction = polynomial(b, (1.0, 1.0, *EXP_TAIL), rest)
+    bits = b.add(b.bitcast(fraction, _integer_type(b)), b.shl(b.bitcast(shifted, _integer_type(b)), _integers(b, 23)))
+    return b.bitcast(bits, b.vector)
+
+
 def expm1_of_negative(b: Emitter, x: ir.Value) -> ir.Value:
     """eˣ − 1 for x ≤ 0, with all its digits near 0."""
     shifted, rest = _reduce(b, b.maximum(x, -20.0))
