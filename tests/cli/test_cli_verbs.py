@@ -14,6 +14,10 @@ from stand_in import StandInEngine, tiny_network
 import zellige as zl
 from zellige.cli import main
 from zellige.cli.application import VERBS
+from zellige.cpu.calibrate import Calibration
+from zellige.cpu.costs import Costs, Family
+from zellige.cpu.host import host_isa
+from zellige.cpu.known_costs import known_costs
 
 MODEL = "python:tiny_networks:build"
 FACTORY = """
@@ -147,7 +151,23 @@ def test_doctor_knows_the_machine(here: Path, capsys: pytest.CaptureFixture[str]
     found = json.loads((here / "d.json").read_text())
     assert found["threads"] >= 1 and found["cpu"]["isa"] and found["versions"]["torch"]
     assert found["rivals"]["torch"] == "ready"
-    assert "machine" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "machine" in out and "the cost model's constants are the defaults" in out
+    assert found["costs"]["band"].keys() == {"work", "weights", "maps", "call"} and found["costs"]["fit"] == {}
+
+
+def test_doctor_keeps_what_it_fitted(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZELLIGE_CACHE", str(here / "cache"))
+    fitted = Costs(band=Family(1.25, 0.5, 0.125, 1000.0))
+    monkeypatch.setattr("zellige.cpu.calibrate.calibrate", lambda isa: Calibration(fitted, {"band": (40, 0.05)}))
+    assert run("doctor", "--calibrate", "--json", "d.json") == 0
+    out = capsys.readouterr().out
+    assert "fitted to this machine" in out and "1.25" in out and "5.0%" in out
+    found = json.loads((here / "d.json").read_text())["costs"]
+    assert found["band"]["work"] == 1.25 and found["fit"] == {"band": [40, 0.05]}
+    assert known_costs(host_isa()).costs == fitted
+    (here / "cache").chmod(0o777)
+    assert run("doctor", "--calibrate") == 1
 
 
 def test_errors_are_one_line_and_status_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ Target = Annotated[str, typer.Option(help="What to compile for.")]
 Winograd = Annotated[bool, typer.Option("--winograd/--no-winograd", help="Let 3×3 layers use Winograd's algorithm.")]
 Tune = Annotated[str, typer.Option(help="How paths are chosen: model (by cost model) or measure (by timing).")]
 BreakEvenFlag = Annotated[bool, typer.Option("--break-even", help="Say from which sparsity on each layer would gain.")]
+Calibrate = Annotated[bool, typer.Option("--calibrate", help="Fit the cost model to this machine, on its idle CPUs: seconds.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON too.", show_default=False)]
 
 

@@ -37,7 +37,7 @@ class BreakEven:
 
 
 def break_even(graph: Graph, isa: Isa, options: Options | None = None) -> list[BreakEven]:
-    """The layers of an optimised graph that have weights, in order; by the model's constants for this machine, if none are given."""
+    """The layers of an optimised graph that have weights, in order; by this machine's constants, if ``options`` have none."""
     asked = options or Options()
     asked = replace(asked, tune="model", costs=asked.costs or known_costs(isa).costs)
     plans = [plan_graph(thinned(graph, level), isa, asked) for level in LEVELS]

@@ -79,7 +79,7 @@ def parse_costs(content: bytes, key: str) -> Costs:
     if (value["format"], value["key"]) != (FORMAT, key):
         raise ZelligeError(f"expected {FORMAT!r} for this CPU and compiler, got {value['format']!r} for another")
     parts: dict[str, Any] = {}
-    kinds = {field.name: Levels if field.name == "levels" else Family for field in fields(Costs)}
+    kinds: dict[str, Any] = {field.name: Levels if field.name == "levels" else Family for field in fields(Costs)}
     for name, numbers in _exactly(value["costs"], kinds, "costs").items():
         kind = kinds[name]
         found = _exactly(numbers, {field.name: field for field in fields(kind)}, name)

@@ -22,7 +22,8 @@ ROUNDS = 7
 
 def measure_paths(lowering: Lowering, ranked: list[Path]) -> Path:
     """The path whose calls take the least time, in turns; the first of them in case of a tie."""
-    pool = Pool(lowering.options.threads or usable_cpus())  # one for all: workers that wait for another trial would take the CPUs from this one
+    # One pool for all: workers that wait for another trial would take the CPUs from this one.
+    pool = Pool(lowering.options.threads or usable_cpus())
     trials = [build(lowering, path, pool) for path in ranked]
     spans = np.array([[trial.seconds() for trial in trials] for _ in range(ROUNDS)]).min(0)
     best = int(spans.argmin())

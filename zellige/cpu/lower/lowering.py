@@ -64,7 +64,8 @@ class Lowering:
     def _map_bytes(self, node: Node, slots: dict[str, Slot]) -> int:
         """The bytes of the values that slots point to: a node's own and its operands', which may be parts of a buffer, or whole
         buffers."""
-        elements = {stored.place: stored.layout.elements for stored in self._values(node) if isinstance(stored.place, Place | External)}
+        elements = {stored.place: stored.layout.elements for stored in self._values(node)
+                    if isinstance(stored.place, Place | External)}
         buffers = {slot: elements.get(slot, self.plan.buffers.get(slot.buffer, 0) if isinstance(slot, Place) else 0)
                    for slot in slots.values() if isinstance(slot, Place | External)}
         return 4 * sum(buffers.values())
