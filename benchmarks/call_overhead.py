@@ -73,7 +73,7 @@ def measure(network: str, threads: int, count: int) -> list[Overhead]:
     tensor = torch.randn(shape)
     array = tensor.numpy()
     engine = zl.compile(layer.eval(), (tensor,), threads=threads)
-    inside = engine.profile(rounds=count // 10).total_microseconds
+    inside = engine.profile(rounds=max(1, count // 10)).total_microseconds
     rows = []
     for arrays, call in (("numpy", lambda: engine(array)), ("torch", lambda: engine(tensor))):
         spans = time_calls(call, count)
