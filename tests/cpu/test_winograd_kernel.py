@@ -17,7 +17,7 @@ from zellige.cpu.calls import Scratch
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
-from zellige.cpu.kernels.winograd_pieces import UNROLL
+from zellige.cpu.kernels.winograd_pieces import UNROLL, strip_kinds
 from zellige.cpu.kernels.winograd_transforms import (
     FILTER_TRANSFORM,
     TAPS,
@@ -28,6 +28,7 @@ from zellige.cpu.kernels.winograd_transforms import (
 )
 from zellige.cpu.layout import LINE, Margins, Planes, planes
 from zellige.cpu.lower.winograd import WinogradPlan
+from zellige.cpu.tables.winograd import cut_runs, cut_strips
 from zellige.graph.reference import evaluate
 
 RELU = activation("relu")
@@ -177,6 +178,20 @@ def test_items_cost_what_the_plan_costs_and_sparsity_pays():
     assert by_strips.by_strips and by_strips.cycles < half.cycles < 1.3 * by_strips.cycles
 
 
+@pytest.mark.parametrize("shape, together, share", [((1, 28, 28), 4, 2), ((1, 7, 7), 4, 2), ((1, 7, 7), 8, 4), ((1, 56, 56), 8, 4),
+                                                    ((1, 14, 14), 4, 1), ((3, 4, 16), 4, 1), ((5, 4, 16), 4, 4)], ids=str)
+def test_few_runs_share_the_last_vector(shape, together, share):
+    runs = cut_runs(*shape, lanes=16, together=together)
+    order, once = runs.in_vectors()
+    assert runs.share == share
+    assert sorted(order[once]) == list(range(len(runs)))
+    side = together // 4
+    quarters = order[-1].reshape(-1, share, side)
+    assert (quarters == quarters[:, :1]).all()
+    strips = cut_strips(runs.vectors, share, 3)
+    assert strips[:, 1].sum() == runs.vectors and (strips[1:, 0] == strips[:-1, :2].sum(1)).all()
+
+
 def test_few_tiles_are_still_enough_items_for_many_threads():
     for cin, side in ((512, 14), (256, 14), (128, 28), (512, 7)):
         plan, _ = layer_of(cin, cin, side, isa=AVX512)
@@ -231,13 +246,14 @@ def test_compiles_for_every_instruction_set(kernel):
 @pytest.mark.parametrize("isa", [AVX512, AVX2, NEON], ids=lambda isa: isa.name)
 @pytest.mark.parametrize("family", [WinogradStrip, WinogradGroup], ids=lambda family: family.__name__)
 def test_products_keep_everything_in_registers(isa, family):
-    """The loop over a band's columns, for every width: as many FMAs as sums and columns a turn, and no access to the stack."""
+    """The loop over a band's columns, for every kind of strips: as many FMAs as sums and columns a turn, and no access to the
+    stack."""
     rows, vectors = isa.band
     text = kernel_assembly(family(rows, vectors), isa)
-    for width in range(1, vectors + 1):
-        body = re.search(rf"_products{width}:(.*?)\.Lfunc_end", text, re.DOTALL).group(1)
+    for width, share in strip_kinds(vectors).values():
+        body = re.search(rf"_products{width}x{share}:(.*?)\.Lfunc_end", text, re.DOTALL).group(1)
         loops = [part for part in re.split(r"\n\.L\w+:", body) if re.search(r"\bvfmadd|\bfmla", part)]
         assert len(loops) == 1
         loop = loops[0][:loops[0].rindex("\tj" if isa is not NEON else "\tb.")]
-        assert len(re.findall(r"\bvfmadd|\bfmla", loop)) == UNROLL * rows * width
+        assert len(re.findall(r"\bvfmadd|\bfmla", loop)) == UNROLL * rows // share * width
         assert not re.search(r"\(%r[sb]p|\[sp|\[x29", loop), "the inner loop spills"

@@ -33,10 +33,11 @@ from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd_pieces import (
     OUTPUT_SLOTS,
     UNROLL,
-    call_width,
+    call_kind,
     emit_outputs,
     emit_products,
     load_fields,
+    strip_kinds,
     sum_pitch,
     thread_scratch,
 )
@@ -51,7 +52,7 @@ from zellige.cpu.kernels.winograd_transforms import (
 
 INPUT_ITEM = 3      # fields: vector, first channel, end of channels
 GROUP_ITEM = 3      # fields: first strip, end of strips, group
-STRIP = 2           # fields: first vector, vectors
+STRIP = 3           # fields: first vector, vectors, kind (``strip_kinds``)
 AHEAD = 128         # columns from the weights in use to those that are fetched
 
 INPUT_SLOTS = ("source", "source_plane", "source_row", "windows", "vector_pitch", "point_pitch")
@@ -100,7 +101,7 @@ class WinogradStrip(Kernel):
     def emit(self, module: ir.Module, isa: Isa) -> None:
         transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
         outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue, self.pooled)
-        widths = {width: self._emit_group(module, isa, width, outputs) for width in range(1, self.vectors + 1)}
+        kinds = {kind: self._emit_group(module, isa, *shape, outputs) for kind, shape in strip_kinds(self.vectors).items()}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
         pitch, channels, group_count = (
@@ -108,18 +109,18 @@ class WinogradStrip(Kernel):
         tiles = thread_scratch(self, b, slots, thread)
         sums = b.at(tiles, self.vectors, pitch)
         with b.loop(begin, end) as index:
-            first, width = load_fields(b, strips, index, STRIP)
+            first, width, kind = load_fields(b, strips, index, STRIP)
             with b.loop(0, width) as vector:
                 emit_transform_call(self, self.runs, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
                                     ir.Constant(I64, 0), channels)
             with b.loop(0, group_count) as group:
-                call_width(b, width, widths, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
+                call_kind(b, kind, kinds, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
         b.ret_void()
 
-    def _emit_group(self, module: ir.Module, isa: Isa, width: int, outputs: ir.Function) -> ir.Function:
+    def _emit_group(self, module: ir.Module, isa: Isa, width: int, share: int, outputs: ir.Function) -> ir.Function:
         """``group(slots, tiles, first vector, group, sums)``: the products of a strip and a group, then their outputs."""
-        products = emit_products(module, isa, f"{self.symbol}_products{width}", self.rows, width)
-        b = Emitter(module, isa, f"{self.symbol}_group{width}", [POINTER, POINTER, I64, POINTER, POINTER], internal=True)
+        products = emit_products(module, isa, f"{self.symbol}_products{width}x{share}", self.rows, width, share)
+        b = Emitter(module, isa, f"{self.symbol}_group{width}x{share}", [POINTER, POINTER, I64, POINTER, POINTER], internal=True)
         slots, tiles, first_vector, group, sums = b.function.args
         starts, columns, all_weights = (self.slot(b, slots, name) for name in ("starts", "columns", "weights"))
         vector_pitch, point_pitch = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "point_pitch"))
@@ -175,7 +176,7 @@ class WinogradGroup(Kernel):
             first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
             band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
             with b.loop(first_band, end_band) as band, b.loop(first_strip, end_strip) as strip:
-                first_vector, width = load_fields(b, strips, strip, STRIP)
+                first_vector, width, _ = load_fields(b, strips, strip, STRIP)
                 place = b.add(b.mul(b.sub(band, first_band), band_sums),
                               b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS)))
                 b.call(outputs, [slots, band, b.at(sums, place, pitch), first_vector, width])
@@ -211,8 +212,8 @@ class WinogradGroup(Kernel):
 
     def _emit_one_point(self, module: ir.Module, isa: Isa) -> ir.Function:
         """``one_point(slots, point, band, first strip, end strip, weights, sums, ahead)``: a band at a point, all strips."""
-        widths = {width: emit_products(module, isa, f"{self.symbol}_products{width}", self.rows, width)
-                  for width in range(1, self.vectors + 1)}
+        kinds = {kind: emit_products(module, isa, f"{self.symbol}_products{width}x{share}", self.rows, width, share)
+                 for kind, (width, share) in strip_kinds(self.vectors).items()}
         b = Emitter(module, isa, f"{self.symbol}_point", [POINTER, I64, I64, I64, I64, POINTER, POINTER, POINTER], internal=True)
         slots, point, band, first_strip, end_strip, weights, sums, ahead = b.function.args
         starts, all_columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
@@ -220,11 +221,11 @@ class WinogradGroup(Kernel):
         start, count = emit_list(b, starts, band)
         columns = b.at(all_columns, start, element=I32)
         with b.loop(first_strip, end_strip) as strip:
-            first_vector, width = load_fields(b, strips, strip, STRIP)
+            first_vector, _, kind = load_fields(b, strips, strip, STRIP)
             strip_tiles = b.at(b.at(tiles, first_vector, vector_pitch), point, point_pitch)
             place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS))
             strip_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
-            call_width(b, width, widths, [strip_tiles, vector_pitch, weights, columns, count, strip_sums, ahead])
+            call_kind(b, kind, kinds, [strip_tiles, vector_pitch, weights, columns, count, strip_sums, ahead])
         b.ret_void()
         return b.function
 

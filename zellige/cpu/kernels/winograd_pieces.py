@@ -2,11 +2,14 @@
 
 A *strip* is one to a few vectors of tiles that share each broadcast weight. Its sums wait in the thread's scratch, as
 [point][vector][row][lane], until all 36 points of the band are done.
+
+A last vector whose runs fill no more than a half or a quarter of it is *shared*: it holds each tile 2 or 4 times, side by side, and
+takes as many rows of the band at once. It is a strip of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import llvmlite.ir as ir
 
@@ -33,6 +36,7 @@ from zellige.cpu.kernels.winograd_transforms import emit_output_transform, trans
 
 LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
 UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
+SHARES = (4, 2)     # rows that a vector may take at once
 
 OUTPUT_SLOTS = ("outputs", "channels", "bias", "target", "target_plane", "target_row", "rest", "rest_end",
                 "operand0", "operand0_plane", "operand1", "operand1_plane")
@@ -53,23 +57,29 @@ def load_fields(b: Emitter, table: ir.Value, row: ir.Value, fields: int) -> list
     return [b.load_index(b.at(table, row, fields, I32), field) for field in range(fields)]
 
 
-def call_width(b: Emitter, width: ir.Value, widths: dict[int, ir.Function], arguments: Sequence[ir.Value]) -> None:
-    """Call the one of ``widths`` that was made for strips of this width."""
-    for count, function in widths.items():
-        with b.if_then(b.icmp_signed("==", width, ir.Constant(I64, count))):
+def strip_kinds(vectors: int) -> dict[int, tuple[int, int]]:
+    """All kinds of strips: of 1 … ``vectors`` vectors each, and then of one that is shared. Kind → (vectors, rows at once)."""
+    plain = {width: (width, 1) for width in range(1, vectors + 1)}
+    return plain | {vectors + share: (1, share) for share in SHARES}
+
+
+def call_kind(b: Emitter, kind: ir.Value, kinds: dict[int, ir.Function], arguments: Sequence[ir.Value]) -> None:
+    """Call the one of the functions that was made for this kind of strips."""
+    for number, function in kinds.items():
+        with b.if_then(b.icmp_signed("==", kind, ir.Constant(I64, number))):
             b.call(function, arguments)
 
 
-def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: int) -> ir.Function:
+def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: int, share: int) -> ir.Function:
     """``products(tiles, vector_pitch, weights, columns, count, sums, ahead)``: a band's kept columns at a point.
 
     ``tiles`` are [channel][lane], of each vector of the strip; ``weights`` are [column][row]; ``columns`` hold channel · lanes.
-    The weights that come next are fetched from ``ahead`` on, a turn's worth in every turn.
+    The weights that come next are fetched from ``ahead`` on, a turn's worth in every turn. ``share`` rows are taken at once.
     """
     b = Emitter(module, isa, name, [POINTER, I64, POINTER, POINTER, I64, POINTER, POINTER], internal=True)
     tiles, vector_pitch, weights, columns, count, sums, ahead = b.function.args
     streams = [b.at(tiles, vector, vector_pitch) for vector in range(vectors)]
-    places = [(row, vector) for row in range(rows) for vector in range(vectors)]
+    places = [(part, vector) for part in range(rows // share) for vector in range(vectors)]
     # One vector of tiles has too few sums to hide the latency of their additions: it keeps two of each.
     copies = UNROLL if vectors == 1 else 1
     totals = [{place: b.variable(b.splat(0.0)) for place in places} for _ in range(copies)]
@@ -79,17 +89,29 @@ def emit_products(module: ir.Module, isa: Isa, name: str, rows: int, vectors: in
         for step in range(UNROLL):
             offset = b.load_index(columns, b.add(turn, ir.Constant(I64, step)))
             x = [b.load(b.at(stream, offset), typ=b.vector, align=isa.vector_bytes) for stream in streams]
-            for row, weight in enumerate(broadcasts(b, b.at(turn_weights, step * rows), rows)):
+            for part, weight in enumerate(repeats(b, b.at(turn_weights, step * rows), rows, share)):
                 for vector in range(vectors):
-                    place = totals[step % copies][row, vector]
+                    place = totals[step % copies][part, vector]
                     b.store(b.multiply_add(x[vector], weight, b.load(place, typ=b.vector)), place)
-    for row, vector in places:
-        total, *rest = (b.load(copy[row, vector], typ=b.vector) for copy in totals)
+    for part, vector in places:
+        total, *rest = (b.load(copy[part, vector], typ=b.vector) for copy in totals)
         for copy in rest:
             total = b.fadd(total, copy)
-        b.store(total, b.at(sums, (vector * rows + row) * isa.lanes), align=isa.vector_bytes)
+        for row in range(share):
+            own = b.shuffle(total, total, [lane - lane % share + row for lane in range(isa.lanes)]) if share > 1 else total
+            b.store(own, b.at(sums, (vector * rows + part * share + row) * isa.lanes), align=isa.vector_bytes)
     b.ret_void()
     return b.function
+
+
+def repeats(b: Emitter, numbers: ir.Value, count: int, share: int) -> Iterator[ir.Value]:
+    """``numbers[0 … count − 1]``, ``share`` of them after another, again and again in all lanes."""
+    if share == 1:
+        yield from broadcasts(b, numbers, count)
+        return
+    for first in range(0, count, share):
+        together = b.load(b.at(numbers, first), typ=ir.VectorType(F32, share), align=4)
+        yield b.shuffle(together, together, [lane % share for lane in range(b.isa.lanes)])
 
 
 def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,

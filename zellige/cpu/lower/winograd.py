@@ -17,7 +17,7 @@ from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
-from zellige.cpu.kernels.winograd_pieces import sum_pitch
+from zellige.cpu.kernels.winograd_pieces import strip_kinds, sum_pitch
 from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import NARROW, TILE, WIDE
 from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
@@ -27,11 +27,11 @@ from zellige.cpu.tables.winograd import (
     Runs,
     cut_evenly,
     cut_runs,
+    cut_strips,
     group_items,
     input_items,
     output_table,
     pool_runs,
-    strip_widths,
     window_table,
 )
 from zellige.cpu.tables.winograd_costs import filter_cycles, input_cycles, output_cycles, product_cycles
@@ -88,8 +88,7 @@ class WinogradPlan:
         self._check()
         self.rows, self.vectors = self.isa.band
         self.runs = self._cut_runs()
-        width = strip_widths(self.runs.vectors, self.vectors)
-        self.strips = np.stack([width.cumsum() - width, width], 1).astype(np.int32)
+        self.strips = cut_strips(self.runs.vectors, self.runs.share, self.vectors)
         kept = kept_channels(self.weight, self.rows)
         self.density = float(kept.mean())
         self.lists = column_lists(kept)
@@ -117,7 +116,7 @@ class WinogradPlan:
         """Narrow runs where they save vectors, if they are as wide as a tile."""
         height, width = self.together * self.target.height, self.together * self.target.width
         wide, narrow = (cut_runs(self.target.images, height, width, self.isa.lanes, runs) for runs in (WIDE, NARROW))
-        return narrow if narrow.width >= TILE and narrow.vectors <= self.narrow_vectors * wide.vectors else wide
+        return narrow if narrow.width >= TILE and narrow.load <= self.narrow_vectors * wide.load else wide
 
     def _bands_of_group(self) -> int:
         bands = len(self.lists.counts)
@@ -140,7 +139,8 @@ class WinogradPlan:
         """Cycles of every band with every strip, shape (bands, strips)."""
         width = self.strips[:, 1]
         outputs = output_cycles(width, self.rows, self.isa.lanes, 4 * self.target.elements)
-        return product_cycles(self.lists.counts[:, None], width, self.rows) + outputs
+        share = np.array([strip_kinds(self.vectors)[kind][1] for kind in self.strips[:, 2]])
+        return product_cycles(self.lists.counts[:, None], width, share, self.rows) + outputs
 
     def _strip_costs(self) -> np.ndarray:
         return self._band_costs().sum(0) + input_cycles(self.source.channels, shared=False) * self.strips[:, 1]

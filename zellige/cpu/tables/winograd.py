@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zellige.cpu.kernels.winograd_pieces import SHARES
 from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import TILE, WIDE, OutputFields, WindowFields
 from zellige.cpu.kernels.winograd_transforms import WINDOW
@@ -46,6 +47,30 @@ class Runs:
     def vectors(self) -> int:
         return -(-len(self) // self.together)
 
+    @property
+    def share(self) -> int:
+        """How often each tile of the last vector has a place in it, as few runs may leave room: 1, 2 or 4 times."""
+        left = (len(self) - 1) % self.together + 1
+        return next((share for share in SHARES if share * left <= self.together), 1)
+
+    @property
+    def load(self) -> float:
+        """Vectors, of which the last counts by the share that its runs fill."""
+        return self.vectors - 1 + 1 / self.share
+
+    def in_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The runs of every vector, and which of them are there for the first time. Both of shape (vectors, together).
+
+        A shared vector has each of its runs several times, in neighbouring lanes; what only fills it up is the first run again.
+        """
+        before = (self.vectors - 1) * self.together
+        last = np.pad(np.arange(before, len(self)), (0, self.together // self.share - (len(self) - before)))
+        again = np.repeat(last.reshape(-1, self.together // WIDE), self.share, axis=0)
+        order = np.concatenate([np.arange(before), again.ravel()])
+        once = np.zeros(len(order), bool)
+        once[np.unique(order, return_index=True)[1]] = True
+        return order.reshape(self.vectors, -1), once.reshape(self.vectors, -1)
+
 
 def cut_runs(images: int, height: int, width: int, lanes: int, together: int) -> Runs:
     """The runs that cover the output maps, row after row, for so many runs ``together`` in a vector.
@@ -78,9 +103,8 @@ def window_table(runs: Runs, source: Planes, padding: Padding) -> np.ndarray:
     whole = np.asarray(rows.all(1) & columns.all(1))
     beyond = np.pad(columns, ((0, 0), (0, 2)))
     first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
-    # The runs that only fill up the last vector read the map's first window again.
-    offset, row_bits, first, second = (in_vectors(runs, field, field[0]) for field in (offset, lane_bits(rows), first, second))
-    table = _table(in_vectors(runs, whole, whole[0]).all(1), offset, row_bits, first, second)
+    order, _ = runs.in_vectors()
+    table = _table(whole[order].all(1), offset[order], lane_bits(rows)[order], first[order], second[order])
     assert table.shape[1] == WindowFields(runs.together).count
     return table
 
@@ -104,18 +128,12 @@ def output_table(runs: Runs, target: Planes) -> np.ndarray:
     first_row = runs.own_y - runs.y
     end_row = np.where(ends_row, np.minimum(target.height - runs.y, runs.height), first_row)
     whole = rows.all(1) & columns.all(1) & ~ends_row
-    whole, ends_row, offset, first_row, end_row, store = (
-        in_vectors(runs, field, 0) for field in (whole, ends_row, offset, first_row, end_row, store))
-    table = _table(whole.all(1), ends_row.any(1), offset, first_row, end_row, store.reshape(len(store), -1))
+    order, once = runs.in_vectors()
+    first_row, end_row, store = first_row[order] * once, end_row[order] * once, store[order] * once[..., None]
+    table = _table((whole[order] & once).all(1), (ends_row[order] & once).any(1), offset[order], first_row, end_row,
+                   store.reshape(len(store), -1))
     assert table.shape[1] == OutputFields(runs.together, runs.height).count
     return table
-
-
-def in_vectors(runs: Runs, field: np.ndarray, fill: int | np.ndarray) -> np.ndarray:
-    """One number (or some) a run → those of a vector together; ``fill`` for runs that only fill up the last vector."""
-    padded = np.full((runs.vectors * runs.together, *field.shape[1:]), fill, field.dtype)
-    padded[:len(field)] = field
-    return padded.reshape(runs.vectors, runs.together, *field.shape[1:])
 
 
 def _table(*columns: ArrayLike) -> np.ndarray:
@@ -133,13 +151,19 @@ def cut_evenly(count: int, most: int) -> np.ndarray:
     return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int32)
 
 
-def strip_widths(vectors: int, widest: int) -> np.ndarray:
-    """Vectors of as few strips as can be, of at most ``widest`` each.
+def cut_strips(vectors: int, share: int, widest: int) -> np.ndarray:
+    """As few strips as can be, of at most ``widest`` vectors each; a shared last vector is one by itself.
 
-    >>> strip_widths(14, 3).tolist(), strip_widths(4, 3).tolist()
-    ([3, 3, 3, 3, 2], [2, 2])
+    First vector, vectors and kind of each. Shape (strips, 3), int32.
+
+    >>> cut_strips(8, 1, 3).tolist(), cut_strips(4, 2, 3).tolist()
+    ([[0, 3, 3], [3, 3, 3], [6, 2, 2]], [[0, 3, 3], [3, 1, 5]])
     """
-    return np.diff(cut_evenly(vectors, widest))[:, 0]
+    plain = vectors if share == 1 else vectors - 1
+    strips = [(first, end - first, end - first) for first, end in (cut_evenly(plain, widest).tolist() if plain else [])]
+    if share > 1:
+        strips.append((plain, 1, widest + share))
+    return np.array(strips, np.int32)
 
 
 def input_items(vectors: int, channels: int, chunk: int) -> np.ndarray:

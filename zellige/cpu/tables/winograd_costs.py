@@ -15,15 +15,18 @@ INPUT_CYCLES = 140      # one vector of windows, one channel
 OUTPUT_CYCLES = 140     # one vector of tiles, one output channel
 SHARED_CYCLES = 90      # of one vector and channel, once more where tiles go through a buffer that threads share
 LIST_CYCLES = 19        # begin and end of one band at one point
+COLUMN_CYCLES = 3.5     # the least of one column of a band at one point: the way of its weights
 FILTER_CYCLES = 5.5     # one column of a band at six points along x and y, from half transformed filters
 FAR_BYTES = 8 << 20     # a larger map does not wait in the cache for its reader
 FAR_BYTES_PER_CYCLE = 8
 EFFICIENCY = 0.97       # of the cycles that two FMAs a cycle would take, at the clock the constants were fitted to
 
 
-def product_cycles(columns: np.ndarray, width: np.ndarray, rows: int) -> np.ndarray:
-    """The products of a band with so many columns and a strip of ``width`` vectors: two FMAs a cycle, or two loads."""
-    step = np.maximum(rows * width, rows + width + 1) / 2
+def product_cycles(columns: np.ndarray, width: np.ndarray, share: np.ndarray, rows: int) -> np.ndarray:
+    """The products of a band with so many columns and a strip of ``width`` vectors that take ``share`` rows at once: two FMAs a
+    cycle, or two loads, but no faster than weights come."""
+    parts = rows // share
+    step = np.maximum(np.maximum(parts * width, parts + width + 1) / 2, COLUMN_CYCLES)
     return POINTS * (columns * step * EFFICIENCY + LIST_CYCLES)
 
 
