@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
+from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
@@ -109,7 +110,8 @@ def expand(program: ExportedProgram) -> tuple[ExportedProgram, frozenset[str]]:
 
     Also gives the names of those that were written out.
     """
-    known = torch.export.default_decompositions()
+    known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
+             **torch.export.default_decompositions()}
     expanded: set[Any] = set()
     while True:
         foreign = {node.target for node in program.graph.nodes if _is_foreign(node) and node.target in known} - expanded
