@@ -20,6 +20,7 @@ MOVES = frozenset({"slice", "reshape", "transpose", "concat", "channel_shuffle"}
 def merge_sums(graph: Graph) -> Graph:
     """Additions of two 1 × 1 convolutions become one convolution, named after both (``block.conv3+shortcut``)."""
     parts = {name for node in graph if node.op == "concat" for name in node.inputs}
+    picked: set[str] = set()
 
     def merge(state: Rewriting, node: Node) -> str | None:
         terms = [term for name in node.inputs if (term := _term(state, name, node, parts)) is not None]
@@ -27,9 +28,16 @@ def merge_sums(graph: Graph) -> Graph:
             return None
         sources = [_source(state, term) for term in terms]
         parts.update(sources)
+        picked.update(source for term, source in zip(terms, sources, strict=True) if _is_strided(term))
         return _convolution(state, terms, sources)
 
-    return rewrite(graph, {"add": (merge,)})
+    return _early(rewrite(graph, {"add": (merge,)}), picked)
+
+
+def _early(graph: Graph, picked: set[str]) -> Graph:
+    """Nodes that pick pixels stand behind what makes these, whose memory is then free the sooner."""
+    place = {name: position for position, name in enumerate(graph.nodes)}
+    return graph.with_nodes(sorted(graph, key=lambda node: place[node.inputs[0] if node.name in picked else node.name]))
 
 
 def _term(state: Rewriting, name: str, node: Node, parts: set[str]) -> Node | None:
