@@ -125,7 +125,7 @@ class Comparison:
         return "\n\n".join([*map(str, self.tables()), self.summary()])
 
     def _engine_table(self) -> Table:
-        headings = ("engine", "version", "median ms", "min ms", "p99 ms", "zellige is faster by", "error")
+        headings = ("engine", "version", "median ms", "min ms", "p99 ms", "its time ÷ zellige's", "error")
         columns = tuple(Column(heading, numeric=index > 1) for index, heading in enumerate(headings))
         rows = [self._engine_row(one) for one in sorted(self.contestants.values(), key=lambda c: c.timing.median_ms)]
         rows += [(name, why, *[""] * 5) for name, why in self.unavailable.items()]
