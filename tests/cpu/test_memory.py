@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zellige.cpu.calls import Call, Place
 from zellige.cpu.kernels.peak import PeakKernel
-from zellige.cpu.memory import lifetimes, plan_memory
+from zellige.cpu.memory import extent, lifetimes, place, plan_memory
 
 NAMES = "abcdefgh"
 
@@ -46,6 +46,23 @@ def test_buffers_that_live_together_never_overlap(calls: list[Call], sizes: dict
         assert arena.offsets[low] + sizes[low] <= arena.offsets[high]
     assert all(arena.offsets[name] + sizes[name] <= arena.elements for name in arena.offsets)
     assert arena.live <= arena.elements
+
+
+@given(calls, sizes)
+def test_the_smallest_of_several_placements(calls: list[Call], sizes: dict[str, int]) -> None:
+    arena, life = plan_memory(calls, sizes), lifetimes(calls)
+    lengths = {name: -(-sizes[name] // 16) * 16 + 16 for name in life}
+    first = place(sorted(life, key=lambda name: (-lengths[name], life[name], name)), life, lengths)
+    assert arena.elements <= extent(first, lengths)
+    assert arena.elements >= arena.live
+
+
+def test_an_order_that_is_better_than_the_largest_first() -> None:
+    """Largest first, `a` and `c` take the place beside `b`, and `d`, which lives with both sides, comes on top."""
+    steps = [{"a", "b"}, {"b", "d"}, {"b", "d"}, {"c", "d"}]
+    lengths = {"a": 48, "b": 48, "c": 48, "d": 32}
+    arena = plan_memory([call_on(names, True) for names in steps], lengths)
+    assert arena.elements == arena.live == 2 * (48 + 16)
 
 
 def test_a_chain_of_layers_needs_two_buffers() -> None:

@@ -149,6 +149,7 @@ TENSOR, KEPT, VALUES = "dense/fc.bias", f"kept/{WEIGHT}", f"values/{WEIGHT}"
     (TENSOR, {"data_offsets": [0, 2**63]}), (TENSOR, {"data_offsets": [2**64 - 64, 2**64]}),
     (TENSOR, {"data_offsets": [0.0, 64.0]}), (TENSOR, {"data_offsets": None}), (TENSOR, {"data_offsets": [16]}),
     (TENSOR, {"shape": [15]}), (TENSOR, {"shape": [4, 4]}), (TENSOR, {"shape": [2**40]}), (TENSOR, {"shape": [-16]}),
+    (TENSOR, {"shape": [0, 2**39, 2**39], "data_offsets": [0, 0]}),
     (TENSOR, {"shape": [2**32, 2**32]}), (TENSOR, {"shape": [0, 2**62]}), (TENSOR, {"shape": [2**63, 2**63, 16]}),
     (TENSOR, {"shape": "16"}), (TENSOR, {"shape": [1] * 100 + [16]}), (TENSOR, {"dtype": "I32"}),
     (TENSOR, {"dtype": "F64"}), (TENSOR, {"dtype": "F8_E4M3"}), (TENSOR, {"dtype": "O"}), (TENSOR, {"dtype": None}),

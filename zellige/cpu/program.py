@@ -39,7 +39,10 @@ class Memory:
 
 
 class Tables:
-    """All arrays of a plan in one block; afterwards the plan's own arrays are views of it."""
+    """All arrays of a plan in one block; afterwards the plan's own arrays are views of it.
+
+    ``nbytes`` counts all of them, ``weight_bytes`` the packed weights and biases, without indices.
+    """
 
     def __init__(self, plan: Plan) -> None:
         users: dict[int, list[tuple[Call, str]]] = {}
@@ -50,6 +53,9 @@ class Tables:
                     users.setdefault(id(slot), []).append((call, name))
                     sizes[id(slot)] = round_up(slot.nbytes, 4 * LINE)
         self.nbytes = sum(sizes.values())
+        arrays = [places[0][0].slots[places[0][1]] for places in users.values()]
+        self.weight_bytes = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray) and array.dtype == np.float32)
+        del arrays
         self.memory = Memory(self.nbytes + SLACK)  # kernels prefetch, and load bias vectors, past the end
         offset = 0
         for key, places in users.items():  # an array goes as soon as its copy is there: not all of them exist twice at once
@@ -68,7 +74,10 @@ class Tables:
 
 
 class Program:
-    """One plan, ready to run on a pool of threads; on the calling thread alone if none of its calls is worth sharing."""
+    """One plan, ready to run on a pool of threads; on the calling thread alone if none of its calls is worth sharing.
+
+    ``live_bytes`` is the most that activations take at a time.
+    """
 
     def __init__(self, plan: Plan, tables: Tables, code: Mapping[Kernel, int], pool: Pool) -> None:
         pool = pool if any(call.cycles >= SMALL_CALL for call in plan.calls) else Pool(1)
@@ -78,7 +87,7 @@ class Program:
         slots = [slot for call in plan.calls for slot in call.slots.values()]
         scratch = max((slot.elements for slot in slots if isinstance(slot, Scratch)), default=0)
         self.scratch = Memory(4 * scratch * pool.threads + SLACK)
-        self._offsets = arena.offsets
+        self._offsets, self.live_bytes = arena.offsets, 4 * arena.live
         count = sum(len(call.kernel.SLOTS) for call in plan.calls)
         self._slots = np.zeros(max(1, count), np.int64)
         self._patches: dict[External, list[int]] = {}

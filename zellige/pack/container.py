@@ -35,6 +35,8 @@ DIGEST = slice(LENGTH_BYTES + len(OPENING), LENGTH_BYTES + len(OPENING) + 64)
 
 LARGEST_HEADER = 64 << 20
 MOST_DIMENSIONS = 8
+MOST_ELEMENTS = 1 << 48
+"""Of a tensor, sizes of zero left out: an array of any shape below it can be made."""
 
 
 def encode(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Iterator[memoryview]:
@@ -137,8 +139,8 @@ def _place(name: str, entry: Any, begin: int) -> tuple[str, Place]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise FileFormatError(f"tensor {name!r} has the element type {dtype}; known are {', '.join(DTYPES)}")
-    if not _are_sizes(shape) or len(shape) > MOST_DIMENSIONS:
-        raise FileFormatError(f"tensor {name!r}: 'shape' is a list of at most {MOST_DIMENSIONS} sizes")
+    if not _are_sizes(shape) or len(shape) > MOST_DIMENSIONS or prod(size or 1 for size in shape) > MOST_ELEMENTS:
+        raise FileFormatError(f"tensor {name!r}: 'shape' is a list of at most {MOST_DIMENSIONS} sizes of {MOST_ELEMENTS} elements")
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise FileFormatError(f"tensor {name!r}: 'data_offsets' are where it begins and ends")
     place = Place(DTYPES[dtype], tuple(shape), begin + offsets[0], begin + offsets[1])

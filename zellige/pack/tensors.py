@@ -40,11 +40,17 @@ class FileTensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         place = self.places[name]
-        content = read_bytes(self.source, place.start, place.stop)
+        try:
+            content = read_bytes(self.source, place.start, place.stop)
+        except FileFormatError as error:
+            raise self._altered(str(error)) from error
         if hashlib.sha256(content.data).digest() != self._digests[name]:
-            raise FileFormatError(f"{self.source.name} was altered since it was loaded: the checksum of {name!r} is wrong; "
-                                  f"get or make the file again, and load it")
+            raise self._altered(f"the checksum of {name!r} is wrong")
         return content.view(place.dtype).reshape(place.shape)
+
+    def _altered(self, reason: str) -> FileFormatError:
+        return FileFormatError(f"{self.source.name} was altered since it was loaded: {reason}. Get or make the file again, "
+                               "and load it")
 
     def __contains__(self, name: object) -> bool:
         return name in self.places
