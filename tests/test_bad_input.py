@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
 import resource
 import warnings
 import weakref
@@ -92,6 +94,18 @@ def test_arrays_of_any_layout(engine: zl.Engine, x: torch.Tensor, layout: str) -
     got = engine(value)
     assert type(got) is np.ndarray
     np.testing.assert_array_equal(got, engine(np.array(value, np.float32, order="C", subok=False)))
+
+
+def test_the_callers_array_is_never_written() -> None:
+    """A stem with a stride reads the input where the caller has it: memory that can't be written will do."""
+    x = torch.randn(1, 3, 20, 20).numpy()
+    engine = zl.compile(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU()), (torch.from_numpy(x),), threads=1)
+    pages = mmap.mmap(-1, x.nbytes)
+    pages.write(x.tobytes())
+    array = np.frombuffer(pages, np.float32).reshape(x.shape)
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    assert protect(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(x.nbytes), mmap.PROT_READ) == 0
+    np.testing.assert_array_equal(engine(array), engine(x))
 
 
 def test_arrays_give_arrays_and_tensors_give_tensors(engine: zl.Engine, x: torch.Tensor, model: Small) -> None:

@@ -80,7 +80,7 @@ def lower_inputs(lowering: Lowering) -> None:
     """Bring the caller's arrays into the arena, where a reader needs them there. A staged convolution reads them as they are."""
     for name in lowering.graph.inputs:
         external, stored = lowering.storage.external(name), lowering.storage[name]
-        if stored is not external:
+        if stored.place != external.place:
             work = copy_work(external.layout, stored.layout, lowering.isa.lanes)
             lowering.plan.calls.append(Call(CopyKernel(), {"source": external.place, "target": stored.place, **work.tables},
                                             work.costs.astype(int), name))
