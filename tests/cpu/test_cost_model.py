@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.cpu import known_costs as known_module
+from zellige.cpu import measure
 from zellige.cpu.break_even import blocks_left
 from zellige.cpu.calibrate import FEWEST, PRIOR, Sample, calibrate, chain, fit, smallest_error
 from zellige.cpu.costs import LEVEL2, LEVEL3, LEVELS, MEMORY, Costs, Demand, Family, Levels
@@ -80,6 +81,13 @@ def test_the_choice_follows_the_constants() -> None:
     assert [plan_graph(graph, AVX512, Options(costs=costs)).layers[0].path for costs in (direct, winograd)] == ["dense", "winograd"]
     asked = [plan_graph(graph, AVX512, Options(path=path)).layers[0].path for path in ("dense", "winograd", "no such path")]
     assert asked[:2] == ["dense", "winograd"] and asked[2] in asked[:2]
+
+
+def test_paths_are_timed_on_the_threads_that_will_run_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    monkeypatch.setattr(measure, "Pool", lambda threads: pools.append(threads) or Pool(threads))
+    measured = plan_graph(convolution(0.5), ISA, Options(tune="measure", threads=3)).layers[0]
+    assert pools == [3] and measured.reason.count(" µs") == 2 and measured.path in ("sparse", "winograd")
 
 
 def test_a_plan_knows_where_its_weights_stay() -> None:
