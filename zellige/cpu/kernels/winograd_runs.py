@@ -17,13 +17,15 @@ WIDE, NARROW = 4, 8     # runs of a vector
 TILE = 4                # pixels along a side of a tile
 
 WHOLE = 0               # first column of both tables: no mask is needed
+EDGES = 2               # in the table of windows, in its place: only outermost pixels of windows may not be read
 ENDS = 1                # second column of the table of outputs: some run ends rows of the map
 
 
 @dataclass(frozen=True)
 class WindowFields:
     """Columns of the table of windows, 32-bit integers, one row a vector: for each run its source offset, and, as bits, which
-    rows of the window may be read, and which lanes of its two loads."""
+    rows of the window may be read, and which lanes of its two loads; then the tiles whose windows' first row, last row, first
+    column and last column may be read."""
 
     runs: int
 
@@ -36,9 +38,12 @@ class WindowFields:
     def lanes(self, run: int, load: int) -> int:
         return 1 + (2 + load) * self.runs + run
 
+    def edge(self, side: int) -> int:
+        return 1 + 4 * self.runs + side
+
     @property
     def count(self) -> int:
-        return 1 + 4 * self.runs
+        return 5 + 4 * self.runs
 
 
 @dataclass(frozen=True)

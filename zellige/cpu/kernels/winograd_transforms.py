@@ -24,7 +24,17 @@ import numpy as np
 
 from zellige.cpu.emitter import I1, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.winograd_runs import TILE, WHOLE, WindowFields, join_runs, load_field, load_run, run_lanes, run_mask
+from zellige.cpu.kernels.winograd_runs import (
+    EDGES,
+    TILE,
+    WHOLE,
+    WindowFields,
+    join_runs,
+    load_field,
+    load_run,
+    run_lanes,
+    run_mask,
+)
 
 TAPS, WINDOW = 3, 6
 POINTS = WINDOW * WINDOW
@@ -73,14 +83,15 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> i
 
     ``window`` is the vector's row of the table of windows; ``tiles`` takes [point][channel][lane], ``point_pitch`` elements from
     one point to the next. Pixels that may not be read count as zeros: padding that has no place in the source, and what lies
-    outside of the padded map, so that nothing of it can reach a tile which is partly inside.
+    outside of the padded map, so that nothing of it can reach a tile which is partly inside. Where that is no more than the edges
+    of windows they are read all the same, and cleared once they lie in vectors of tiles, which takes four masks only.
     """
     b = Emitter(module, isa, name, [POINTER, I64, I64, POINTER, POINTER, I64, I64, I64], internal=True)
     source, plane, row, window, tiles, point_pitch, first, end = b.function.args
     fields = WindowFields(runs)
     origins = [b.at(source, b.load_index(window, fields.source(run))) for run in range(runs)]
 
-    def emit_channels(masks: dict[tuple[int, int, int], ir.Value]) -> None:
+    def emit_channels(masks: dict[tuple[int, int, int], ir.Value], edges: dict[tuple[int, int], ir.Value]) -> None:
         with b.loop(first, end) as channel:
             places = [b.at(origin, channel, plane) for origin in origins]
             rows = []
@@ -89,7 +100,13 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> i
                 left, right = (transpose_quarters(b, join_runs(b, [
                     load_run(b, b.at(place, TILE * load), runs, masks.get((run, window_row, load)))
                     for run, place in enumerate(places)])) for load in (0, 1))
-                rows.append(to_points(b, left + right[:WINDOW - TILE]))
+                pixels = left + right[:WINDOW - TILE]
+                for place in (0, WINDOW - 1):
+                    if (1, place) in edges:
+                        pixels[place] = b.select(edges[1, place], pixels[place], b.splat(0.0))
+                if (0, window_row) in edges:
+                    pixels = [b.select(edges[0, window_row], pixel, b.splat(0.0)) for pixel in pixels]
+                rows.append(to_points(b, pixels))
                 places = [b.at(place, row) for place in places]
             target = b.at(tiles, channel, isa.lanes)
             for column in range(WINDOW):
@@ -97,11 +114,17 @@ def emit_input_transform(module: ir.Module, isa: Isa, name: str, runs: int) -> i
                     b.store(value, target, align=isa.vector_bytes)
                     target = b.at(target, point_pitch)
 
-    with b.if_else(b.icmp_signed("!=", b.load_index(window, WHOLE), ir.Constant(I64, 0))) as (whole, partial):
+    kind = b.load_index(window, WHOLE)
+    with b.if_else(b.icmp_signed("==", kind, ir.Constant(I64, 1))) as (whole, partial):
         with whole:
-            emit_channels({})
-        with partial:
-            emit_channels(_emit_window_masks(b, window, fields))
+            emit_channels({}, {})
+        with partial, b.if_else(b.icmp_signed("==", kind, ir.Constant(I64, EDGES))) as (edges, any_lanes):
+            with edges:
+                sides = [(axis, place) for axis in (0, 1) for place in (0, WINDOW - 1)]
+                emit_channels({}, {side: b.lane_mask(load_field(b, window, fields.edge(number)))
+                                   for number, side in enumerate(sides)})
+            with any_lanes:
+                emit_channels(_emit_window_masks(b, window, fields), {})
     b.ret_void()
     return b.function
 

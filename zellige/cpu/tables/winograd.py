@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike
 
 from zellige.cpu.kernels.winograd_pieces import SHARES
 from zellige.cpu.kernels.winograd_pooling import POOL
-from zellige.cpu.kernels.winograd_runs import TILE, WIDE, OutputFields, WindowFields
+from zellige.cpu.kernels.winograd_runs import EDGES, TILE, WIDE, OutputFields, WindowFields
 from zellige.cpu.kernels.winograd_transforms import WINDOW
 from zellige.cpu.layout import Planes
 from zellige.cpu.tables.work import lane_bits
+
+REACH = 1000  # elements around a buffer that may be read; the arena has more at both ends
 
 Padding = tuple[int, int, int, int]
 """Top, bottom, left and right."""
@@ -103,8 +105,13 @@ def window_table(runs: Runs, source: Planes, padding: Padding) -> np.ndarray:
     whole = np.asarray(rows.all(1) & columns.all(1))
     beyond = np.pad(columns, ((0, 0), (0, 2)))
     first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
+    inner = rows[:, 1:-1].all(1) & columns[:, 1:-1].all(1)
     order, _ = runs.in_vectors()
-    table = _table(whole[order].all(1), offset[order], lane_bits(rows)[order], first[order], second[order])
+    kind = np.where(whole[order].all(1), 1, np.where(inner[order].all(1) & _within_reach(runs, offset, source), EDGES, 0))
+    left, right = columns[:, :-2:TILE], columns[:, WINDOW - 1::TILE]
+    top_row, bottom_row = (np.broadcast_to(row[:, None], left.shape) for row in (rows[:, 0], rows[:, -1]))
+    table = _table(kind, offset[order], lane_bits(rows)[order], first[order], second[order],
+                   *(_tile_bits(edge[order]) for edge in (top_row, bottom_row, left, right)))
     assert table.shape[1] == WindowFields(runs.together).count
     return table
 
@@ -114,6 +121,18 @@ def _readable(begin: np.ndarray, count: int, size: int, padding: tuple[int, int]
     before, after = (pad if pad <= margin else 0 for pad, margin in zip(padding, margins, strict=True))
     place = begin[:, None] + np.arange(count)
     return (place >= -before) & (place < size + after)
+
+
+def _within_reach(runs: Runs, offset: np.ndarray, source: Planes) -> bool:
+    """Whether windows that are read whole stay in readable memory: of a buffer, and a little around it."""
+    end = (source.images - 1) * source.image + source.span
+    last = offset + (WINDOW - 1) * source.row + runs.width + TILE
+    return bool(offset.min() >= -REACH and last.max() <= end + REACH)
+
+
+def _tile_bits(tiles: np.ndarray) -> np.ndarray:
+    """Vectors × runs × tiles → the bits of a vector's tiles: tile q of the vector of pixels v is lane 4 · q + v."""
+    return lane_bits(tiles.reshape(len(tiles), WIDE, -1).transpose(0, 2, 1).reshape(len(tiles), -1))
 
 
 def output_table(runs: Runs, target: Planes) -> np.ndarray:
