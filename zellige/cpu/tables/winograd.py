@@ -105,13 +105,13 @@ def window_table(runs: Runs, source: Planes, padding: Padding) -> np.ndarray:
     whole = np.asarray(rows.all(1) & columns.all(1))
     beyond = np.pad(columns, ((0, 0), (0, 2)))
     first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
-    inner = rows[:, 1:-1].all(1) & columns[:, 1:-1].all(1)
+    inner = np.asarray(rows[:, 1:-1].all(1) & columns[:, 1:-1].all(1))
     order, _ = runs.in_vectors()
     kind = np.where(whole[order].all(1), 1, np.where(inner[order].all(1) & _within_reach(runs, offset, source), EDGES, 0))
-    left, right = columns[:, :-2:TILE], columns[:, WINDOW - 1::TILE]
-    top_row, bottom_row = (np.broadcast_to(row[:, None], left.shape) for row in (rows[:, 0], rows[:, -1]))
+    sides = [columns[:, :-2:TILE], columns[:, WINDOW - 1::TILE]]
+    ends = [np.broadcast_to(row[:, None], sides[0].shape) for row in (rows[:, 0], rows[:, -1])]
     table = _table(kind, offset[order], lane_bits(rows)[order], first[order], second[order],
-                   *(_tile_bits(edge[order]) for edge in (top_row, bottom_row, left, right)))
+                   *(_tile_bits(edge[order]) for edge in ends + sides))
     assert table.shape[1] == WindowFields(runs.together).count
     return table
 
