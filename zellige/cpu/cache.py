@@ -4,6 +4,9 @@ Whoever can write an entry decides what this process executes. So the directory 
 nobody else, it is checked through the handle that is then used, and an entry is read only if it is a plain file of which the
 same holds. A checksum over key and code finds damage (a cut write, a bad disk). What is not right in every respect is
 compiled anew and replaced, never run.
+
+The directory is ``$ZELLIGE_CACHE``, by default ``~/.cache/zellige``. Its code takes at most ``$ZELLIGE_CACHE_SIZE``, by default 1G:
+what was used least recently goes (``eviction.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import llvmlite.binding as llvm
 
 from zellige.cpu import host, toolchain
 from zellige.cpu.debug import ASSEMBLY, IR, debug
+from zellige.cpu.eviction import evict, mark_used, size_limit
 from zellige.cpu.fork import ForkLock
 from zellige.cpu.isa import Isa
 from zellige.cpu.toolchain import Library
@@ -62,6 +66,7 @@ class MachineCodeCache:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None):
         self.directory = Path(os.path.expanduser(default_directory() if directory is None else directory))
+        self.limit = size_limit()
 
     def build(self, text: str | Recipe, isa: Isa, native: bool = True) -> Library:
         """LLVM IR → loaded code for this machine; the same text gives the same library as long as anyone holds it.
@@ -108,10 +113,13 @@ class MachineCodeCache:
                 entry = os.fstat(handle)
                 if not stat.S_ISREG(entry.st_mode) or _others_can_write(entry):
                     return None
+                mark_used(handle)
                 return file.read()
 
     def _store(self, key: str, image: bytes) -> None:
         self.write(key, _seal(key, image))
+        with self._open() as directory:
+            evict(directory, self.limit)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all: whoever reads or writes the same one sees the old or the new."""
