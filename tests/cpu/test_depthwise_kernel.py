@@ -13,7 +13,7 @@ from zellige.cpu.isa import AVX512, NEON
 from zellige.cpu.kernels.depthwise import STEPS, DepthwiseKernel
 from zellige.cpu.kernels.epilogue import ADD, activation
 from zellige.cpu.layout import Margins, planes
-from zellige.cpu.tables.depthwise import depthwise_work
+from zellige.cpu.tables.depthwise import MOST, MOST_WITHOUT_MASKS, depthwise_work
 from zellige.graph.reference import evaluate
 
 SIZES = [(3, 3), (5, 5), (1, 3), (3, 1), (2, 4)]
@@ -42,11 +42,12 @@ def test_any_depthwise_convolution(data):
     target_layout = planes(*expected.shape, row=row)
     source, target, operand = Value.of(source_layout, x), Value.blank(target_layout), Value.of(target_layout, residual)
     origin = (padding[0], padding[2])
-    work = depthwise_work(weight[:, 0], bias, source_layout, target_layout, stride, origin, dilation[0], isa.lanes)
+    tiles, work = depthwise_work(weight[:, 0], bias, source_layout, target_layout, stride, origin, dilation, isa,
+                                 curved=data.draw(st.booleans()))
     slots = {"source": source.slot, "target": target.slot, **work.tables}
     if ADD in epilogue:
         slots |= {"operand0": operand.slot, "operand0_plane": target_layout.plane}
-    run_kernel(DepthwiseKernel(size, dilation[1], stride[1], epilogue), slots, work.items, isa)
+    run_kernel(DepthwiseKernel(size, dilation, stride, tiles, epilogue), slots, work.items, isa)
     target.check_row_margins()
     # at most 25 products and a few additions, each rounded by half a unit
     largest_product = float(np.abs(weight).max() * np.abs(x).max())
@@ -54,17 +55,27 @@ def test_any_depthwise_convolution(data):
 
 
 def test_compiles_for_every_instruction_set():
-    check_assembly(DepthwiseKernel((3, 3), 1, 2, (ADD, activation("relu6"))))
-    check_assembly(DepthwiseKernel((5, 5), 2, 1, (activation("silu"),)))
+    check_assembly(DepthwiseKernel((3, 3), (1, 1), (2, 2), (5, 4), (ADD, activation("relu6"))))
+    check_assembly(DepthwiseKernel((5, 5), (1, 2), (1, 1), (4, 1), (activation("silu"),)))
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("isa", [AVX512, NEON], ids=lambda isa: isa.name)
-def test_a_filter_of_nine_taps_stays_in_registers(isa, step):
-    """The loop over vectors has nine multiplications and no access to the stack."""
-    text = kernel_assembly(DepthwiseKernel((3, 3), 1, step, (activation("relu"),)), isa)
+def test_rows_of_nine_taps_stay_in_registers(isa, step):
+    """A tile has nine multiplications for each row and no vector on the stack; where masks are vectors, one may be there."""
+    rows = MOST if isa.masks else MOST_WITHOUT_MASKS
+    text = kernel_assembly(DepthwiseKernel((3, 3), (1, 1), (step, step), (rows,), (activation("relu"),)), isa)
     loops = [body for body in re.split(r"\n[.\w$]+:", text) if re.search(r"\bvfmadd|\bfmla|\bvmulps|\bfmul", body)]
     assert len(loops) == 1
-    assert len(re.findall(r"\bvfmadd|\bfmla|\bvmulps|\bfmul", loops[0])) == 9
-    loop_only = loops[0][:re.search(r"\n\s+(j[a-z]+|b\.[a-z]+|tbn?z|b|cbn?z)\s", loops[0]).start()]
-    assert not re.search(r"\(%rsp|\(%rbp|\[sp|\[x29", loop_only), "the loop spills"
+    assert len(re.findall(r"\bvfmadd|\bfmla|\bvmulps|\bfmul", loops[0])) == rows * 9
+    until_last_tap = loops[0][:[tap.end() for tap in re.finditer(r"\bvfmadd|\bfmla", loops[0])][-1]]
+    stacked = [line for line in until_last_tap.splitlines() if re.search(r"%rsp|\[sp", line)]
+    assert len([line for line in stacked if re.search(r"[xyz]mm|\bq\d", line)]) <= (not isa.masks), "the loop spills vectors"
+
+
+def test_rows_are_shared_out_evenly():
+    layout = planes(2, 3, 16, 20, Margins(1, 1, 1, 1))
+    weight, bias = np.ones((3, 3, 3), np.float32), np.zeros(3, np.float32)
+    tiles, work = depthwise_work(weight, bias, layout, layout, (1, 1), (1, 1), (1, 1), AVX512)
+    assert tiles == (6, 5)
+    assert work.tables["tiles"][:, -1].sum() == 2 * 16 * 2, "two vectors to each row of both images"

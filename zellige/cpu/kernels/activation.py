@@ -227,3 +227,6 @@ ACTIVATIONS: dict[str, Callable[..., ir.Value]] = {
     "square": square,
     "power": power,
 }
+
+# Made of straight lines: a few instructions each, no exponential.
+STRAIGHT = frozenset({"relu", "relu6", "clamp", "hard_tanh", "leaky_relu", "hard_sigmoid", "hard_swish", "absolute", "negate"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zellige.cpu.costs import Demand
+from zellige.cpu.kernels.activation import STRAIGHT
 from zellige.cpu.kernels.depthwise import DepthwiseKernel
 from zellige.cpu.layout import Planes
 from zellige.cpu.lower.lowering import Lowering
@@ -24,14 +25,16 @@ def depthwise_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     source, target = lowering.planes(node.inputs[0]), lowering.planes(node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
     top, _, left, _ = convolution.padding
-    work = depthwise_work(convolution.weight[:, 0], convolution.bias, source.layout, target.layout, convolution.stride,
-                          (top, left), convolution.dilation[0], lowering.isa.lanes)
-    height, width = convolution.weight.shape[2:]
-    kernel = DepthwiseKernel((height, width), convolution.dilation[1], convolution.stride[1], lowering.epilogue(node))
+    epilogue = lowering.epilogue(node)
+    curved = any(len(step) == 3 and step[1] not in STRAIGHT for step in epilogue)
+    tiles, work = depthwise_work(convolution.weight[:, 0], convolution.bias, source.layout, target.layout, convolution.stride,
+                                 (top, left), convolution.dilation, lowering.isa, curved)
+    kernel = DepthwiseKernel(convolution.kernel, convolution.dilation, convolution.stride, tiles, epilogue)
 
     def append() -> None:
         lowering.call(node, kernel, {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)},
                       work.costs)
 
     demand = Demand("depthwise", float(work.costs.sum()), work.nbytes, lowering.map_bytes(node))
-    return [Path("depthwise", "each filter stays in registers", 1.0, (demand,), append)]
+    reason = "each filter stays in registers, a vector serves all rows of a tile: " + " or ".join(map(str, tiles))
+    return [Path("depthwise", reason, 1.0, (demand,), append)]
