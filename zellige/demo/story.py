@@ -83,8 +83,8 @@ def _digits(output: Path, threads: int) -> dict[str, Any]:
 
     _head("4. Time it beside dense engines")
     if threads > 1:
-        print("A call takes about a tenth of a millisecond. After a pause the system may wake two threads on one CPU, which doubles\n"
-              "that: compare the minima too.")
+        print("A call takes about a tenth of a millisecond. After a pause the system may wake two threads on one CPU,\n"
+              "which doubles that: compare the minima too.")
     subject = Subject("digits", str(PATTERN), SPARSITY, pruned, dense, example, "trained just now")
     comparison = _compared(subject, output / "digits-bench.json", threads)
     return {
