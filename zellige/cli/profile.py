@@ -38,7 +38,8 @@ def profile(
     tune: Tune = "model",
     json: Json = None,
 ) -> None:
-    """Time every layer of MODEL once compiled: path, reason, µs, GFLOP/s, share of peak."""
+    """Time every layer of MODEL once compiled: µs, beside the model's and the least possible; GFLOP/s, share of peak, GB/s, what
+    bounds it; path and reason."""
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
     with working("timing layers"):
