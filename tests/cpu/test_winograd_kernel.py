@@ -135,6 +135,21 @@ def test_channels_that_are_not_kept_are_never_touched(limits):
     assert abs(target.view() - expected).max() <= ERROR * abs(expected).max()
 
 
+def test_pooling_keeps_nan():
+    """As PyTorch's: a window with a NaN is NaN, wherever it stands."""
+    plan, x = layer_of(8, 8, 22, density=1.0)
+    target = planes(1, 8, 11, 11)
+    for place in (0, 1):
+        x[0, 3, 9 + place, 12 - place] = np.nan
+        pooled = WinogradPlan(plan.isa, plan.weight, plan.bias, plan.source, target, plan.padding, (RELU,), pooled=True)
+        result = Value.blank(target)
+        run_layer(pooled, {"source": Value.of(plan.source, x).slot, "target": result.slot})
+        expected = expected_output(x, plan.weight, plan.bias, plan.padding, (RELU,), None)
+        lost = np.isnan(evaluate("max_pool2d", {"kernel": (2, 2), "stride": (2, 2)}, [expected]))
+        assert lost.any() and np.isnan(result.view()[lost]).all()
+        assert not np.isnan(result.view()).all()
+
+
 @pytest.mark.parametrize("limits", [{"many_strips": 1}, {}], ids=["strips", "groups"])
 def test_any_split_of_the_items_gives_the_same_bits(limits):
     """Items in any order, by threads of any number, make what one thread makes in one go."""
