@@ -9,14 +9,13 @@ apart stays as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from zellige.cpu.break_even import blocks_left
-from zellige.cpu.calls import Call
+from zellige.cpu.calls import Call, Plan
 from zellige.cpu.code import build_kernels
 from zellige.cpu.costs import FAMILIES, LEVEL2, LEVEL3, MEMORY, OTHERS, Costs, Family, Levels
 from zellige.cpu.host import caches, usable_cpus
@@ -26,6 +25,7 @@ from zellige.cpu.plan import plan_graph
 from zellige.cpu.pool import Pool
 from zellige.cpu.program import Program, Tables, largest_share
 from zellige.cpu.speed import cycles_per_second, measure_bandwidth, measure_peak
+from zellige.errors import ZelligeError
 from zellige.graph.ir import Attribute, Graph, Node, TensorType
 from zellige.graph.operators import make_node
 
@@ -34,6 +34,7 @@ HEAVY, LIGHT = (0.0, 0.5, 0.75), (0.9, 0.8, 0.95)  # sparsities of the layers of
 CLASSES = (2048, 1000, 4096, 512)  # features of the linear layers
 ROUNDS = 25
 QUANTILE = 0.25  # of the times of a call: less than the median is disturbed by others
+STEADY = 0.85  # of the highest peak of multiply-adds must be reached each time
 FEWEST = 4  # calls of a family to fit as many constants; with fewer it has those of the defaults
 PRIOR = 0.03  # of the weight of all calls has the wish to stay with the defaults, constant by constant
 STEPS = np.array([1.0, 1.0, 1.0, 1e4])  # that far from its default, a constant must bring the calls
@@ -42,7 +43,8 @@ GAIN = 0.03                             # so much nearer to what was measured
 
 @dataclass(frozen=True)
 class Sample:
-    """A timed call: its family, the cycles that each of the four constants multiplies, and those that it took."""
+    """A timed call: its family, the cycles that each of the four constants multiplies, and those that it took (or seconds, before
+    the clock is known)."""
 
     family: str
     features: tuple[float, ...]
@@ -58,12 +60,23 @@ class Calibration:
 
 
 def calibrate(isa: Isa, threads: int | None = None) -> Calibration:
-    """Fit the model to this machine, with all of the usable CPUs or so many threads. It takes half a minute."""
+    """Fit the model to this machine, with all of the usable CPUs or so many threads. It takes a few seconds.
+
+    Raises ``ZelligeError`` on a machine that is too busy to be measured.
+    """
     pool = Pool(threads or usable_cpus())
+    peaks = [measure_peak(pool, isa)]
     bare = Costs(levels=measured_levels(pool, isa))
-    samples = [sample for sparsities in (HEAVY, LIGHT) for winograd in (True, False)
-               for sample in timed_calls(chain(sparsities), isa, Options(winograd=winograd, costs=bare), pool)]
-    return fit(bare, samples)
+    timed: list[Sample] = []
+    for sparsities in (HEAVY, LIGHT):
+        for winograd in (True, False):
+            timed += timed_calls(chain(sparsities), isa, Options(winograd=winograd, costs=bare), pool)
+            peaks.append(measure_peak(pool, isa))
+    if min(peaks) < STEADY * max(peaks):
+        raise ZelligeError(f"this machine is too busy to be measured: {pool.threads} threads did between {min(peaks):.0f} and "
+                           f"{max(peaks):.0f} GFLOP/s of the same work. Stop what else runs, and try again")
+    rate = cycles_per_second(max(peaks), pool.threads, isa)
+    return fit(bare, [replace(sample, cycles=sample.cycles * rate) for sample in timed])
 
 
 def measured_levels(pool: Pool, isa: Isa) -> Levels:
@@ -73,27 +86,24 @@ def measured_levels(pool: Pool, isa: Isa) -> Levels:
     return Levels(sizes.level2, sizes.level3, *(round(bandwidth[level] / rate, 2) for level in (LEVEL2, LEVEL3, MEMORY)))
 
 
-def timed_calls(graph: Graph, isa: Isa, options: Options, pool: Pool) -> Iterator[Sample]:
-    """The calls of a graph's plan and about what each takes in its place."""
+def timed_calls(graph: Graph, isa: Isa, options: Options, pool: Pool) -> list[Sample]:
+    """The calls of a graph's plan and about what each takes in its place, in seconds."""
     plan = plan_graph(graph, isa, options)
     code, libraries = build_kernels(plan.kernels, isa)
     program = Program(plan, Tables(plan), code, pool)
     arrays = [np.zeros(kind.shape, np.float32) for kind in (*graph.inputs.values(), *map(graph.type_of, graph.outputs))]
-    for index in range(len(graph.inputs)):
-        program.bind(program.patches("input", index), arrays[index].ctypes.data)
-    for index in range(len(graph.outputs)):
-        program.bind(program.patches("output", index), arrays[len(graph.inputs) + index].ctypes.data)
+    places = [(kind, index) for kind, values in (("input", graph.inputs), ("output", graph.outputs)) for index in range(len(values))]
+    for array, place in zip(arrays, places, strict=True):
+        program.bind(program.patches(*place), array.ctypes.data)
     stamps = np.array([program.run_timed() for _ in range(ROUNDS + 1)][1:])
-    rate = cycles_per_second(measure_peak(pool, isa), pool.threads, isa)
-    spans = np.quantile(np.diff(stamps, axis=1), QUANTILE, axis=0) * rate / 1e9
+    spans = np.quantile(np.diff(stamps, axis=1), QUANTILE, axis=0) / 1e9
     del libraries
-    return (sample(plan.costs, call, plan.home, pool.threads, float(span))
-            for call, span in zip(plan.calls, spans, strict=True) if span > 0)
+    return [sample(plan, call, pool.threads, float(span)) for call, span in zip(plan.calls, spans, strict=True) if span > 0]
 
 
-def sample(costs: Costs, call: Call, home: str, threads: int, cycles: float) -> Sample:
+def sample(plan: Plan, call: Call, threads: int, span: float) -> Sample:
     demand = call.demand
-    return Sample(demand.family, costs.features(demand, home, largest_share(call, threads)), cycles)
+    return Sample(demand.family, plan.costs.features(demand, plan.home, largest_share(call, threads)), span)
 
 
 # The fit
