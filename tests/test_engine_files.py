@@ -104,6 +104,27 @@ def test_saving_again_gives_the_same_bytes(engine: Engine, content: bytes, tmp_p
     assert (tmp_path / "two.zlg").read_bytes() == content
 
 
+def test_a_loaded_engine_after_its_file_changed(engine: Engine, content: bytes, tmp_path: Path) -> None:
+    """It computes what it was loaded from, whatever becomes of the file; it is saved the same, or not at all."""
+    path, again = tmp_path / "one.zlg", tmp_path / "two.zlg"
+    path.write_bytes(content)
+    loaded = zl.load(path, threads=2)
+    inputs = random_inputs(engine.graph)
+    compiled(small(), winograd=False).save(path)  # another file under the name
+    loaded.save(again)
+    assert again.read_bytes() == content
+    loaded = zl.load(again, threads=2)
+    altered = bytearray(content)
+    altered[-1] ^= 1
+    again.write_bytes(bytes(altered))  # the same file, written into
+    clone = loaded.clone()
+    for each in (loaded, clone):
+        np.testing.assert_array_equal(each(*inputs), engine(*inputs))
+        with pytest.raises(ZelligeError, match=r"two\.zlg was altered since it was loaded"):
+            each.save(tmp_path / "three.zlg")
+    assert not (tmp_path / "three.zlg").exists()
+
+
 def test_a_save_that_fails_leaves_the_old_file(engine: Engine, content: bytes, tmp_path: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.zlg"

@@ -35,6 +35,9 @@ class Engine:
 
     Calls from several threads are served one after another; ``clone()`` gives an engine that shares weights and code but runs
     by itself. A forked child may use an engine made before the fork.
+
+    Beside packed weights, a loaded engine has no others in memory: ``graph.constants`` are read from its file, which stays
+    open, when they are asked for. A compiled one keeps them.
     """
 
     def __init__(self, graph: Graph, compiled: Compiled, options: Options, threads: int, compile_seconds: float) -> None:
@@ -85,7 +88,10 @@ class Engine:
         return Engine(self.graph, self._compiled, self._options, self.threads, 0.0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as one ``.zlg`` file, whole or not at all. The file is bound to no CPU."""
+        """Write the network as one ``.zlg`` file, whole or not at all. The file is bound to no CPU.
+
+        Raises ``FileFormatError`` if the file that the engine was loaded from has been written into since.
+        """
         save_graph(self.graph, path, {"winograd": self._options.winograd})
 
     def profile(self, rounds: int = 20) -> Profile:
