@@ -1,7 +1,7 @@
 """Measure the memory of a process that loads a network and runs it, and hold it against a bound.
 
     python benchmarks/memory.py                                # ResNet-50 at 50 %
-    python benchmarks/memory.py --model vgg16 --sparsity 0.75
+    python benchmarks/memory.py --model torchvision:vgg16 --sparsity 0.75
     python benchmarks/memory.py --file model.zlg               # a network that was compiled before
 
 Anonymous memory is what no file stands behind, as the system counts it (``Anonymous`` of ``/proc/PID/smaps_rollup``): whole
@@ -52,7 +52,7 @@ def table(first: dict[str, int], again: dict[str, int]) -> str:
 def main() -> int:
     """Measure; the exit status is 0 if the bound is met."""
     parser = argparse.ArgumentParser(description="Measure the memory of a process that loads and runs a network.")
-    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--model", default="torchvision:resnet50")
     parser.add_argument("--pattern", default="block:8x8")
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=usable_cpus())
@@ -71,7 +71,7 @@ def main() -> int:
         facts = {"model": asked.model, "pattern": asked.pattern, "sparsity": asked.sparsity, "file": size,
                  "bound": bound(again), "met": met, "bytes": again, "bytes_without_cache": first,
                  "conditions": conditions(asked.threads, 1)}  # fmt: skip
-        write_result(asked.results / f"memory-{asked.model}-{round(100 * asked.sparsity)}.json", facts)
+        write_result(asked.results / f"memory-{asked.model.split(':')[-1]}-{round(100 * asked.sparsity)}.json", facts)
     return 0 if met else 1
 
 
