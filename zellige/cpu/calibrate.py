@@ -92,7 +92,8 @@ def timed_calls(graph: Graph, isa: Isa, options: Options, pool: Pool) -> list[Sa
     code, libraries = build_kernels(plan.kernels, isa)
     program = Program(plan, Tables(plan), code, pool)
     arrays = [np.zeros(kind.shape, np.float32) for kind in (*graph.inputs.values(), *map(graph.type_of, graph.outputs))]
-    places = [(kind, index) for kind, values in (("input", graph.inputs), ("output", graph.outputs)) for index in range(len(values))]
+    sides = (("input", len(graph.inputs)), ("output", len(graph.outputs)))
+    places = [(side, index) for side, count in sides for index in range(count)]
     for array, place in zip(arrays, places, strict=True):
         program.bind(program.patches(*place), array.ctypes.data)
     stamps = np.array([program.run_timed() for _ in range(ROUNDS + 1)][1:])
