@@ -196,6 +196,37 @@ def test_two_threads_on_one_cpu():
     assert min(times) < 20e-3  # 0.1 ms on an idle machine, 70 ms without giving it away
 
 
+@pytest.mark.skipif(usable_cpus() < 2, reason="a worker has nowhere to go on one CPU")
+def test_a_worker_leaves_the_launching_threads_cpu():
+    """However often it is put there; the CPUs that it may use stay as they were."""
+    before = os.sched_getaffinity(0)
+    pool, work = Pool(2), stirring(2)
+    pool.launch(work.program)
+    work.follow()
+    worker = pool._crew.workers[0].native_id
+    apart = 0
+    try:
+        for home in sorted(before)[:2] * 10:
+            os.sched_setaffinity(0, {home})
+            os.sched_setaffinity(worker, {home})
+            os.sched_setaffinity(worker, before)
+            pool.launch(work.program)
+            work.follow()
+            apart += cpu_of(worker) != home
+            assert os.sched_getaffinity(worker) == before
+    finally:
+        os.sched_setaffinity(0, before)
+        pool.close()
+    work.check()
+    assert apart >= 18  # others may push it back at any time
+
+
+def cpu_of(thread: int) -> int:
+    """The CPU that a thread of this process ran on last."""
+    with open(f"/proc/self/task/{thread}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[36])
+
+
 def test_launches_from_several_threads_are_served_one_after_another(pool):
     works = [stirring(2) for _ in range(4)]
 

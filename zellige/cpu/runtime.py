@@ -25,13 +25,18 @@ So no wake-up is lost.
 
 **Waiting** spins for some µs, then gives the CPU away at every turn, so that a crowded machine degrades gently. A thread
 notes when it was long in coming back: it then spins less, and a worker sleeps at once after its work instead. That frees the
-CPU for the others, and lets the system's scheduler place the worker anew, if two threads share a CPU while another one is idle.
+CPU for the others.
+
+**Places.** Threads that hand work to each other every few µs look to the system's scheduler as if one CPU were enough: it may
+leave a worker beside the launching thread for seconds, each waiting while the other runs, though another CPU is idle. So a
+launch notes its CPU, and a worker that finds itself there excludes it from those it may run on, which moves it, and
+allows it again at once.
 """
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from string import Template
 
@@ -45,9 +50,12 @@ LINE = 128
 """Bytes between words that different threads write: two cache lines, since processors fetch neighbours in pairs."""
 
 POOL = {"epoch": 0 * LINE, "sleepers": 1 * LINE, "arrived": 2 * LINE, "phase": 3 * LINE,
-        "stop": 4 * LINE, "threads": 4 * LINE + 4, "program": 4 * LINE + 8}
+        "stop": 4 * LINE, "threads": 4 * LINE + 4, "program": 4 * LINE + 8, "home": 4 * LINE + 16}
 """Byte offsets in a pool: 32-bit integers, and one pointer, the program. What shares a line does not change in a run."""
 POOL_BYTES = 5 * LINE
+
+MASK_BYTES = 128
+"""Of a set of CPUs: 1024 of them."""
 
 LIMITS = {"looks": 256, "later_looks": 16, "away": 5_000, "idle": 1_000_000}
 """How often a word is looked at before the CPU is given away, first and later; how many ns that takes if others want it; how
@@ -56,21 +64,24 @@ many ns a worker waits before it sleeps."""
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the launch code must know of an architecture: an intrinsic that takes a moment, Linux's number of ``futex``."""
+    """What the launch code must know of an architecture: an intrinsic that takes a moment, and Linux's numbers of system calls."""
 
     pause: str
     futex: int
+    set_affinity: int
+    get_affinity: int
 
 
 ARCHITECTURES = {
-    "x86_64": Architecture("llvm.x86.sse2.pause()", 202),
-    "aarch64": Architecture("llvm.aarch64.isb(i32 15)", 98),  # `yield` takes no time on most cores, `isb` does
+    "x86_64": Architecture("llvm.x86.sse2.pause()", 202, 203, 204),
+    "aarch64": Architecture("llvm.aarch64.isb(i32 15)", 98, 122, 123),  # `yield` takes no time on most cores, `isb` does
 }
 
 CODE = Template("""
 declare i32 @sched_yield()
 declare i32 @clock_gettime(i32, ptr)
 declare i64 @syscall(i64, ...)
+declare i32 @sched_getcpu()
 
 ; Monotonic time in nanoseconds.
 define internal i64 @clock() nounwind {
@@ -225,8 +236,60 @@ define void @zellige_launch(ptr %pool, ptr %program) nounwind {
 start:
   %program.place = getelementptr i8, ptr %pool, i64 $program
   store ptr %program, ptr %program.place, align 8
+  %home = getelementptr i8, ptr %pool, i64 $home
+  %here = call i32 @sched_getcpu()
+  store i32 %here, ptr %home, align 4
   call void @signal(ptr %pool)
   call void @run(ptr %pool, ptr %program, i64 0, ptr %crowded)
+  ret void
+done:
+  ret void
+}
+
+; Leaves the CPU that the launch came from, if there is another one that this thread may run on. Systems of more CPUs than
+; the mask has bits, or none that can be told, leave everything as it is.
+define internal void @part(ptr %pool) noinline nounwind {
+enter:
+  %mask = alloca [$mask_bytes x i8], align 8
+  %home.place = getelementptr i8, ptr %pool, i64 $home
+  %home = load i32, ptr %home.place, align 4
+  %here = call i32 @sched_getcpu()
+  %together = icmp eq i32 %here, %home
+  %known = icmp sge i32 %here, 0
+  %asked = and i1 %together, %known
+  br i1 %asked, label %ask, label %done
+ask:
+  %size = call i64 (i64, ...) @syscall(i64 $get_affinity, i64 0, i64 $mask_bytes, ptr %mask)
+  %answered = icmp sgt i64 %size, 0
+  br i1 %answered, label %exclude, label %done
+exclude:
+  %number = zext i32 %here to i64
+  %byte = lshr i64 %number, 3
+  %place = getelementptr i8, ptr %mask, i64 %byte
+  %before = load i8, ptr %place, align 1
+  %low = and i32 %here, 7
+  %shift = trunc i32 %low to i8
+  %bit = shl i8 1, %shift
+  %others = xor i8 %bit, -1
+  %without = and i8 %before, %others
+  store i8 %without, ptr %place, align 1
+  br label %look
+look:
+  %index = phi i64 [ 0, %exclude ], [ %next, %look ]
+  %any = phi i8 [ 0, %exclude ], [ %so.far, %look ]
+  %one.place = getelementptr i8, ptr %mask, i64 %index
+  %one = load i8, ptr %one.place, align 1
+  %so.far = or i8 %any, %one
+  %next = add i64 %index, 1
+  %more = icmp ult i64 %next, %size
+  br i1 %more, label %look, label %looked
+looked:
+  %elsewhere = icmp ne i8 %so.far, 0
+  br i1 %elsewhere, label %move, label %done
+move:
+  %moved = call i64 (i64, ...) @syscall(i64 $set_affinity, i64 0, i64 %size, ptr %mask)
+  store i8 %before, ptr %place, align 1
+  %allowed = call i64 (i64, ...) @syscall(i64 $set_affinity, i64 0, i64 %size, ptr %mask)
   ret void
 done:
   ret void
@@ -278,6 +341,7 @@ awake:
   %ended = icmp ne i32 %stopped, 0
   br i1 %ended, label %end, label %work
 work:
+  call void @part(ptr %pool)
   %program = load ptr, ptr %program.place, align 8
   call void @run(ptr %pool, ptr %program, i64 %thread, ptr %crowded)
   br label %idle
@@ -293,7 +357,7 @@ def runtime_ir(isa: Isa) -> str:
     if name not in ARCHITECTURES:
         raise CompileError(f"launch code exists for {' and '.join(ARCHITECTURES)}, not for {name} ({isa.name})")
     architecture = ARCHITECTURES[name]
-    return CODE.substitute(POOL, **LIMITS, pause=architecture.pause, futex=architecture.futex)
+    return CODE.substitute(POOL, **LIMITS, mask_bytes=MASK_BYTES, **asdict(architecture))
 
 
 class Runtime:

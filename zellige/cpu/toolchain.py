@@ -27,7 +27,7 @@ from zellige.errors import CompileError
 T = TypeVar("T")
 
 PIPELINE = "speed level 3, no vectorisers, no unrolling, position independent, small code model"
-IMPORTS = ("memcpy", "memmove", "memset", "syscall", "sched_yield", "clock_gettime")
+IMPORTS = ("memcpy", "memmove", "memset", "syscall", "sched_yield", "sched_getcpu", "clock_gettime")
 """What generated code may call: what LLVM makes of plain copies, and what the launch code needs of the C library."""
 
 _llvm = threading.RLock()
