@@ -82,7 +82,6 @@ def _digits(output: Path, threads: int) -> dict[str, Any]:
     print(f"saved to {output / 'digits.zlg'} ({(output / 'digits.zlg').stat().st_size / 1e6:.2f} MB)")
 
     _head("4. Time it beside dense engines")
-    print("A call takes a tenth of a millisecond or two.")
     subject = Subject("digits", str(PATTERN), SPARSITY, pruned, dense, example, "trained just now")
     comparison = _compared(subject, output / "digits-bench.json", threads)
     return {
