@@ -10,11 +10,13 @@ import pytest
 import test_activation_kernel
 import test_band_kernel
 import test_copy_kernel
+import test_depthwise_kernel
 import test_elementwise_kernel
 import test_interpolate_kernel
 import test_matrix_vector_kernel
 import test_pool_kernel
 import test_reduce_kernel
+import test_row_winograd_kernel
 import test_softmax_kernel
 import test_winograd_kernel
 from emulator import kernel_server, needs_emulator
@@ -31,6 +33,8 @@ pytestmark = needs_emulator
 FAMILIES = [
     (test_band_kernel, "test_any_stride_one_convolution", ()),
     (test_winograd_kernel, "test_any_three_by_three_convolution", ()),
+    (test_row_winograd_kernel, "test_any_stem", ()),
+    (test_depthwise_kernel, "test_any_depthwise_convolution", ()),
     (test_matrix_vector_kernel, "test_any_matrix_and_batch", ()),
     (test_pool_kernel, "test_max_pool_of_any_window", ()),
     (test_pool_kernel, "test_average_pool_of_any_window", ()),

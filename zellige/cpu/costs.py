@@ -22,13 +22,15 @@ from zellige.cpu.kernels.depthwise import DepthwiseKernel
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.matrix_vector import MatrixVectorKernel
 from zellige.cpu.kernels.pool import PoolKernel
+from zellige.cpu.kernels.row_winograd import RowWinogradKernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
 
 LEVEL2, LEVEL3, MEMORY = LEVELS = ("L2", "L3", "memory")
 
 FAMILIES: dict[type[Kernel], str] = {
     BandKernel: "band", WinogradInput: "winograd_input", WinogradGroup: "winograd_group", WinogradStrip: "winograd_strip",
-    MatrixVectorKernel: "matrix_vector", DepthwiseKernel: "depthwise", PoolKernel: "pool", CopyKernel: "copy", FillKernel: "copy",
+    RowWinogradKernel: "winograd_strip", MatrixVectorKernel: "matrix_vector", DepthwiseKernel: "depthwise", PoolKernel: "pool",
+    CopyKernel: "copy", FillKernel: "copy",
 }
 OTHERS = "others"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from zellige.cpu.calls import External, Place, Stored
 from zellige.cpu.kernels.depthwise import STEPS
+from zellige.cpu.kernels.row_transforms import TILE
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph, Node, TensorType
@@ -24,6 +25,7 @@ MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maxi
                                   "activation", "prelu", "concat", "slice"})
 FLAT_WIDTH = 40  # of a class of flat maps at most; masks cost more than margins where rows are long
 MOST_TAPS = 25  # of a filter that stays in registers, or nearly so
+ROW_TAPS = (5, 8)  # of a row, at a stride of 2: fewer are not worth the transforms
 MAXIMUM_ELEMENTS = 2**31 - 1  # tables hold 32-bit offsets
 
 
@@ -47,6 +49,15 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
     stride: Any = node.attributes["stride"]
     return (inputs == 1 and height * width <= MOST_TAPS and stride[1] in STEPS
             and is_map(graph.type_of(node.inputs[0])) and is_map(node.type))
+
+
+def has_row_tiles(graph: Graph, node: Node) -> bool:
+    """Whether a convolution is one for the row kernel, if its output's rows are no longer than the map is wide."""
+    if node.op != "conv2d" or node.attributes["groups"] != 1 or node.attributes["dilation"] != (1, 1) or not is_map(node.type):
+        return False
+    stride: Any = node.attributes["stride"]
+    return (stride[1] == 2 and ROW_TAPS[0] <= graph.type_of(node.inputs[1]).shape[3] <= ROW_TAPS[1]
+            and node.type.shape[3] % TILE == 0)
 
 
 def reads_planes(graph: Graph, node: Node) -> bool:
@@ -165,7 +176,7 @@ class Storage:
                 continue
             source = node.inputs[0]
             if not reads_planes(self.graph, node):
-                if not self.is_flat(node.name):
+                if not self.is_flat(node.name) and not has_row_tiles(self.graph, node):
                     self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
             elif not self.is_flat(source):
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]

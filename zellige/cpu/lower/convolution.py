@@ -21,6 +21,7 @@ from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.lower.pooling import pool_of
 from zellige.cpu.lower.product import lower_product
+from zellige.cpu.lower.row_winograd import row_winograd_paths
 from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.lower.winograd import plan_winograd
 from zellige.cpu.storage import is_direct, is_map
@@ -76,7 +77,8 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
     first = len(lowering.plan.calls)
     sparsity = layer_sparsity(convolution.weight, convolution.groups)
     path = choose(lowering, depthwise_paths(lowering, convolution)
-                  or direct_paths(lowering, convolution) + winograd_paths(lowering, convolution))
+                  or direct_paths(lowering, convolution) + winograd_paths(lowering, convolution)
+                  + row_winograd_paths(lowering, convolution))
     path.append()
     lowering.included.update(path.included)
     lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
