@@ -48,6 +48,7 @@ class StandInEngine:
     """Answers like the model, plus ``error`` (relative to the largest output)."""
 
     compile_seconds = 0.25
+    batch = ""
     layers = (StaticRow("conv", "conv2d", 0.5, "band", "half of the blocks are zero"),)
 
     def __init__(self, model: nn.Module, error: float = 0.0) -> None:

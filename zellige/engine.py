@@ -47,10 +47,11 @@ class Engine:
         self._compiled, self._options = compiled, options
         self._lock = ForkLock()
         self._program = Program(compiled.plan, compiled.tables, compiled.code, Pool(threads))
-        self._inputs = [Port(name, kind.shape, self._program.patches("input", index))
+        self._inputs = [Port(name, kind.shape, self._program.patches("input", index, 4 * kind.elements))
                         for index, (name, kind) in enumerate(graph.inputs.items())]
-        self._outputs = [Port(name, graph.type_of(name).shape, self._program.patches("output", index))
-                         for index, name in enumerate(graph.outputs)]
+        results = [(name, graph.type_of(name)) for name in graph.outputs]
+        self._outputs = [Port(name, kind.shape, self._program.patches("output", index, 4 * kind.elements))
+                         for index, (name, kind) in enumerate(results)]
         self._plain = graph.input_tree == {"tuple": [0]}
         self._single = len(self._outputs) == 1 and graph.output_tree in (None, 0)
 
@@ -78,6 +79,12 @@ class Engine:
     def layers(self) -> list[LayerPlan]:
         """What was decided for every layer, and why."""
         return self._compiled.plan.layers
+
+    @property
+    def batch(self) -> str:
+        """How a batch is run, all images at once or some at a time, and why; empty if there is no more than one image, or the
+        network mixes them."""
+        return self._compiled.plan.batch
 
     @property
     def input_shapes(self) -> list[tuple[int, ...]]:

@@ -58,13 +58,15 @@ class ProfileRow:
 @dataclass(frozen=True)
 class Profile:
     """All layers; ``peak_gflops`` is what the used threads reach together in a loop of multiply-adds alone, ``bandwidth`` what they
-    read together from each level of memory, both just measured. ``home`` is the level where the weights stay between two runs."""
+    read together from each level of memory, both just measured. ``home`` is the level where the weights stay between two runs,
+    ``batch`` says how many images run at a time, and why: layers' times are sums over all of them."""
 
     rows: tuple[ProfileRow, ...]
     threads: int
     peak_gflops: float
     bandwidth: Bandwidth
     home: str
+    batch: str = ""
 
     @property
     def total_microseconds(self) -> float:
@@ -101,6 +103,7 @@ class Profile:
         return "\n".join([
             head, *lines,
             f"{self.total_microseconds:.0f} µs in all, floor {self.floor_microseconds:.0f} µs, {self.threads} threads",
+            *([self.batch] if self.batch else []),
             f"measured with it: peak {self.peak_gflops:.0f} GFLOP/s; {self.bandwidth}; weights stay in {self.home}",
             f"model: mean error of a layer {self.mean_error:.1%}, weighted by time {self.weighted_error:.1%}"])
 
@@ -113,18 +116,19 @@ class Profile:
 
 def profile_program(program: Program, isa: Isa, rounds: int) -> Profile:
     """Medians over rounds; the caller has bound inputs and outputs."""
+    plan = program.plan
     stamps = np.array([program.run_timed() for _ in range(rounds + 1)][1:])
-    spans = np.median(np.diff(stamps, axis=1), axis=0) / 1e3
+    spans = np.median(np.diff(stamps, axis=1).reshape(rounds, plan.parts, -1).sum(1), axis=0) / 1e3
     machine = Machine.measured(program, isa)
     calls: dict[str, list[tuple[Call, float]]] = {}
-    for call, span in zip(program.plan.calls, spans, strict=True):
+    for call, span in zip(plan.calls, spans, strict=True):
         calls.setdefault(call.label, []).append((call, float(span)))
-    layers = {layer.name: layer for layer in program.plan.layers}
+    layers = {layer.name: layer for layer in plan.layers}
     rows = [machine.row(layer, calls.get(name, [])) for name, layer in layers.items()]
     beside = "copies in and out, margins"
     rows += [machine.row(LayerPlan(label, "", (), "", 1.0, "", beside, 0, 0, 0.0), timed)
              for label, timed in calls.items() if label not in layers]
-    return Profile(tuple(rows), program.pool.threads, machine.peak, machine.bandwidth, program.plan.home)
+    return Profile(tuple(rows), program.pool.threads, machine.peak, machine.bandwidth, plan.home, plan.batch)
 
 
 @dataclass(frozen=True)
@@ -143,14 +147,15 @@ class Machine:
         return cls(program, peak, measure_bandwidth(pool, isa), cycles_per_second(peak, pool.threads, isa) / 1e6)
 
     def row(self, layer: LayerPlan, timed: list[tuple[Call, float]]) -> ProfileRow:
-        """A layer's row from its calls and what each took, in µs."""
+        """A layer's row from its calls and what each took in all parts of the batch, in µs."""
+        parts = self.program.plan.parts
         span = sum(time for _, time in timed)
-        weights = sum(call.demand.weight_bytes for call, _ in timed)
-        maps = sum(call.map_bytes for call, _ in timed)
+        weights = parts * sum(call.demand.weight_bytes for call, _ in timed)
+        maps = parts * sum(call.map_bytes for call, _ in timed)
         gflops = 2e-3 * layer.kept_macs / span if span else 0.0
         floor, bound = self.floor(layer, weights, maps)
         return ProfileRow(layer.name, layer.op, layer.pattern, layer.density, layer.path, layer.reason, span,
-                          sum(self.expected(call) for call, _ in timed), gflops, gflops / self.peak, weights, maps,
+                          parts * sum(self.expected(call) for call, _ in timed), gflops, gflops / self.peak, weights, maps,
                           1e-3 * (weights + maps) / span if span else 0.0, floor, bound)
 
     def expected(self, call: Call) -> float:
@@ -162,7 +167,7 @@ class Machine:
     def floor(self, layer: LayerPlan, weight_bytes: int, map_bytes: int) -> tuple[float, str]:
         """The µs that a layer takes at least, and what bounds it."""
         plan = self.program.plan
-        where = (plan.home, plan.costs.levels.holding(map_bytes))
+        where = (plan.home, plan.costs.levels.holding(map_bytes // plan.parts))
         moves = [1e-3 * size / self.bandwidth[level] for size, level in zip((weight_bytes, map_bytes), where, strict=True)]
         multiplying = 2e-3 * layer.kept_macs / SAVED.get(layer.path, 1) / self.peak
         if multiplying >= sum(moves):

@@ -56,9 +56,9 @@ def inspect_model(
         show_break_even(model, engine, target, json)
         return
     layers = [{key: getattr(row, key) for key in KEYS} for row in engine.layers]
-    write_json(json, {"model": model, "layers": layers})
+    write_json(json, {"model": model, "batch": engine.batch, "layers": layers})
     rows = tuple((row.name, row.op, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
-    show(Table(model, COLUMNS, rows))
+    show(Table(": ".join(filter(None, (model, engine.batch))), COLUMNS, rows))
 
 
 def show_break_even(model: str, engine: Any, target: str, json: Path | None) -> None:

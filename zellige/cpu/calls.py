@@ -68,6 +68,11 @@ class Call:
         tables = {id(slot): slot.nbytes for slot in self.slots.values() if isinstance(slot, np.ndarray)}
         return Demand(family_of(self.kernel), self.cycles, sum(tables.values()), self.map_bytes)
 
+    @property
+    def meets_caller(self) -> bool:
+        """Whether it reads or writes the caller's memory."""
+        return any(isinstance(slot, External) for slot in self.slots.values())
+
     def places(self) -> list[Place]:
         return [slot for slot in self.slots.values() if isinstance(slot, Place)]
 
@@ -100,7 +105,11 @@ class LayerPlan:
 @dataclass(eq=False)
 class Plan:
     """Everything that was decided: calls in order, buffers and their sizes in elements, a line per layer; and the ``costs`` by
-    which it was, with the level of memory that is the ``home`` of the network's weights between two runs."""
+    which it was, with the level of memory that is the ``home`` of the network's weights between two runs.
+
+    The calls run ``parts`` times, on one equal part of the caller's arrays after another; ``batch`` says why, where there are
+    several images.
+    """
 
     isa: str
     calls: list[Call] = field(default_factory=list)
@@ -108,6 +117,8 @@ class Plan:
     layers: list[LayerPlan] = field(default_factory=list)
     costs: Costs = field(default_factory=Costs)
     home: str = LEVEL3
+    parts: int = 1
+    batch: str = ""
 
     @property
     def kernels(self) -> list[Kernel]:

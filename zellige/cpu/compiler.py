@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from zellige.cpu import host
+from zellige.cpu.batch import plan_batch
 from zellige.cpu.calls import Plan
 from zellige.cpu.code import build_kernels
 from zellige.cpu.debug import PLAN, debug
@@ -14,7 +15,6 @@ from zellige.cpu.isa import ISAS, Isa
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.known_costs import known_costs
 from zellige.cpu.lower.lowering import Options
-from zellige.cpu.plan import plan_graph
 from zellige.cpu.program import Tables
 from zellige.cpu.toolchain import Library
 from zellige.errors import CompileError
@@ -50,7 +50,7 @@ def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
         raise CompileError(f"tune must be one of {', '.join(TUNES)}; got {options.tune!r}")
     isa = find_isa(target)
     host.require(isa)
-    plan = plan_graph(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
+    plan = plan_batch(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
     debug(PLAN, "plan", lambda: str(plan))
     trim_heap()  # all weights are there a second time until the tables are filled
     code, libraries = build_kernels(plan.kernels, isa)

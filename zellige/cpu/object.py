@@ -10,22 +10,24 @@ their place in the finished file.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from string import Template
 
 import numpy as np
 
 from zellige.cpu import toolchain
+from zellige.cpu.batch import plan_batch
 from zellige.cpu.calls import External, Place, Plan, Scratch, Slot
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.kernel import emit_module
 from zellige.cpu.launch import CALL_WORDS, HEADER_WORDS
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.memory import plan_memory
-from zellige.cpu.plan import plan_graph
 from zellige.cpu.program import SLACK, Tables, needed_barriers, shares
 from zellige.cpu.runtime import LINE, POOL, POOL_BYTES, runtime_ir
 from zellige.errors import CompileError
@@ -108,7 +110,7 @@ def build_object(graph: Graph, isa: Isa, name: str, options: Options | None = No
         raise CompileError(f"{name!r} can't begin the name of a C function: use letters, digits and _, a letter first")
     if threads < 1:
         raise CompileError(f"expected at least one thread, got {threads}")
-    plan = plan_graph(graph, isa, options)
+    plan = plan_batch(graph, isa, options)
     tables = Tables(plan)
     text = hidden(emit_module(plan.kernels, isa) + runtime_ir(isa)) + data_ir(graph, plan, tables, name, threads)
     constants = tables.memory.bytes[:tables.nbytes + SLACK]
@@ -138,18 +140,23 @@ def data_ir(graph: Graph, plan: Plan, tables: Tables, name: str, threads: int) -
         return "ptr null" if isinstance(slot, External) else number(slot)
 
     boundaries = np.stack([shares(call.costs, threads) for call in plan.calls])
-    words = [number(len(plan.calls)), "ptr null"]
+    barriers = needed_barriers(plan.calls, boundaries)
+    steps = {External(kind, index): 4 * math.prod(shape) // plan.parts for kind, index, shape in ports(graph)}
+    words = [number(plan.parts * len(plan.calls)), "ptr null"]
     slots: list[str] = []
     bindings: list[str] = []
-    for index, (call, barrier) in enumerate(zip(plan.calls, needed_barriers(plan.calls, boundaries), strict=True)):
-        words += [f"ptr @{call.kernel.symbol}", address("slots", 8 * len(slots)),
-                  address("boundaries", 8 * index * (threads + 1)), number(int(barrier))]
-        for slot_name in call.kernel.SLOTS:
+    places: dict[int, int] = {}
+    for part, (index, call) in product(range(plan.parts), enumerate(plan.calls)):
+        fresh = part == 0 or call.meets_caller  # all others have the same slots in every part
+        places[index] = len(slots) if fresh else places[index]
+        words += [f"ptr @{call.kernel.symbol}", address("slots", 8 * places[index]),
+                  address("boundaries", 8 * index * (threads + 1)), number(int(barriers[index]))]
+        for slot_name in call.kernel.SLOTS if fresh else ():
             slot = call.slots.get(slot_name, 0)
             if isinstance(slot, External):
-                bindings.append(f"  store ptr %{slot.kind}{slot.index}, {address('slots', 8 * len(slots))}, align 8")
+                bindings += binding(slot, part * steps[slot], len(slots))
             slots.append(constant(slot))
-    assert len(words) == HEADER_WORDS + CALL_WORDS * len(plan.calls)
+    assert len(words) == HEADER_WORDS + CALL_WORDS * plan.parts * len(plan.calls)
     return DATA.substitute(
         name=name, section=SECTION, tables_bytes=tables.nbytes + SLACK, arena_bytes=4 * arena.elements + 2 * SLACK,
         scratch_bytes=scratch_bytes(plan) * threads + SLACK, threads=threads, threads_place=POOL["threads"],
@@ -157,6 +164,12 @@ def data_ir(graph: Graph, plan: Plan, tables: Tables, name: str, threads: int) -
         boundaries=", ".join(f"i64 {end}" for end in boundaries.flat), boundary_count=boundaries.size,
         words=", ".join(words), word_count=len(words), bindings="\n".join(bindings),
         parameters=", ".join(f"ptr %{kind}{index}" for kind, index, _ in ports(graph)))
+
+
+def binding(slot: External, offset: int, number: int) -> list[str]:
+    """Instructions that put the address of an argument, so many bytes in, into a slot."""
+    return [f"  %at{number} = getelementptr i8, ptr %{slot.kind}{slot.index}, i64 {offset}",
+            f"  store ptr %at{number}, {address('slots', 8 * number)}, align 8"]
 
 
 def address(variable: str, offset: int) -> str:

@@ -20,11 +20,11 @@ F32 = np.dtype(np.float32)
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output: its name and shape, and the slots of the program that take its address."""
+    """One input or output: its name and shape, and the slots of the program that take its address, or one so many bytes in."""
 
     name: str
     shape: tuple[int, ...]
-    slots: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...]
 
     def take(self, value: Any) -> tuple[Any, int]:
         """A value of the caller in row-major order (copied only if it lies otherwise) and its address."""

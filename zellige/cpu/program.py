@@ -88,22 +88,26 @@ class Program:
         scratch = max((slot.elements for slot in slots if isinstance(slot, Scratch)), default=0)
         self.scratch = Memory(4 * scratch * pool.threads + SLACK)
         self._offsets, self.live_bytes = arena.offsets, 4 * arena.live
-        count = sum(len(call.kernel.SLOTS) for call in plan.calls)
+        count = sum(len(call.kernel.SLOTS) * (plan.parts if call.meets_caller else 1) for call in plan.calls)
         self._slots = np.zeros(max(1, count), np.int64)
-        self._patches: dict[External, list[int]] = {}
+        self._patches: dict[External, list[tuple[int, int]]] = {}
         boundaries = np.stack([shares(call.costs, pool.threads) for call in plan.calls])
         barriers = needed_barriers(plan.calls, boundaries)
         self._calls: list[NativeCall] = []
-        position = 0
-        for call, ends, barrier in zip(plan.calls, boundaries, barriers, strict=True):
-            self._calls.append(NativeCall(code[call.kernel], self._slots.ctypes.data + 8 * position, ends, bool(barrier)))
-            for name in call.kernel.SLOTS:
-                self._slots[position] = self._resolve(call.slots.get(name, 0), position)
-                position += 1
+        end = 0
+        for part in range(plan.parts):  # calls that don't meet the caller have the same slots in every part
+            for number, (call, ends, barrier) in enumerate(zip(plan.calls, boundaries, barriers, strict=True)):
+                if part and not call.meets_caller:
+                    self._calls.append(self._calls[number])
+                    continue
+                self._calls.append(NativeCall(code[call.kernel], self._slots.ctypes.data + 8 * end, ends, bool(barrier)))
+                for name in call.kernel.SLOTS:
+                    self._slots[end] = self._resolve(call.slots.get(name, 0), end, part)
+                    end += 1
         self._native = NativeProgram(self._calls, pool.threads)
         self._writable = ctypes.cast(self._slots.ctypes.data, ctypes.POINTER(ctypes.c_int64))
 
-    def _resolve(self, slot: Slot, position: int) -> int:
+    def _resolve(self, slot: Slot, position: int, part: int) -> int:
         if isinstance(slot, Place):
             return self.arena.address + SLACK + 4 * (self._offsets[slot.buffer] + slot.offset)
         if isinstance(slot, np.ndarray):
@@ -111,24 +115,25 @@ class Program:
         if isinstance(slot, Scratch):
             return self.scratch.address
         if isinstance(slot, External):
-            self._patches.setdefault(slot, []).append(position)
+            self._patches.setdefault(slot, []).append((position, part))
             return 0
         return slot
 
-    def patches(self, kind: str, index: int) -> tuple[int, ...]:
-        """The slots that hold the address of one of the caller's arrays."""
-        return tuple(self._patches.get(External(kind, index), ()))
+    def patches(self, kind: str, index: int, size: int = 0) -> tuple[tuple[int, int], ...]:
+        """The slots that hold addresses in one of the caller's arrays, which has ``size`` bytes; and how far in, for each."""
+        step = size // self.plan.parts
+        return tuple((position, part * step) for position, part in self._patches.get(External(kind, index), ()))
 
-    def bind(self, positions: tuple[int, ...], address: int) -> None:
+    def bind(self, patches: tuple[tuple[int, int], ...], address: int) -> None:
         """Write the address of one of the caller's arrays into its slots."""
-        for position in positions:
-            self._writable[position] = address
+        for position, offset in patches:
+            self._writable[position] = address + offset
 
     def run(self) -> None:
         self.pool.launch(self._native)
 
     def run_timed(self) -> np.ndarray:
-        """Run once; the times in nanoseconds at the start and after every call. Shape (calls + 1)."""
+        """Run once; the times in nanoseconds at the start and after every call. Shape (calls of all parts of the batch + 1)."""
         timed = NativeProgram(self._calls, self.pool.threads, timed=True)
         self.pool.launch(timed)
         return timed.times

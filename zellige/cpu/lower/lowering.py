@@ -22,7 +22,8 @@ class Options:
     """What the caller of ``compile`` asked for.
 
     ``threads`` time paths with ``tune="measure"`` (None: as many as there are CPUs); ``costs`` are the model's constants (None:
-    those of this machine when code is made to run here, else the defaults); ``path`` is taken wherever a layer has it.
+    those of this machine when code is made to run here, else the defaults); ``path`` is taken wherever a layer has it; ``images``
+    of a batch are run at a time (None: as many as the model has it).
     """
 
     winograd: bool = True
@@ -30,6 +31,7 @@ class Options:
     threads: int | None = None
     costs: Costs | None = None
     path: str | None = None
+    images: int | None = None
 
 
 @dataclass(eq=False)
