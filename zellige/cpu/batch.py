@@ -4,8 +4,8 @@ Layer by layer, the maps of many images fall out of the caches before the next l
 is read again for every part are the weights. A network that mixes its images (``passes/batch.py``) runs them all at once.
 
 The cost model's constants are fitted to single images, whose maps stay in the caches. Here comes to it what maps cost that don't.
-On two cores with a third level of 32 MB, ResNet-50 at half sparsity with eight images at a time took 23 µs more for every MB than with
-two, in calls whose maps had more than 12 MB; in most others it took little more, or less.
+On two cores with a third level of 32 MB, ResNet-50 at half sparsity with eight images at a time took 23 µs more for every MB than
+with two, in calls whose maps had more than 12 MB; in most others it took little more, or less.
 """
 
 from __future__ import annotations
