@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zellige.cpu.kernels.pool import AVERAGE, MAXIMUM, PoolKernel
+from zellige.cpu.kernels.pool import AVERAGE, MAXIMUM, PoolKernel, Windows
 from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.storage import is_map
@@ -49,9 +49,9 @@ def lower_adaptive_pool(lowering: Lowering, node: Node) -> None:
     append_pool(lowering, node, *adaptive_work(source, target, additions, lowering.isa.lanes))
 
 
-def append_pool(lowering: Lowering, node: Node, step: int, work: Work) -> None:
+def append_pool(lowering: Lowering, node: Node, windows: Windows, work: Work) -> None:
     first = len(lowering.plan.calls)
-    kernel = PoolKernel(MAXIMUM if "max" in node.op else AVERAGE, step, lowering.epilogue(node))
+    kernel = PoolKernel(MAXIMUM if "max" in node.op else AVERAGE, windows, lowering.epilogue(node))
     operands = {f"operand{number}": stored.place for number, stored in enumerate(lowering.operands(node))}
     lowering.call(node, kernel, {"source": lowering.place(node.inputs[0]), "target": lowering.place(node.name),
                                  **work.tables, **operands}, work.costs)

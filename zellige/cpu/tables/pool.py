@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zellige.cpu.kernels.pool import LISTED
+from zellige.cpu.kernels.pool import LISTED, Windows
 from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.work import Work, lane_bits, table
 
 ITEM_VECTORS = 64   # an item has no more than these
+UNROLLED_TAPS = 25  # windows of more are lists
 VECTOR_CYCLES = 6   # of a vector without its taps
 LANE_CYCLES = 3     # of a lane that is read by itself
+UNROLLED_CYCLES = {1: 0.7, 2: 1.0}  # of a tap in the code, for each step
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +23,7 @@ class Axis:
     """The windows along height or width: where each begins, how far apart its taps lie, which of them count.
 
     ``step`` is the distance from window to window, or ``LISTED`` if it varies; ``counts`` what a window contributes to the
-    divisor of an average. ``taps`` is outputs × taps.
+    divisor of an average. ``taps`` is outputs × taps. All windows have the same ``size``, if there is one.
     """
 
     begin: np.ndarray
@@ -29,6 +31,7 @@ class Axis:
     taps: np.ndarray
     counts: np.ndarray
     step: int
+    size: int | None = None
 
 
 def window_axis(size: int, outputs: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int],
@@ -37,7 +40,7 @@ def window_axis(size: int, outputs: int, kernel: int, stride: int, dilation: int
     begin = np.arange(outputs) * stride - padding[0]
     place = begin[:, None] + np.arange(kernel) * dilation
     counts = ((place >= -counted[0]) & (place < size + counted[1])).sum(1)
-    return Axis(begin, dilation, (place >= 0) & (place < size), counts, stride if stride < 3 else LISTED)
+    return Axis(begin, dilation, (place >= 0) & (place < size), counts, stride if stride < 3 else LISTED, kernel)
 
 
 def adaptive_axis(size: int, outputs: int) -> Axis:
@@ -50,8 +53,8 @@ def adaptive_axis(size: int, outputs: int) -> Axis:
 
 def pool_work(source: Layout, target: Layout, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
               dilation: Sequence[int] = (1, 1), count_padding: Sequence[int] = (0, 0, 0, 0), divisor: int = 0,
-              additions: Sequence[Layout] = (), lanes: int = 16) -> tuple[int, Work]:
-    """The step from lane to lane, which chooses the kernel's variant, and its tables.
+              additions: Sequence[Layout] = (), lanes: int = 16) -> tuple[Windows, Work]:
+    """How the windows lie, which chooses the kernel's variant, and its tables.
 
     Paddings are (top, bottom, left, right). A ``divisor`` of 0 counts the positions of each window, ``count_padding`` included.
     """
@@ -61,14 +64,14 @@ def pool_work(source: Layout, target: Layout, kernel: Sequence[int], stride: Seq
     return _work(source, target, axes[0], axes[1], divisor, additions, lanes)
 
 
-def adaptive_work(source: Layout, target: Layout, additions: Sequence[Layout] = (), lanes: int = 16) -> tuple[int, Work]:
+def adaptive_work(source: Layout, target: Layout, additions: Sequence[Layout] = (), lanes: int = 16) -> tuple[Windows, Work]:
     """The same for windows that share the source out evenly."""
     axes = [adaptive_axis(source.shape[2 + axis], target.shape[2 + axis]) for axis in range(2)]
     return _work(source, target, axes[0], axes[1], 0, additions, lanes)
 
 
 def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divisor: int, additions: Sequence[Layout],
-          lanes: int) -> tuple[int, Work]:
+          lanes: int) -> tuple[Windows, Work]:
     _, _, height, width = target.shape
     row = target.row if isinstance(target, Planes) else width
     flat = isinstance(target, Planes) and isinstance(source, Planes) and source.row == row and vertical.step == horizontal.step == 1
@@ -88,16 +91,47 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
         offsets = vertical.begin[y] * source.strides[2] + horizontal.begin[np.minimum(x, width - 1)]
     inside = store & (x < width)
     y, x, begin = np.minimum(y, height - 1), np.minimum(x, width - 1), offsets[:, 0]
-    taps, first, last, edge = _tap_lists(vertical, horizontal, y, x, inside, source.strides[2])
     counts = np.where(inside, divisor or vertical.counts[y] * horizontal.counts[x], 1).astype(np.float32)
     divisors, divisor_row = np.unique(counts, axis=0, return_inverse=True)
-    vectors = table(begin, place, lane_bits(inside), lane_bits(store), first, last, edge, divisor_row.ravel())
-    items = _items(source, target, additions, len(vectors))
-    tap_cycles = {1: 2.0, 2: 3.0, LISTED: LANE_CYCLES * lanes}[horizontal.step]
-    cycles = np.concatenate([[0], np.cumsum(VECTOR_CYCLES + (last - first) * tap_cycles)])
-    indices = (offsets - begin[:, None]).astype(np.int32) if horizontal.step == LISTED else np.zeros((1, lanes), np.int32)
-    return horizontal.step, Work({"items": items, "vectors": vectors, "taps": taps, "divisors": divisors, "indices": indices},
-                                 cycles[items[:, 1]] - cycles[items[:, 0]])
+    tables: dict[str, np.ndarray | int] = {"divisors": divisors}
+    windows = _windows(vertical, horizontal)
+    if windows.size:
+        edge, fields = _unrolled_windows(vertical, horizontal, y, x, inside, begin, source.strides[2])
+        cycles = np.full(len(begin), VECTOR_CYCLES + UNROLLED_CYCLES[windows.step] * np.prod(windows.size))
+    else:
+        tables["taps"], first, last, edge = _tap_lists(vertical, horizontal, y, x, inside, source.strides[2])
+        listed = offsets - begin[:, None] if windows.step == LISTED else np.zeros((1, lanes))
+        tables["indices"] = listed.astype(np.int32)
+        fields = [begin, first, last]
+        cycles = VECTOR_CYCLES + (last - first) * {1: 2.0, 2: 3.0, LISTED: LANE_CYCLES * lanes}[windows.step]
+    tables["vectors"] = table(place, lane_bits(inside), lane_bits(store), edge, divisor_row.ravel(), *fields)
+    items = tables["items"] = _items(source, target, additions, len(place))
+    total = np.concatenate([[0], np.cumsum(cycles)])
+    return windows, Work(tables, total[items[:, 1]] - total[items[:, 0]])
+
+
+def _windows(vertical: Axis, horizontal: Axis) -> Windows:
+    """Taps are part of the code where windows are small, of one size, their columns next to one another."""
+    height, width = vertical.size, horizontal.size
+    if not height or not width or height * width > UNROLLED_TAPS or horizontal.step == LISTED or horizontal.dilation != 1:
+        return Windows(horizontal.step)
+    return Windows(horizontal.step, (height, width))
+
+
+def _unrolled_windows(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, inside: np.ndarray, begin: np.ndarray,
+                      row: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Whether each vector is an edge, and its fields: where each row of taps lies, the masks of the rows, those of the columns.
+
+    A row that no lane uses may lie outside of memory; what is read in its place is the plane's first.
+    """
+    rows = np.moveaxis(vertical.taps[y], -1, 0)
+    used = (rows & inside).any(-1)
+    steps = np.arange(len(rows))[:, None] * vertical.dilation * row
+    row_masks = np.where(used, lane_bits(rows | ~inside), 0)
+    column_masks = lane_bits(np.moveaxis(horizontal.taps[x], -1, 0) | ~inside)
+    masks = np.concatenate([row_masks, column_masks])
+    edge = (masks != (1 << y.shape[1]) - 1).any(0)
+    return edge, [*np.where(used, begin + steps, 0), *masks]
 
 
 def _tap_lists(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, inside: np.ndarray,
