@@ -23,10 +23,14 @@ LIST_CYCLES = 25            # begin and end of one band at one point
 
 @dataclass(frozen=True, eq=False)
 class RowFilters:
-    """A convolution's weights as filters of 4 taps over the planes of a stage: Cout × planes × rows down × 4 taps."""
+    """A convolution's weights as filters of 4 taps over the planes of a stage: Cout × planes × rows down × 4 taps.
+
+    A *column* is a plane and some rows down; ``columns`` counts those that have taps.
+    """
 
     stage: Stage
     taps: np.ndarray
+    columns: int
 
     @classmethod
     def of(cls, weight: np.ndarray, stride: tuple[int, int]) -> RowFilters:
@@ -37,7 +41,8 @@ class RowFilters:
         plane, down, right = stage.place(ky, kx)
         taps = np.zeros((outputs, inputs, stage.planes, int(down.max()) + 1, TAPS), np.float64)
         taps[:, :, plane, down, right] = weight[:, :, ky, kx]
-        return cls(stage, taps.reshape(outputs, inputs * stage.planes, -1, TAPS))
+        columns = inputs * len(set(zip(plane.tolist(), down.tolist(), strict=True)))
+        return cls(stage, taps.reshape(outputs, inputs * stage.planes, -1, TAPS), columns)
 
     @property
     def down(self) -> int:
@@ -66,8 +71,7 @@ def row_work(filters: RowFilters, bias: np.ndarray, source: Planes, target: Plan
              isa: Isa) -> tuple[tuple[int, ...], Work, float]:
     """The widths of chunks, which choose the kernel's variant; its tables but for scratch; and the share of columns kept.
 
-    ``strip`` are the output rows of one. A column is a plane of the stage and some rows down; a band keeps it if any of
-    its taps is not zero.
+    ``strip`` are the output rows of one. A band keeps a column if any of its taps is not zero.
     """
     outputs, channels, heights, _ = filters.taps.shape
     tiles = target.width // TILE
@@ -91,6 +95,7 @@ def row_work(filters: RowFilters, bias: np.ndarray, source: Planes, target: Plan
     step = np.array([max(rows * width, rows + width + 1) / 2 for width in widths])
     cycles = (WINDOW_CYCLES * channels * window_rows * len(vector_tiles) + OUTPUT_CYCLES * outputs * sum(widths)
               + POINTS * (counts.sum() * step.sum() + LIST_CYCLES * bands * len(widths)))
+    density = float(counts.sum() / (bands * filters.columns))
     return tuple(sorted(set(widths), reverse=True)), Work({
         "items": items, "chunks": chunks, "chunk_count": len(chunks),
         "vector_tiles": vector_tiles, "vector_count": len(vector_tiles),
@@ -98,4 +103,4 @@ def row_work(filters: RowFilters, bias: np.ndarray, source: Planes, target: Plan
         "weights": np.concatenate(values).astype(np.float32), "bias": np.ascontiguousarray(bias, np.float32), "bands": bands,
         "channels": outputs, "source_planes": channels, "source_plane": source.plane, "source_row": source.row,
         "window_rows": window_rows, "tiles": tiles, "plane_pitch": plane_pitch, "point_pitch": channels * plane_pitch,
-        "scratch_bytes": 4 * scratch, "target_plane": target.plane}, np.full(len(items), cycles)), float(kept.mean())
+        "scratch_bytes": 4 * scratch, "target_plane": target.plane}, np.full(len(items), cycles)), density
