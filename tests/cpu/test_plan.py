@@ -127,7 +127,7 @@ def test_margins_are_cleared_once_and_before_anyone_reads(graph: Graph, isa: Isa
 
 
 def test_a_plan_as_text() -> None:
-    network = Network(x=(1, 3, 48, 48))
+    network = Network(x=(1, 3, 72, 72))
     plan = plan_graph(network.graph(network.conv("x", 8, padding=(1, 1, 1, 1))), WIDEST)
     text = str(plan)
     counts = f"{len(plan.calls)} calls, {len(plan.kernels)} kernels, {len(plan.buffers)} buffers"

@@ -161,8 +161,8 @@ def test_small_maps_lie_flat_unless_someone_needs_margins():
     assert flat and layout.row == 14 and not layout.margins.any and layout.image == layout.span
     flat, layout = layouts(14, depthwise=True)
     assert not flat and layout.row == 15 and layout.margins.any
-    flat, layout = layouts(41)
-    assert not flat and layout.row == 42 and layout.margins.any
+    flat, layout = layouts(65)
+    assert not flat and layout.row == 66 and layout.margins.any
 
 
 def test_parts_are_written_in_place():

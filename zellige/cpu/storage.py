@@ -23,7 +23,7 @@ from zellige.graph.ir import Graph, Node, TensorType
 
 MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift",
                                   "activation", "prelu", "concat", "slice"})
-FLAT_WIDTH = 40  # of a class of flat maps at most; masks cost more than margins where rows are long
+FLAT_WIDTH = 64  # of a class of flat maps at most; masks cost more than margins where rows are long
 MOST_TAPS = 25  # of a filter that stays in registers, or nearly so
 ROW_TAPS = (5, 8)  # of a row, at a stride of 2: fewer are not worth the transforms
 MAXIMUM_ELEMENTS = 2**31 - 1  # tables hold 32-bit offsets
