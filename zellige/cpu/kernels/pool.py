@@ -39,7 +39,8 @@ INFINITY_BITS = 0x7F800000
 class Windows:
     """How windows lie: ``step`` elements from lane to lane (1, 2, or ``LISTED``); rows × columns where they are part of the code.
 
-    A vector of windows of such a ``size`` has these fields: for each row, where its first tap lies; the masks of rows; of columns.
+    A vector of windows of such a ``size`` has these fields: for each row, where its first tap lies; the masks of
+    rows at the first column, at the last; of columns.
     """
 
     step: int
@@ -85,7 +86,7 @@ class PoolKernel(Kernel):
     @property
     def _fields(self) -> int:
         height, width = self.windows.size or (0, 0)
-        return VECTOR_FIELDS + (2 * height + width if self.windows.size else LIST_FIELDS)
+        return VECTOR_FIELDS + (3 * height + width if self.windows.size else LIST_FIELDS)
 
     def _emit_unrolled(self, b: Emitter, source: ir.Value, fields: ir.Value, size: tuple[int, int], edge: ir.Value) -> ir.Value:
         """The total over one vector's windows of one size."""
@@ -100,7 +101,7 @@ class PoolKernel(Kernel):
             with inner:
                 b.store(emit_window(b, self.reduction, self.windows.step, width, rows, None), total)
             with outer:
-                counts = masks(height, height), masks(2 * height, width)
+                counts = masks(height, 2 * height), masks(3 * height, width)
                 b.store(emit_window(b, self.reduction, self.windows.step, width, rows, counts), total)
         return b.load(total, typ=b.vector)
 

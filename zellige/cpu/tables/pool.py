@@ -12,7 +12,7 @@ from zellige.cpu.layout import Layout, Planes
 from zellige.cpu.tables.work import Work, lane_bits, table
 
 ITEM_VECTORS = 64   # an item has no more than these
-UNROLLED_TAPS = 25  # windows of more are lists
+UNROLLED_SIDE = 5   # windows of more rows or columns are lists
 VECTOR_CYCLES = 6   # of a vector without its taps
 LANE_CYCLES = 3     # of a lane that is read by itself
 UNROLLED_CYCLES = {1: 0.7, 2: 1.0}  # of a tap in the code, for each step
@@ -96,7 +96,7 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
     tables: dict[str, np.ndarray | int] = {"divisors": divisors}
     windows = _windows(vertical, horizontal)
     if windows.size:
-        edge, fields = _unrolled_windows(vertical, horizontal, y, x, inside, begin, source.strides[2])
+        edge, fields = _unrolled_windows(vertical, horizontal, y, x, inside, begin, source.shape[2], source.strides[2])
         cycles = np.full(len(begin), VECTOR_CYCLES + UNROLLED_CYCLES[windows.step] * np.prod(windows.size))
     else:
         tables["taps"], first, last, edge = _tap_lists(vertical, horizontal, y, x, inside, source.strides[2])
@@ -113,25 +113,31 @@ def _work(source: Layout, target: Layout, vertical: Axis, horizontal: Axis, divi
 def _windows(vertical: Axis, horizontal: Axis) -> Windows:
     """Taps are part of the code where windows are small, of one size, their columns next to one another."""
     height, width = vertical.size, horizontal.size
-    if not height or not width or height * width > UNROLLED_TAPS or horizontal.step == LISTED or horizontal.dilation != 1:
+    if not height or not width or max(height, width) > UNROLLED_SIDE or horizontal.step == LISTED or horizontal.dilation != 1:
         return Windows(horizontal.step)
     return Windows(horizontal.step, (height, width))
 
 
 def _unrolled_windows(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, inside: np.ndarray, begin: np.ndarray,
-                      row: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Whether each vector is an edge, and its fields: where each row of taps lies, the masks of the rows, those of the columns.
+                      height: int, row: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Whether each vector is an edge, and its fields: where each row of taps lies, the masks of the rows at the first and at the
+    last column, those of the columns.
 
+    At a step of 1 the row of the map that an element lies in says whether it counts: columns are then shuffled out of others.
     A row that no lane uses may lie outside of memory; what is read in its place is the plane's first.
     """
-    rows = np.moveaxis(vertical.taps[y], -1, 0)
-    used = (rows & inside).any(-1)
-    steps = np.arange(len(rows))[:, None] * vertical.dilation * row
-    row_masks = np.where(used, lane_bits(rows | ~inside), 0)
-    column_masks = lane_bits(np.moveaxis(horizontal.taps[x], -1, 0) | ~inside)
-    masks = np.concatenate([row_masks, column_masks])
-    edge = (masks != (1 << y.shape[1]) - 1).any(0)
-    return edge, [*np.where(used, begin + steps, 0), *masks]
+    valid = np.moveaxis(vertical.taps[y], -1, 0)
+    used = (valid & inside).any(-1)
+    places = begin + np.arange(len(valid))[:, None] * vertical.dilation * row
+    masks, valid = [], valid | ~inside
+    for column in (0, horizontal.taps.shape[1] - 1):
+        if horizontal.step == 1:
+            element = places[..., None] + np.arange(y.shape[1]) + column
+            valid = (element >= 0) & (element < height * row)
+        masks.append(np.where(used, lane_bits(valid), 0))
+    masks.append(lane_bits(np.moveaxis(horizontal.taps[x], -1, 0) | ~inside))
+    edge = (np.concatenate(masks) != (1 << y.shape[1]) - 1).any(0)
+    return edge, [*np.where(used, places, 0), *np.concatenate(masks)]
 
 
 def _tap_lists(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, inside: np.ndarray,
