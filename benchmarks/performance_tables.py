@@ -46,6 +46,19 @@ def networks(results: Path) -> str:
     return table(["network", "fastest dense engine, ms", "dense", "50 %", "75 %", "90 %"], lines)
 
 
+def other_processors(results: Path) -> str:
+    """The same, a table for each directory of results that were measured on another processor."""
+    parts = []
+    for directory in sorted({file.parent for file in results.glob("*/cpu-*.json")}):
+        one = read_results(directory)[0]
+        cpu, measured = one["conditions"]["cpu"], one["conditions"]
+        parts += [f"{cpu['name']} ({cpu['llvm_name']}), {cpu['cpus']} CPUs, {one['threads']} threads, "
+                  f"{measured['rounds']} rounds, {measured['date'][:10]}:", networks(directory)]
+    if not parts:
+        raise FileNotFoundError(2, "no results", str(results / "*" / "cpu-*.json"))
+    return "\n\n".join(parts)
+
+
 def conditions(results: Path) -> str:
     """Ratios to the fastest dense engine under other conditions, beside the ratio without them."""
     lines = []
@@ -140,6 +153,7 @@ def avx2(results: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "networks": networks,
+    "other-processors": other_processors,
     "conditions": conditions,
     "narrow-blocks": narrow_blocks,
     "thread-scaling": thread_scaling,
