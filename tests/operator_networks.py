@@ -132,7 +132,7 @@ class OperatorGenerator(Generator):
     def make_any_pad(self, x):
         mode = self.pick("reflect", "replicate", "circular", "constant", "zeros")
         smallest = min(self.b.shape(x)[2:])
-        least = -1 if smallest > 2 and mode != "circular" else 0
+        least = -1 if smallest > 2 else 0
         pads = tuple(self.between(least, min(smallest - 1, 3)) for _ in range(4))
         return self.b("pad", x, padding=pads, mode=mode, value=1.5)
 
