@@ -76,6 +76,8 @@ def test_interpolate(height, width, size, factor):
     model = Calls(
         nearest=lambda x: F.interpolate(x, size),
         nearest_factor=lambda x: F.interpolate(x, scale_factor=factor),
+        exact=lambda x: F.interpolate(x, size, mode="nearest-exact"),
+        exact_factor=lambda x: F.interpolate(x, scale_factor=factor, mode="nearest-exact"),
         bilinear=lambda x: F.interpolate(x, size, mode="bilinear"),
         bilinear_factor=lambda x: F.interpolate(x, scale_factor=(factor, 1.5), mode="bilinear"),
         corners=lambda x: F.interpolate(x, size, mode="bilinear", align_corners=True),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zellige.graph.resampling import bilinear_taps, nearest_indices
+from zellige.graph.resampling import NEAREST, bilinear_taps
 
 Array = np.ndarray
 Attributes = Mapping[str, Any]
@@ -92,11 +92,11 @@ def adaptive_max_pool2d(a: Attributes, x: Array) -> Array:
 
 
 def interpolate(a: Attributes, x: Array) -> Array:
-    """Both modes work on one dimension after the other."""
+    """All modes work on one dimension after the other."""
     for dimension, result, scale in zip((2, 3), a["size"], a["scale"], strict=True):
         size = x.shape[dimension]
-        if a["mode"] == "nearest":
-            x = np.take(x, nearest_indices(size, result, scale), axis=dimension)
+        if a["mode"] in NEAREST:
+            x = np.take(x, NEAREST[a["mode"]](size, result, scale), axis=dimension)
         else:
             lower, upper, share = bilinear_taps(size, result, scale, a["align_corners"])
             share = share[:, None] if dimension == 2 else share
