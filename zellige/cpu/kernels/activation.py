@@ -146,8 +146,7 @@ def power(b: Emitter, x: ir.Value, exponent: float) -> ir.Value:
     if exponent in POWERS:
         return POWERS[exponent](b, x)
     whole = float(exponent).is_integer()
-    base = b.elementwise("llvm.fabs", x) if whole else _without_negative_infinity(b, x)
-    high, low = log_parts(b, base)
+    high, low = log_parts(b, b.elementwise("llvm.fabs", x))
     nearest, lacking = split(exponent)
     raw = b.fmul(high, b.splat(nearest))
     rest = b.multiply_add(high, lacking, b.multiply_add(low, nearest, b.multiply_add(high, nearest, b.fneg(raw))))
@@ -155,12 +154,11 @@ def power(b: Emitter, x: ir.Value, exponent: float) -> ir.Value:
     near = b.and_(b.fcmp_ordered("<", b.elementwise("llvm.fabs", raw), b.splat(128.0)),
                   b.fcmp_ordered("<", value, b.splat(INFINITY)))
     value = b.select(near, b.multiply_add(value, rest, value), value)
-    return b.elementwise("llvm.copysign", value, x) if whole and exponent % 2 else value
-
-
-def _without_negative_infinity(b: Emitter, x: ir.Value) -> ir.Value:
-    """Fractional powers of −∞ are those of ∞, though negative numbers have none."""
-    return b.select(b.fcmp_ordered("==", x, b.splat(-INFINITY)), b.splat(INFINITY), x)
+    if whole:
+        return b.elementwise("llvm.copysign", value, x) if exponent % 2 else value
+    # Negative numbers have no fractional powers, though those of −∞ are those of ∞.
+    negative = b.and_(b.fcmp_ordered("<", x, b.splat(0.0)), b.fcmp_ordered(">", x, b.splat(-INFINITY)))
+    return b.select(negative, b.splat(math.nan), value)
 
 
 def sign(b: Emitter, x: ir.Value) -> ir.Value:
