@@ -16,7 +16,6 @@ from typing import Any
 
 from zellige.cpu.calls import External, Place, Stored
 from zellige.cpu.kernels.depthwise import STEPS
-from zellige.cpu.kernels.row_transforms import TILE
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph, Node, TensorType
@@ -52,12 +51,11 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 
 
 def has_row_tiles(graph: Graph, node: Node) -> bool:
-    """Whether a convolution is one for the row kernel, if its output's rows are no longer than the map is wide."""
+    """Whether a convolution is one for the row kernel, which needs no longer rows than its output has."""
     if node.op != "conv2d" or node.attributes["groups"] != 1 or node.attributes["dilation"] != (1, 1) or not is_map(node.type):
         return False
     stride: Any = node.attributes["stride"]
-    return (stride[1] == 2 and ROW_TAPS[0] <= graph.type_of(node.inputs[1]).shape[3] <= ROW_TAPS[1]
-            and node.type.shape[3] % TILE == 0)
+    return bool(stride[1] == 2 and ROW_TAPS[0] <= graph.type_of(node.inputs[1]).shape[3] <= ROW_TAPS[1])
 
 
 def reads_planes(graph: Graph, node: Node) -> bool:
@@ -89,10 +87,11 @@ class Classes:
 
 class Storage:
     """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer, ``views`` the values that lie
-    inside of their sources. ``masks``: kernels can mask their taps, so that small maps may lie flat."""
+    inside of their sources. ``masks``: kernels can mask their taps, so that small maps may lie flat; ``winograd``: the row kernel
+    may be used."""
 
-    def __init__(self, graph: Graph, masks: bool) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, masks: bool, winograd: bool = True) -> None:
+        self.graph, self._winograd = graph, winograd
         self.sizes: dict[str, int] = {}
         self.layouts: dict[str, Layout] = {}
         self.views: set[str] = set()
@@ -176,7 +175,7 @@ class Storage:
                 continue
             source = node.inputs[0]
             if not reads_planes(self.graph, node):
-                if not self.is_flat(node.name) and not has_row_tiles(self.graph, node):
+                if not self.is_flat(node.name) and not (self._winograd and has_row_tiles(self.graph, node)):
                     self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
             elif not self.is_flat(source):
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]
