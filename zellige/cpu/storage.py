@@ -11,10 +11,12 @@ view. Neither costs a copy, unless a part has another place already.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from zellige.cpu.calls import External, Place, Stored
+from zellige.cpu.kernels.band import MASKED_TAPS
 from zellige.cpu.kernels.depthwise import STEPS
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
 from zellige.errors import CompileError
@@ -162,8 +164,13 @@ class Storage:
         """The classes of small maps that nobody reads who needs margins."""
         maps = [name for name in (*self.graph.inputs, *self.graph.nodes) if is_map(self.graph.type_of(name))]
         wide = {self._same_rows[name] for name in maps if self.graph.type_of(name).shape[3] > FLAT_WIDTH}
-        read = {self._same_rows[node.inputs[0]] for node in self.graph if is_depthwise(self.graph, node)}
+        read = {self._same_rows[node.inputs[0]] for node in self.graph
+                if is_depthwise(self.graph, node) or self._has_many_taps(node)}
         return {self._same_rows[name] for name in maps} - wide - read
+
+    def _has_many_taps(self, node: Node) -> bool:
+        """Whether a convolution reads its source's planes at more taps than can be masked."""
+        return is_direct(self.graph, node) and math.prod(self.graph.type_of(node.inputs[1]).shape[2:]) > MASKED_TAPS
 
     def _collect_needs(self) -> None:
         """The row length and the margins that each class needs."""

@@ -91,7 +91,8 @@ def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target
         "bands": np.stack([bands.start[:-1], bands.start[1:], bands.first_row, bands.rows], 1).astype(np.int32),
         "bias": np.concatenate([bias, np.zeros(rows, np.float32)]), "target_plane": target.plane}
     if taps.masked:
-        tables |= {"taps": bands.tap, "masks": taps.masks(entries, tiles, source, target, isa.lanes), "tap_count": taps.count}
+        masks = taps.masks(entries, tiles, source, target, isa.lanes)
+        tables |= {"taps": bands.tap.astype(np.uint16), "masks": masks, "tap_count": taps.count}
     costs = band_costs(np.diff(bands.start)[items[:, 3]], items[:, 1], items[:, 2], rows)
     return tuple(sorted(set(tiles), reverse=True)), Work(tables, costs)
 

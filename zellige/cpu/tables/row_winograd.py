@@ -94,7 +94,7 @@ class RowTiles:
         ends = [0]
         for part in range(len(place)):
             if not whole[part // TILE]:
-                for begin in np.unique(first[part][store[part]]).tolist():
+                for begin in sorted(set(first[part][store[part]].tolist())):
                     lanes = store[part] & (first[part] == begin)
                     pieces.append((begin, lanes & inside[part], lanes))
             ends.append(len(pieces))
