@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zellige.errors import ZelligeError
+from zellige.version import __version__
 
 if TYPE_CHECKING:
     from zellige.api import compile, export, verify
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from zellige.patterns import Block, parse_pattern
     from zellige.prune import PruneReport, prune
 
-__version__ = "0.1.0"
 __all__ = [
     "Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile",
     "export", "load", "parse_pattern", "prune", "verify",

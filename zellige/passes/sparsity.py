@@ -128,7 +128,7 @@ def band_columns(weight: np.ndarray, groups: int = 1, rows: int = BAND_ROWS) -> 
 def _gather(matrix: np.ndarray, first: np.ndarray, count: np.ndarray, band: np.ndarray, column: np.ndarray,
             start: np.ndarray, value_start: np.ndarray) -> np.ndarray:
     """The kept weights in band order. Bands have at most two heights, full and last of a group: one gather for each."""
-    heights = np.unique(count)
+    heights = sorted(set(count.tolist()))  # not np.unique, which loads numpy.ma: a megabyte and a half
     if len(heights) == 1:
         return matrix.reshape(len(first), heights[0], -1)[band, :, column].astype(np.float32, copy=False).ravel()
     values = np.empty(value_start[-1], dtype=np.float32)
