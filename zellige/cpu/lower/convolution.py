@@ -14,6 +14,7 @@ import numpy as np
 from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.band import BandKernel
+from zellige.cpu.kernels.winograd_points import LARGE, SMALL, Transform
 from zellige.cpu.layout import Dense, Margins, Planes
 from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.depthwise import depthwise_paths
@@ -147,21 +148,27 @@ def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Tap
     return Taps(convolution.kernel, convolution.dilation, (top, left), masked=not within)
 
 
-# Winograd's path
+# Winograd's paths
 
 
 def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
-    """3 × 3 filters at stride 1 with a quarter of the multiplications; a column goes if all of its nine taps are zero."""
+    """3 × 3 filters at stride 1 with large tiles, and with small ones; a column goes if all of its nine taps are zero."""
     node = convolution.node
     if not (lowering.options.winograd and is_direct(lowering.graph, node) and convolution.weight.shape[2:] == (3, 3)
             and convolution.dilation == (1, 1) and convolution.groups == 1):
         return []
+    return [winograd_path(lowering, convolution, name, transform)
+            for name, transform in (("winograd", LARGE), ("small winograd", SMALL))]
+
+
+def winograd_path(lowering: Lowering, convolution: Convolution, name: str, transform: Transform) -> Path:
+    node = convolution.node
     pool = pool_of(lowering, node)
     source, target = lowering.planes(node.inputs[0]), lowering.planes(pool or node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
     map_bytes = lowering.map_bytes(node) + 4 * (target.layout.elements - lowering.planes(node.name).layout.elements)
     plan = plan_winograd(lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
-                         lowering.epilogue(node), pooled=pool is not None)
+                         lowering.epilogue(node), pool is not None, transform)
 
     def append() -> None:
         places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
@@ -171,8 +178,7 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
             here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
             lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
 
-    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.demands(map_bytes), append,
-                 (pool,) if pool else ())]
+    return Path(name, f"{transform}, {plan.description}", plan.density, plan.demands(map_bytes), append, (pool,) if pool else ())
 
 
 # Maps of one output pixel
