@@ -2,8 +2,8 @@
 
 With windows and filters at 36 points (``winograd_points.py``) the convolution is 36 separate matrix products over channels. The
 filter transform never mixes channels, so a column of a band that is zero in all nine taps is zero at all points: one list of
-kept columns serves all 36 products, and what sparsity saves multiplies with what Winograd saves. Small tiles have 16 points. Lanes run over
-tiles, weights are broadcast, as in the band kernel. A *group* is some bands that use the tiles of a point in turn:
+kept columns serves all 36 products, and what sparsity saves multiplies with what Winograd saves. Small tiles have 16 points. Lanes
+run over tiles, weights are broadcast, as in the band kernel. A *group* is some bands that use the tiles of a point in turn:
 
     for point:                                       36, or 16
         for band of the group:
@@ -16,7 +16,7 @@ Two plans are made of this. Where tiles are many, one call does whole strips, ea
 (``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
 strip. Where tiles are few, each weight is used but a few times, and transformed weights are four times as many bytes to fetch: so
 a first call transforms the input (``WinogradInput``), a second one shares out groups of bands and does half of the
-transform of their filters on the way (``WinogradGroup``).
+transform of their filters on the way (``WinogradGroup``). With small tiles they are 16/9 of the bytes, and no half is left over.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "c
 class WinogradInput(Kernel):
     """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector."""
 
-    tiling: Tiling = Tiling()
+    tiling: Tiling
 
     SLOTS: ClassVar[tuple[str, ...]] = (*INPUT_SLOTS, "items", "tiles")
 
@@ -83,8 +83,8 @@ class WinogradStrip(Kernel):
 
     rows: int
     vectors: int
+    tiling: Tiling
     epilogue: Epilogue = ()
-    tiling: Tiling = Tiling()
     pooled: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
@@ -93,7 +93,8 @@ class WinogradStrip(Kernel):
     def emit(self, module: ir.Module, isa: Isa) -> None:
         transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
         outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.tiling, self.epilogue, self.pooled)
-        kinds = {kind: self._emit_group(module, isa, *shape, outputs) for kind, shape in strip_kinds(self.vectors, self.tiling.tile).items()}
+        kinds = {kind: self._emit_group(module, isa, *shape, outputs)
+                 for kind, shape in strip_kinds(self.vectors, self.tiling.tile).items()}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
         pitch, channels, group_count = (
@@ -140,17 +141,17 @@ class WinogradStrip(Kernel):
 class WinogradGroup(Kernel):
     """From transformed ``tiles`` to the target; an item is a group of bands and a range of ``strips``.
 
-    As ``WinogradStrip``, but the filters come transformed along x alone, ``halves`` [group][point along x][turn of
+    As ``WinogradStrip``, but filters that grow much come transformed along x alone, ``halves`` [group][point along x][turn of
     columns][tap along y][column][row]; the thread that needs them does the rest, the points of one x at a time.
     """
 
     rows: int
     vectors: int
+    tiling: Tiling
     epilogue: Epilogue = ()
-    tiling: Tiling = Tiling()
     pooled: bool = False
 
-    SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns")
+    SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns", "weights")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
         outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.tiling, self.epilogue, self.pooled)
@@ -158,8 +159,9 @@ class WinogradGroup(Kernel):
         points_of_x = self._emit_points_of_x(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
-        weights = thread_scratch(self, b, slots, thread)
-        sums = b.at(weights, self.slot(b, slots, "most_columns", I64), window * self.rows)
+        weights = sums = thread_scratch(self, b, slots, thread)
+        if not self.tiling.transform.whole_filters:
+            sums = b.at(weights, self.slot(b, slots, "most_columns", I64), window * self.rows)
         pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
         with b.loop(begin, end) as index:
             first_strip, end_strip, group_number = load_fields(b, items, index, GROUP_ITEM)
@@ -178,11 +180,12 @@ class WinogradGroup(Kernel):
     def _emit_points_of_x(self, module: ir.Module, isa: Isa) -> ir.Function:
         """``points(slots, group, x, first strip, end strip, weights, sums)``: a group at the points (x, 0), (x, 1), …
 
-        ``weights`` are the thread's own, [y][column][row]. While they are used, those of the next x are fetched.
+        If filters come by half, ``weights`` are the thread's own, [y][column][row]. While they are used, the next x's are fetched.
         """
         transform = self.tiling.transform
         window, points = transform.window, transform.points
-        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", transform, self.rows, UNROLL)
+        whole = transform.whole_filters
+        filters = None if whole else emit_filter_transform(module, isa, f"{self.symbol}_filters", transform, self.rows, UNROLL)
         one_point = self._emit_one_point(module, isa)
         b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, I64, I64, I64, POINTER, POINTER], internal=True)
         slots, group, x, first_strip, end_strip, weights, sums = b.function.args
@@ -190,10 +193,14 @@ class WinogradGroup(Kernel):
         first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
         first_column = b.load_index(starts, first_band)
         columns = b.sub(b.load_index(starts, end_band), first_column)
-        halves = b.at(self.slot(b, slots, "halves"), b.add(b.mul(first_column, ir.Constant(I64, window)), b.mul(x, columns)),
-                      TAPS * self.rows)
-        following = b.at(halves, columns, TAPS * self.rows)
-        b.call(filters, [halves, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
+        name, values = ("weights", window) if whole else ("halves", TAPS)
+        packed = b.at(self.slot(b, slots, name), b.add(b.mul(first_column, ir.Constant(I64, window)), b.mul(x, columns)),
+                      values * self.rows)
+        if filters is None:
+            weights, following = packed, b.at(packed, AHEAD, self.rows)
+        else:
+            following = b.at(packed, columns, TAPS * self.rows)
+            b.call(filters, [packed, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
         band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, points))
         with b.loop(0, window) as y, b.loop(first_band, end_band) as band:
             point = b.add(b.mul(x, ir.Constant(I64, window)), y)

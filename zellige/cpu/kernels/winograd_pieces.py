@@ -4,7 +4,7 @@ A *strip* is one to a few vectors of tiles that share each broadcast weight. Its
 [point][vector][row][lane], until all points of the band are done.
 
 A last vector whose runs fill no more than a half or a quarter of it is *shared*: it holds each tile 2 or 4 times, side by side, and
-takes as many rows of the band at once. It is a strip of its own. Small tiles, of which a side has but 2 runs, are there at most twice.
+takes as many rows of the band at once. It is a strip of its own. Small tiles have two lanes side by side to be in, no more.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ import numpy as np
 from zellige.cpu.emitter import Emitter
 
 TAPS = 3
+MOST_GROWTH = 2                    # of the bytes of filters that come wholly transformed where tiles are few
 NEAR, FAR = 0.5**0.5, 2.0**0.5     # points of large tiles; each is the other's inverse
 
 Side = Callable[[Emitter, list[ir.Value]], list[ir.Value]]
@@ -57,6 +58,11 @@ class Transform:
     def saved(self) -> float:
         """The direct convolution's multiplications, in those at the points."""
         return (self.tile * TAPS) ** 2 / self.points
+
+    @property
+    def whole_filters(self) -> bool:
+        """Whether filters come wholly transformed where each is used but a few times; else by half, in fewer bytes."""
+        return self.points <= MOST_GROWTH * TAPS**2
 
     def __str__(self) -> str:
         return f"F({self.tile}×{self.tile}, {TAPS}×{TAPS})"

@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 
 from zellige.cpu.emitter import F32, I1, I32, VOID, Emitter
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.winograd_points import LARGE, TRANSFORMS, Transform
+from zellige.cpu.kernels.winograd_points import TRANSFORMS, Transform
 
 WHOLE = 0               # first column of both tables: no mask is needed
 EDGES = 2               # in the table of windows, in its place: only outermost pixels of windows may not be read
@@ -24,8 +24,8 @@ ENDS = 1                # second column of the table of outputs: some run ends r
 class Tiling:
     """How vectors hold tiles: ``tile`` pixels a side, in so many ``runs`` to a vector."""
 
-    tile: int = LARGE.tile
-    runs: int = LARGE.tile
+    tile: int
+    runs: int
 
     @property
     def transform(self) -> Transform:
@@ -75,7 +75,7 @@ class WindowFields:
 @dataclass(frozen=True)
 class OutputFields:
     """Columns of the table of outputs, 32-bit integers, one row a vector: for each run its target offset, the first and the
-    end of the tile's rows whose rest it makes zero, and the lanes to store in each of its rows (a tile's, or half as many of pooled pixels)."""
+    end of the tile's rows whose rest it makes zero, and the lanes to store in each of them; ``rows`` a tile (half, if pooled)."""
 
     runs: int
     rows: int

@@ -24,7 +24,7 @@ def transpose_tiles(b: Emitter, vectors: list[ir.Value]) -> list[ir.Value]:
         return b.shuffle(left, right, [first + lane for first in range(0, lanes, count) for lane in chosen])
 
     if count == 2:
-        return [unpack(*vectors, (place, lanes + place)) for place in range(count)]
+        return [unpack(vectors[0], vectors[1], (place, lanes + place)) for place in range(count)]
     transposed = []
     for singles in ((0, lanes, 1, lanes + 1), (2, lanes + 2, 3, lanes + 3)):
         upper, lower = unpack(vectors[0], vectors[1], singles), unpack(vectors[2], vectors[3], singles)
@@ -110,7 +110,7 @@ def emit_output_transform(b: Emitter, transform: Transform, sums: ir.Value, pitc
 
 
 def emit_filter_transform(module: ir.Module, isa: Isa, name: str, transform: Transform, rows: int, columns: int) -> ir.Function:
-    """``filters(halves, count, weights, pitch)``: weights at the points of a side, from filters that are transformed along x already.
+    """``filters(halves, count, weights, pitch)``: weights at the points of one x, from filters transformed along x already.
 
     ``halves`` are [turn][tap along y][column][row], ``columns`` a turn; ``weights`` become [point][column][row], ``pitch``
     elements from point to point; ``count`` columns in all.

@@ -18,8 +18,8 @@ from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import strip_kinds, sum_pitch
-from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_points import LARGE, TAPS, Transform
+from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import tilings
 from zellige.cpu.layout import LINE, Planes, round_up
 from zellige.cpu.tables.winograd import (
@@ -55,16 +55,10 @@ class WinogradCall:
     costs: np.ndarray
 
 
-def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
-                  epilogue: Epilogue = (), pooled: bool = False, transform: Transform = LARGE) -> WinogradPlan:
-    """The plan of a layer, with the usual limits."""
-    return WinogradPlan(isa, weight, bias, source, target, padding, epilogue, pooled, transform)
-
-
 @dataclass(eq=False)
 class WinogradPlan:
-    """How a layer of Cout × Cin × 3 × 3 weights runs. Padding lies in the source's margins, as zeros, or is masked
-    out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
+    """How a layer of Cout × Cin × 3 × 3 weights runs, with tiles of one size. Padding lies in the source's margins, as zeros, or is
+    masked out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
 
     Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
     ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,
@@ -165,8 +159,9 @@ class WinogradPlan:
             return (Demand("winograd_strip", self.cycles, self.transform.points * column_bytes, map_bytes),)
         inputs, groups = (float(costs.sum()) for costs in self.costs)
         source_bytes = 4 * self.source.elements
+        values = self.transform.points if self.transform.whole_filters else self.transform.window * TAPS
         return (Demand("winograd_input", inputs, 0, source_bytes + 4 * self.tiles),
-                Demand("winograd_group", groups, self.transform.window * TAPS * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
+                Demand("winograd_group", groups, values * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
 
     # Calls
 
@@ -183,11 +178,12 @@ class WinogradPlan:
     @property
     def calls(self) -> tuple[WinogradCall, ...]:
         """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
-        variant = (self.rows, self.vectors, self.epilogue, self.runs.tiling, self.pooled)
+        variant = (self.rows, self.vectors, self.runs.tiling, self.epilogue, self.pooled)
         if self.by_strips:
             return (WinogradCall(WinogradStrip(*variant), self._strip_slots(), *self.costs),)
         slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
-        return tuple(map(WinogradCall, (WinogradInput(self.runs.tiling), WinogradGroup(*variant)), slots, self.costs))
+        kernels = (WinogradInput(self.runs.tiling), WinogradGroup(*variant))
+        return tuple(map(WinogradCall, kernels, slots, self.costs))
 
     def _input_slots(self) -> dict[str, Slot]:
         return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
@@ -209,10 +205,12 @@ class WinogradPlan:
                 "source_channels": self.source.channels, "group_count": len(self.groups)}
 
     def _group_slots(self) -> dict[str, Slot]:
-        columns = int(np.diff(self.lists.starts[self.groups]).max())
+        whole = self.transform.whole_filters
+        columns = 0 if whole else int(np.diff(self.lists.starts[self.groups]).max())
         strips = int((self.group_items[:, 1] - self.group_items[:, 0]).max())
+        name, pack = ("weights", pack_points) if whole else ("halves", pack_halves)
         return {**self._output_slots(), **self._scratch(columns * self.transform.window * self.rows + strips * self._sums()),
-                "halves": pack_halves(self.transform, self.weight, self.lists, self.rows, self.groups),
+                name: pack(self.transform, self.weight, self.lists, self.rows, self.groups),
                 "items": self.group_items, "most_columns": columns}
 
     def _sums(self) -> int:

@@ -1,7 +1,8 @@
 """What a Winograd layer costs, in cycles of one core as all cost models here: two vector FMAs a cycle.
 
 The constants were fitted to 104 layers of 7² to 147² pixels and 32 to 512 channels, dense to 10 %, with warm
-caches on a Zen 5 core; the median error is 4 %.
+caches on a Zen 5 core; the median error is 4 %. Those of small tiles are as many times less as these took on a Zen 4 core beside
+large ones, in maps of 6² to 14² pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EFFICIENCY = 0.97       # of the cycles that two FMAs a cycle would take, at the
 class TransformCycles:
     """What the transforms take: of one vector of windows and one channel, and once more where tiles go through a buffer that
     threads share; of one vector of tiles and one output channel; of one column of a band at the points of one x, from half
-    transformed filters."""
+    transformed filters (0: they come whole)."""
 
     inputs: float
     shared: float
@@ -31,7 +32,7 @@ class TransformCycles:
     filters: float
 
 
-CYCLES = {LARGE: TransformCycles(140, 90, 140, 5.5), SMALL: TransformCycles(60, 40, 50, 4)}
+CYCLES = {LARGE: TransformCycles(140, 90, 140, 5.5), SMALL: TransformCycles(40, 25, 36, 0)}
 
 
 def product_cycles(transform: Transform, columns: np.ndarray, width: np.ndarray, share: np.ndarray, rows: int) -> np.ndarray:

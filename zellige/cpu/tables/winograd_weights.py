@@ -13,6 +13,7 @@ import numpy as np
 from zellige.cpu.kernels.winograd_pieces import UNROLL
 from zellige.cpu.kernels.winograd_points import TAPS, Transform
 
+
 @dataclass(frozen=True, eq=False)
 class Lists:
     """The list entries of all bands, one after another: ``starts`` (bands + 1), and each entry's band and input channel.
