@@ -16,7 +16,7 @@ Two plans are made of this. Where tiles are many, one call does whole strips, ea
 (``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
 strip. Where tiles are few, each weight is used but a few times, and transformed weights are four times as many bytes to fetch: so
 a first call transforms the input (``WinogradInput``), a second one shares out groups of bands and does half of the
-transform of their filters on the way (``WinogradGroup``). With small tiles they are 16/9 of the bytes, and no half is left over.
+transform of their filters on the way (``WinogradGroup``). Filters of small tiles are read as they are.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class WinogradGroup(Kernel):
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
         weights = sums = thread_scratch(self, b, slots, thread)
-        if not self.tiling.transform.whole_filters:
+        if self.tiling.transform.filter_to_points:
             sums = b.at(weights, self.slot(b, slots, "most_columns", I64), window * self.rows)
         pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
         with b.loop(begin, end) as index:
@@ -184,8 +184,8 @@ class WinogradGroup(Kernel):
         """
         transform = self.tiling.transform
         window, points = transform.window, transform.points
-        whole = transform.whole_filters
-        filters = None if whole else emit_filter_transform(module, isa, f"{self.symbol}_filters", transform, self.rows, UNROLL)
+        finish = transform.filter_to_points
+        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", finish, self.rows, UNROLL) if finish else None
         one_point = self._emit_one_point(module, isa)
         b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, I64, I64, I64, POINTER, POINTER], internal=True)
         slots, group, x, first_strip, end_strip, weights, sums = b.function.args
@@ -193,14 +193,14 @@ class WinogradGroup(Kernel):
         first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
         first_column = b.load_index(starts, first_band)
         columns = b.sub(b.load_index(starts, end_band), first_column)
-        name, values = ("weights", window) if whole else ("halves", TAPS)
+        name, values = ("halves", TAPS) if filters else ("weights", window)
         packed = b.at(self.slot(b, slots, name), b.add(b.mul(first_column, ir.Constant(I64, window)), b.mul(x, columns)),
                       values * self.rows)
-        if filters is None:
-            weights, following = packed, b.at(packed, AHEAD, self.rows)
-        else:
+        if filters:
             following = b.at(packed, columns, TAPS * self.rows)
             b.call(filters, [packed, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
+        else:
+            weights, following = packed, b.at(packed, AHEAD, self.rows)
         band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, points))
         with b.loop(0, window) as y, b.loop(first_band, end_band) as band:
             point = b.add(b.mul(x, ir.Constant(I64, window)), y)

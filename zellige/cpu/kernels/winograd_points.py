@@ -26,8 +26,7 @@ import numpy as np
 from zellige.cpu.emitter import Emitter
 
 TAPS = 3
-MOST_GROWTH = 2                    # of the bytes of filters that come wholly transformed where tiles are few
-NEAR, FAR = 0.5**0.5, 2.0**0.5     # points of large tiles; each is the other's inverse
+NEAR, FAR = 0.5**0.5, 2.0**0.5  # points of large tiles; each is the other's inverse
 
 Side = Callable[[Emitter, list[ir.Value]], list[ir.Value]]
 """Code for one side: some values → others."""
@@ -35,14 +34,18 @@ Side = Callable[[Emitter, list[ir.Value]], list[ir.Value]]
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """F(tile × tile, 3 × 3), along one side: ``to_points`` takes the pixels of a window, ``from_points`` makes those of a tile,
-    ``filter_to_points`` takes three taps, and is the matrix ``filters``."""
+    """F(tile × tile, 3 × 3), along one side: ``to_points`` takes the pixels of a window, ``from_points`` makes those of a tile, the
+    matrix ``filters`` takes three taps to points.
+
+    ``filter_to_points`` does the same where tiles are few, for filters that would grow to several times their bytes: they come
+    transformed by half. Those of small tiles grow to 16/9 of them, and come whole.
+    """
 
     tile: int
     filters: np.ndarray
     to_points: Side
     from_points: Side
-    filter_to_points: Side
+    filter_to_points: Side | None = None
 
     @property
     def window(self) -> int:
@@ -58,11 +61,6 @@ class Transform:
     def saved(self) -> float:
         """The direct convolution's multiplications, in those at the points."""
         return (self.tile * TAPS) ** 2 / self.points
-
-    @property
-    def whole_filters(self) -> bool:
-        """Whether filters come wholly transformed where each is used but a few times; else by half, in fewer bytes."""
-        return self.points <= MOST_GROWTH * TAPS**2
 
     def __str__(self) -> str:
         return f"F({self.tile}×{self.tile}, {TAPS}×{TAPS})"
@@ -99,15 +97,10 @@ def from_small_points(b: Emitter, m: list[ir.Value]) -> list[ir.Value]:
     return [b.fadd(b.fadd(m[1], m[2]), m[0]), b.fadd(b.fsub(m[1], m[2]), m[3])]
 
 
-def filter_to_small_points(b: Emitter, g: list[ir.Value]) -> list[ir.Value]:
-    outer = b.fmul(b.splat(0.5), b.fadd(g[0], g[2]))
-    return [g[0], b.multiply_add(0.5, g[1], outer), b.multiply_add(-0.5, g[1], outer), g[2]]
-
-
 LARGE = Transform(4, np.array([[1, 0, 0], [2 / 3, FAR / 3, 1 / 3], [2 / 3, -FAR / 3, 1 / 3],
                                [1 / 3, FAR / 3, 2 / 3], [1 / 3, -FAR / 3, 2 / 3], [0, 0, 1]]),
                   to_large_points, from_large_points, filter_to_large_points)
 SMALL = Transform(2, np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]),
-                  to_small_points, from_small_points, filter_to_small_points)
+                  to_small_points, from_small_points)
 
 TRANSFORMS = {transform.tile: transform for transform in (LARGE, SMALL)}

@@ -11,7 +11,7 @@ import llvmlite.ir as ir
 
 from zellige.cpu.emitter import I1, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.winograd_points import TAPS, Transform
+from zellige.cpu.kernels.winograd_points import TAPS, Side, Transform
 from zellige.cpu.kernels.winograd_runs import EDGES, WHOLE, Tiling, WindowFields, join_runs, load_field, load_run, run_mask
 
 
@@ -109,7 +109,7 @@ def emit_output_transform(b: Emitter, transform: Transform, sums: ir.Value, pitc
     return [[b.fadd(pixel, bias) for pixel in row] for row in rows]
 
 
-def emit_filter_transform(module: ir.Module, isa: Isa, name: str, transform: Transform, rows: int, columns: int) -> ir.Function:
+def emit_filter_transform(module: ir.Module, isa: Isa, name: str, filter_to_points: Side, rows: int, columns: int) -> ir.Function:
     """``filters(halves, count, weights, pitch)``: weights at the points of one x, from filters transformed along x already.
 
     ``halves`` are [turn][tap along y][column][row], ``columns`` a turn; ``weights`` become [point][column][row], ``pitch``
@@ -122,7 +122,7 @@ def emit_filter_transform(module: ir.Module, isa: Isa, name: str, transform: Tra
         source, target = b.at(halves, turn, TAPS * rows), b.at(weights, turn, rows)
         for part in range(0, turn_length, isa.lanes):
             taps = [b.load_vector(b.at(source, tap * turn_length + part)) for tap in range(TAPS)]
-            for point, value in enumerate(transform.filter_to_points(b, taps)):
+            for point, value in enumerate(filter_to_points(b, taps)):
                 b.store_vector(value, b.at(b.at(target, point, pitch), part))
     b.ret_void()
     return b.function

@@ -159,7 +159,7 @@ class WinogradPlan:
             return (Demand("winograd_strip", self.cycles, self.transform.points * column_bytes, map_bytes),)
         inputs, groups = (float(costs.sum()) for costs in self.costs)
         source_bytes = 4 * self.source.elements
-        values = self.transform.points if self.transform.whole_filters else self.transform.window * TAPS
+        values = self.transform.window * TAPS if self.transform.filter_to_points else self.transform.points
         return (Demand("winograd_input", inputs, 0, source_bytes + 4 * self.tiles),
                 Demand("winograd_group", groups, values * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
 
@@ -205,10 +205,10 @@ class WinogradPlan:
                 "source_channels": self.source.channels, "group_count": len(self.groups)}
 
     def _group_slots(self) -> dict[str, Slot]:
-        whole = self.transform.whole_filters
-        columns = 0 if whole else int(np.diff(self.lists.starts[self.groups]).max())
+        halves = self.transform.filter_to_points is not None
+        columns = int(np.diff(self.lists.starts[self.groups]).max()) if halves else 0
         strips = int((self.group_items[:, 1] - self.group_items[:, 0]).max())
-        name, pack = ("weights", pack_points) if whole else ("halves", pack_halves)
+        name, pack = ("halves", pack_halves) if halves else ("weights", pack_points)
         return {**self._output_slots(), **self._scratch(columns * self.transform.window * self.rows + strips * self._sums()),
                 name: pack(self.transform, self.weight, self.lists, self.rows, self.groups),
                 "items": self.group_items, "most_columns": columns}
