@@ -17,6 +17,7 @@ from zellige.cpu.kernels.band import BandKernel, Tile
 from zellige.cpu.kernels.epilogue import activation
 from zellige.cpu.kernels.kernel import Kernel, emit_module
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradStrip
+from zellige.cpu.kernels.winograd_runs import Tiling
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.plan import plan_graph
 from zellige.cpu.toolchain import assembly
@@ -57,7 +58,8 @@ def test_networks_of_torchvision_on_avx2(name: str):
     assert zl.verify(model, engine, (x,)).max_relative_error <= 2e-5
 
 
-KERNELS = (BandKernel(4, (Tile(3), Tile(2)), (activation("relu"),)), WinogradStrip(4, 3), WinogradGroup(4, 3))
+KERNELS = (BandKernel(4, (Tile(3), Tile(2)), (activation("relu"),)), WinogradStrip(4, 3, Tiling(4, 4)),
+           WinogradGroup(4, 3, Tiling(4, 4)), WinogradGroup(4, 3, Tiling(2, 2)))
 
 
 @pytest.mark.skipif(AVX2 not in NATIVE, reason="code for AVX2 is NOT TESTED: this machine's CPU lacks it")
