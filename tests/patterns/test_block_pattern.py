@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.errors import PruneError
-from zellige.patterns import Block, WeightShape
+from zellige.patterns import Block, WeightShape, sums
 from zellige.patterns import block as block_module
-from zellige.patterns import sums
 from zellige.patterns.sums import row_sums
 
 

@@ -24,7 +24,6 @@ from zellige.patterns import (
 )
 from zellige.patterns.shares import exact_sparsity, floor_share, side_share
 
-
 COUNTS = st.integers(1, 99)
 PATTERNS_OF_ALL_KINDS = st.one_of(
     st.builds(Unstructured),

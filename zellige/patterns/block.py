@@ -80,7 +80,7 @@ class Block(Partition):
         grid = kept.reshape(groups, bands, 1, runs, 1, taps)
         cut = grid.expand(groups, bands, height, runs, width, shape.taps)
         padded = cut.reshape(groups, bands * height, runs * width, shape.taps)
-        return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims)
+        return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims).contiguous()
 
     def compact_bytes(self, mask: torch.Tensor, groups: int = 1, itemsize: int = 4) -> int:
         """Values, one index per kept block, and where the list of each band starts (and the last one ends)."""

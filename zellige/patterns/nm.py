@@ -74,7 +74,7 @@ class NM(FixedShare):
     def _from_lines(self, lines: torch.Tensor, shape: WeightShape) -> torch.Tensor:
         groups, rows, columns, taps = shape.matrix
         dims = (groups, rows, taps, columns) if self.along == "inputs" else (groups, columns, taps, rows)
-        return lines.reshape(dims).movedim(3, AXES[self.along]).reshape(shape.dims)
+        return lines.reshape(dims).movedim(3, AXES[self.along]).reshape(shape.dims).contiguous()
 
 
 def best_of_groups(lines: torch.Tensor, n: int, m: int) -> torch.Tensor:

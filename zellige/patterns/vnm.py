@@ -138,7 +138,7 @@ class VNM(FixedShare):
         bands, runs = -(-rows // blocks.shape[1]), -(-columns // self.m)
         grid = blocks.unflatten(0, (groups, taps, bands, runs)).transpose(3, 4)
         whole = grid.flatten(4, 5).flatten(2, 3)
-        return whole[:, :, :rows, :columns].permute(0, 2, 3, 1).reshape(shape.dims)
+        return whole[:, :, :rows, :columns].permute(0, 2, 3, 1).reshape(shape.dims).contiguous()
 
 
 def _summed(columns: torch.Tensor) -> torch.Tensor:
