@@ -34,7 +34,7 @@ def test_masks_are_the_same_again(pattern: Pattern, shape: WeightShape, asked: f
 
 @given(st.integers(0, 999), st.booleans(), st.sampled_from([0.5, 0.6, 0.75]))
 def test_vectors_of_equal_tall_tiles_are_the_same_again(seed: int, per_tap: bool, sparsity: float) -> None:
-    """Thinning changes the means of the columns that stay. Where all columns are of one size and show a weight, that is no matter."""
+    """Thinning changes the means of the columns that stay: no matter where all are of one size and show a weight."""
     shape, pattern = WeightShape((48, 12, 2)), TileVectorWise(16, 2, 4, whole_rows=False, per_tap=per_tap)
     scores = scores_of(shape, seed)
     mask = pattern.mask(scores, sparsity)
