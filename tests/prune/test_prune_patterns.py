@@ -167,6 +167,16 @@ def test_patterns_larger_than_all_layers_are_refused(pattern: Pattern) -> None:
         prune(model, pattern, sparsity_for(pattern, 0.5))
 
 
+@pytest.mark.parametrize("text", ["tile:4", "channel"])
+@pytest.mark.parametrize("inputs", [None, (torch.zeros(1, 3, 12, 12),)])
+def test_outputs_of_the_network_that_go_are_warned_of(text: str, inputs: Any) -> None:
+    report = prune(Small(), text, 0.75, inputs)
+    assert len(report.warnings) == 1
+    assert report.warnings[0].startswith(f"{10 if text == 'tile:4' else 15} of 20 outputs of layer 'classifier', the last one")
+    assert prune(Small(), text, 0.75, inputs, ignore="classifier").warnings == ()
+    assert prune(Small(), "tile-rows:4", 0.75, inputs).warnings == ()
+
+
 def test_a_sparsity_that_a_pattern_cannot_have_is_refused() -> None:
     for text, sparsity, message in (("nm:2:4", 0.75, "its sparsity is 0.5"), ("vnm:4:2:8", 0.5, "its sparsity is 0.75"),
                                     ("tvw:4:2:4", 0.25, "0.5 or more"), ("tew:4:0.1", 0.9, "leaves no room")):

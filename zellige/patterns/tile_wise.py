@@ -65,7 +65,7 @@ class TileWise(Pattern):
         lost = sum(int((~rows).sum()) * layer.shape.columns * layer.shape.taps for rows, layer in zip(live, layers, strict=True))
         tiles = [self.tiles(rows, layer.shape) for rows, layer in zip(live, layers, strict=True)]
         kept = self._kept_columns(layers, tiles, floor_share(sparsity, weights) - lost)
-        return [self._mask(*parts, layer.shape) for parts, layer in zip(zip(tiles, kept, strict=True), layers, strict=True)]
+        return [_mask(of_layer, columns, layer.shape) for of_layer, columns, layer in zip(tiles, kept, layers, strict=True)]
 
     def tiles(self, live: torch.Tensor, shape: WeightShape) -> Tiles:
         """The tiles of a weight of which these rows are left (bool, one entry per row)."""
@@ -83,7 +83,7 @@ class TileWise(Pattern):
         shape = WeightShape(tuple(weight.shape), groups)
         filled = weight != 0
         tiles = self.tiles(filled.flatten(1).any(1), shape)
-        kept = self._mask(tiles, [self.columns(filled, tile) for tile in tiles], shape)
+        kept = _mask(tiles, [self.columns(filled, tile) for tile in tiles], shape).to(weight.device)
         return Census(shape.weights, int((~kept).sum()), kept & ~filled)
 
     def compact_bytes(self, mask: torch.Tensor, groups: int = 1, itemsize: int = 4) -> int:
@@ -123,11 +123,13 @@ class TileWise(Pattern):
         sums = [tree_sum(by_taps(scores)[tile].double(), 0) for tile in tiles]
         return sums if self.per_tap else [tree_sum(columns, 1)[:, None] for columns in sums]
 
-    def _mask(self, tiles: Tiles, kept: list[torch.Tensor], shape: WeightShape) -> torch.Tensor:
-        mask = torch.zeros(shape.rows, shape.columns, shape.taps, dtype=torch.bool, device=kept[0].device if kept else "cpu")
-        for tile, columns in zip(tiles, kept, strict=True):
-            mask[tile] = columns
-        return mask.reshape(shape.dims)
+
+def _mask(tiles: Tiles, kept: Sequence[torch.Tensor], shape: WeightShape) -> torch.Tensor:
+    """A weight's mask by the columns that each tile keeps."""
+    mask = torch.zeros(shape.rows, shape.columns, shape.taps, dtype=torch.bool, device=kept[0].device if kept else "cpu")
+    for tile, columns in zip(tiles, kept, strict=True):
+        mask[tile.to(mask.device)] = columns
+    return mask.reshape(shape.dims)
 
 
 def by_taps(tensor: torch.Tensor) -> torch.Tensor:

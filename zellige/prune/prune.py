@@ -13,7 +13,7 @@ from zellige.errors import PruneError
 from zellige.patterns import Pattern, Scored, parse_pattern
 from zellige.prune.allocation import scope_named
 from zellige.prune.cut import Cut, measure, write
-from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
+from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, last_layer, uses
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 from zellige.prune.scores import Score, score_named
 from zellige.prune.selection import Selection
@@ -74,7 +74,8 @@ def prune(
     selection = Selection.of(targets, ignore, (name for layer in layers for name in layer.names))
     for layer in layers:
         _check_weight(layer)
-    choices = choose_layers(layers, pattern, selection, uses(model, layers, example_inputs))
+    in_use = uses(model, layers, example_inputs)
+    choices = choose_layers(layers, pattern, selection, in_use)
     pruned = [choice.layer for choice in choices if choice.reason is None]
     if not pruned:
         raise PruneError(_nothing_to_prune(choices))
@@ -84,7 +85,7 @@ def prune(
         masks = allocate(pattern, scored, sparsity)
         cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
     rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
-    warnings = (*_emptied(rows, scope), *_tied(model, pruned))
+    warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(layers, in_use))), *_tied(model, pruned))
     report = PruneReport(str(pattern), float(sparsity), score, scope, rows, warnings)
     write(list(cuts.values()))
     return report
@@ -138,6 +139,13 @@ def _emptied(rows: Sequence[LayerReport], scope: str) -> Iterator[str]:
     for row in rows:
         if scope == "global" and row.pruned and row.sparsity > NEARLY_EMPTY:
             yield f"layer '{row.name}' is {row.sparsity:.2%} zero; to spare it, name it in ignore or take scope 'layer'"
+
+
+def _silenced(cut: Cut | None) -> Iterator[str]:
+    """Outputs of the network itself, classes say, may be among the rows that went."""
+    if cut and (gone := int((~cut.mask.flatten(1).any(1)).sum())):
+        yield (f"{gone} of {len(cut.mask)} outputs of layer '{cut.layer.name}', the last one, don't depend on the input any more; "
+               "to spare them, name it in ignore")
 
 
 def _tied(model: nn.Module, pruned: Sequence[Layer]) -> Iterator[str]:
