@@ -101,7 +101,7 @@ def test_n_of_four_columns_of_m(pattern: VNM, shape: WeightShape, seed: int, lar
         assert int((block * kept).sum()) == best_block(block.int().tolist(), pattern.n)
 
 
-@given(st.integers(1, 4), st.sampled_from([17, 20]), st.integers(0, 999), LARGEST)
+@given(st.integers(1, 4), st.sampled_from([13, 20]), st.integers(0, 999), LARGEST)
 def test_wide_blocks_keep_nearly_the_most(n: int, m: int, seed: int, largest: int) -> None:
     """Exchanges end where no single one gains, which is the best of all choices or close to it."""
     pattern, shape = VNM(8, n, m), WeightShape((8, m))

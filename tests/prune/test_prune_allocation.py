@@ -23,15 +23,17 @@ def test_global_takes_from_where_the_weights_are_small_but_leaves_a_block() -> N
     report = prune(model, Block(8, 8), 0.5, scope="global")
     assert [row.amounts.removed for row in report.layers] == [1, 63]
     assert Block(8, 8).verify(model[1].weight).gone == 63
-    assert len(report.warnings) == 1
-    assert "'1'" in report.warnings[0] and "98.44%" in report.warnings[0]
-    assert report.warnings[0] in str(report)
+    emptied, silenced = report.warnings
+    assert "'1'" in emptied and "98.44% zero" in emptied
+    assert "56 of 64 outputs of layer '1'" in silenced
+    assert emptied in str(report) and silenced in str(report)
 
 
-def test_layer_scope_shares_evenly_and_warns_of_nothing() -> None:
+def test_layer_scope_shares_evenly_and_warns_of_lost_outputs_alone() -> None:
     report = prune(uneven(), Block(8, 8), 0.97)
     assert [row.amounts.removed for row in report.layers] == [62, 62]
-    assert report.warnings == ()
+    assert len(report.warnings) == 1 and "outputs of layer '1'" in report.warnings[0]
+    assert prune(uneven(), Block(8, 8), 0.5).warnings == ()
 
 
 def test_global_compares_means_per_weight() -> None:

@@ -4,7 +4,7 @@ A weight is cut into blocks of v rows × m columns (at each tap). Four columns o
 rows; of these four, every row keeps n. The last rows may be fewer than v. Where m doesn't divide the columns, the last block
 counts as padded with zeros.
 
-Which four stay is found by trying all, for m up to 16; for larger m by exchanging one column at a time, from the four that
+Which four stay is found by trying all, for m up to 12; for larger m by exchanging one column at a time, from the four that
 hold most, for as long as the block gains.
 """
 
@@ -25,7 +25,7 @@ from zellige.patterns.shape import WeightShape
 from zellige.patterns.sums import SLAB, tree_sum
 
 CHOSEN = 4       # columns that stay of a block
-TRY_ALL = 16     # m up to which all choices are tried
+TRY_ALL = 12     # m up to which all choices are tried: 495 of them
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class VNM(FixedShare):
 
     def mask_of(self, scores: torch.Tensor, shape: WeightShape) -> torch.Tensor:
         blocks = self._blocks(scores, shape, padding=-1)
-        at_once = max(1, SLAB // (blocks.shape[1] * self.m))
+        at_once = max(1, SLAB // 8 // (blocks.shape[1] * self.m))
         kept = [self._best(slab.double()) for slab in blocks.split(at_once)]
         return self._from_blocks(torch.cat(kept), shape)
 
@@ -89,12 +89,13 @@ class VNM(FixedShare):
 
     def _tried(self, blocks: torch.Tensor) -> torch.Tensor:
         """The best four columns of each block, by trying all; among equals the last. A row gives its best n of four."""
-        sums = {few: _summed(blocks[:, :, list(few)]) for few in combinations(range(self.m), self.n)}
+        columns = blocks.permute(2, 1, 0).contiguous()  # m × v × blocks: whole runs of numbers are added and compared
+        sums = {few: tree_sum(columns[list(few)], 0) for few in combinations(range(self.m), self.n)}
         best = blocks.new_full((len(blocks),), -torch.inf)
         chosen = torch.zeros(len(blocks), CHOSEN, dtype=torch.long, device=blocks.device)
         for four in combinations(range(self.m), CHOSEN):
             rows = _largest(sums[few] for few in combinations(four, self.n))
-            kept = tree_sum(rows, 1)
+            kept = tree_sum(rows, 0)
             better = kept >= best
             best = torch.where(better, kept, best)
             chosen[better] = torch.tensor(four, device=blocks.device)
@@ -119,7 +120,7 @@ class VNM(FixedShare):
     def _with_a_fourth(self, blocks: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """What each block keeps with three columns and any fourth: blocks × m, none where the fourth is one of the three."""
         three = blocks.gather(2, others[:, None, :].expand(-1, blocks.shape[1], -1)).sort(2, descending=True).values
-        sure = _summed(three[:, :, : self.n - 1]) if self.n > 1 else torch.zeros_like(three[:, :, 0])
+        sure = tree_sum(three[:, :, : self.n - 1], 2) if self.n > 1 else torch.zeros_like(three[:, :, 0])
         last = three[:, :, self.n - 1, None].expand_as(blocks) if self.n < CHOSEN else torch.full_like(blocks, -torch.inf)
         gains = tree_sum(sure[:, :, None] + torch.maximum(blocks, last), 1)
         return gains.scatter(1, others, -torch.inf)
@@ -139,10 +140,6 @@ class VNM(FixedShare):
         grid = blocks.unflatten(0, (groups, taps, bands, runs)).transpose(3, 4)
         whole = grid.flatten(4, 5).flatten(2, 3)
         return whole[:, :, :rows, :columns].permute(0, 2, 3, 1).reshape(shape.dims).contiguous()
-
-
-def _summed(columns: torch.Tensor) -> torch.Tensor:
-    return tree_sum(columns, 2)
 
 
 def _largest(values: Iterator[torch.Tensor]) -> torch.Tensor:
