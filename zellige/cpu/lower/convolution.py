@@ -83,8 +83,8 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
                   + row_winograd_paths(lowering, convolution))
     path.append()
     lowering.included.update(path.included)
-    lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
-                   first_call=first)
+    lowering.layer(node, path.name, path.reason + sparsity.unused_zeros(path.density), pattern=sparsity.pattern,
+                   density=path.density, macs=convolution.macs, first_call=first)
 
 
 # The direct path

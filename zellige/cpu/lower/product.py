@@ -45,5 +45,6 @@ def lower_product(lowering: Lowering, node: Node, matrix: np.ndarray, groups: in
     reason = (f"{tokens} vector{'s' * (tokens > 1)} of inputs: lanes run over rows, {4 * bands.kept / 1e6:.2f} MB of weights "
               f"({density:.0%} of columns) stream once, "
               f"{entry.columns} {'single columns' if entry.named else 'neighbours'} to an entry")
-    lowering.layer(node, "matrix-vector", reason, pattern=layer_sparsity(matrix, groups).pattern, density=density,
+    sparsity = layer_sparsity(matrix, groups)
+    lowering.layer(node, "matrix-vector", reason + sparsity.unused_zeros(density), pattern=sparsity.pattern, density=density,
                    macs=tokens * matrix.size, first_call=first)
