@@ -91,7 +91,8 @@ def test_the_pattern_is_named_after_the_coarsest_unit(unit, taps_together, name)
 @pytest.mark.parametrize(("text", "name"), [
     ("channel", "channels"), ("tile:32", "tile-wise"), ("tile-rows:32", "tile-wise"), ("tile:64:per-tap", "tile-wise per tap"),
     ("tile-rows:8", "8x1"), ("nm:2:4", "2:4"), ("nm:1:4", "1:4"), ("nm:4:8", "4:8"), ("nm:2:4:outputs", "2:4 along outputs"),
-    ("vnm:16:2:8", "2:8"), ("unstructured", "unstructured"), ("tew:32:0.01", "unstructured"), ("block:32x32", "8x8 blocks")])
+    ("vnm:16:2:8", "2:8"), ("tvw:32:2:4", "tile-wise with 2:4 inside"),
+    ("unstructured", "unstructured"), ("tew:32:0.01", "unstructured"), ("block:32x32", "8x8 blocks")])
 @pytest.mark.parametrize("dims", [(192, 96), (192, 96, 3, 3)])
 def test_what_a_pruner_made_is_recognised(text, name, dims):
     pattern = parse_pattern(text)
@@ -111,7 +112,7 @@ def test_zeros_that_a_kernel_cannot_use_are_told():
     assert columns.unused_zeros(columns.columns) == ""
     scattered = layer_sparsity(weight * (random.random(weight.shape) < 0.5))
     assert "no gain expected from 75% zeros (unstructured)" in scattered.unused_zeros(0.99)
-    assert scattered.unused_zeros(0.5).endswith("zeros (unstructured), 50% can be skipped")
+    assert scattered.unused_zeros(0.5).endswith("zeros (unstructured), but only 50% of the work can be skipped")
 
 
 def test_layers_are_found_by_node_name_and_other_weights_are_left_alone():

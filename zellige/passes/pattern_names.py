@@ -6,7 +6,7 @@ multiple of 16 rows show as tiles of 16. Names are for reports: nothing is plann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,7 +39,12 @@ def pattern_name(filters: np.ndarray, groups: int, density: dict[str, float]) ->
     for name, left in candidates.items():
         if left() <= density["elements"] * (1 + TOLERATED_WASTE):
             return name
-    return next(few_of_many(filled), "unstructured")
+    lines = {
+        "{}": [np.moveaxis(filled, 2, 3)],
+        "{} along outputs": [np.moveaxis(filled, 1, 3)],
+        "tile-wise with {} inside": [np.moveaxis(tile[:, tile.any((0, 2))], 1, 2) for tile in tiles(filled)],
+    }
+    return next((name.format(few) for name, parts in lines.items() if (few := few_of_many(parts))), "unstructured")
 
 
 def channel_density(filled: np.ndarray) -> float:
@@ -50,24 +55,29 @@ def channel_density(filled: np.ndarray) -> float:
 
 def tile_density(filled: np.ndarray) -> float:
     """What is left when whole rows are skipped, and whole columns of tiles of the rows that are left."""
-    left = 0
+    return sum(len(tile) * int(tile.any(0).sum()) for tile in tiles(filled)) / filled.size
+
+
+def tiles(filled: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of each group that aren't empty, some at a time: rows × columns × taps."""
     for group in filled:
         live = group[group.any((1, 2))]
-        starts = np.arange(0, len(live), TILE_ROWS)
-        if len(live):
-            columns = np.logical_or.reduceat(live, starts, axis=0).sum((1, 2))
-            left += int(columns @ np.minimum(TILE_ROWS, len(live) - starts))
-    return left / filled.size
+        yield from (live[start:start + TILE_ROWS] for start in range(0, len(live), TILE_ROWS))
 
 
-def few_of_many(filled: np.ndarray) -> Iterator[str]:
-    """The n:m by which the weight has no more than n of every m neighbours, and hardly fewer."""
-    for along, axis in (("", 2), (" along outputs", 1)):
-        lines = np.moveaxis(filled, axis, 3)
-        length = lines.shape[3]
-        for n, m in FEW_OF_MANY:
-            starts = np.arange(0, length, m)
-            counts = np.add.reduceat(lines, starts, axis=3, dtype=np.int32)
-            most = np.minimum(n, length - starts)
-            if (counts <= most).all() and counts.sum() >= (1 - TOLERATED_WASTE) * most.sum() * counts[..., 0].size:
-                yield f"{n}:{m}{along}"
+def few_of_many(parts: Sequence[np.ndarray]) -> str | None:
+    """The n:m by which no part has more than n of every m neighbours along its last axis, and all together hardly fewer."""
+    for n, m in FEW_OF_MANY:
+        kept = room = 0
+        for part in parts:
+            starts = np.arange(0, part.shape[-1], m)
+            counts = np.add.reduceat(part, starts, axis=-1, dtype=np.int32)
+            most = np.minimum(n, part.shape[-1] - starts)
+            if (counts > most).any():
+                break
+            kept += int(counts.sum())
+            room += int(most.sum()) * counts[..., 0].size
+        else:
+            if kept >= (1 - TOLERATED_WASTE) * room:
+                return f"{n}:{m}"
+    return None

@@ -46,7 +46,7 @@ class LayerSparsity:
         zeros = f"{1 - self.elements:.0%} zeros ({self.pattern})"
         if density > 1 - WORTH_A_WORD:
             return f"; no gain expected from {zeros}: hardly a column of {BAND_ROWS} rows is free of weights"
-        return f"; of {zeros}, {1 - density:.0%} can be skipped"
+        return f"; {zeros}, but only {1 - density:.0%} of the work can be skipped"
 
 
 @dataclass(frozen=True, eq=False)
