@@ -25,7 +25,8 @@ from result_file import RESULTS, conditions, write_result
 import zellige as zl
 from zellige.cpu.host import usable_cpus
 
-KERNELS = {"dense": "band", "sparse": "band", "winograd": "winograd"}
+KERNELS = {"dense": "band", "sparse": "band", "winograd": "winograd",
+           "small winograd": "small winograd"}
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 

@@ -29,7 +29,7 @@ STYLE = {
 }  # fmt: skip
 COLOURS = ("#1d6996", "#cc503e", "#38a6a5", "#edad08", "#5f4690", "#73af48", "#94346e")
 PATHS = {"sparse": "band kernel", "dense": "band kernel, dense", "winograd": "Winograd F(4×4, 3×3)",
-         "matrix-vector": "matrix-vector"}
+         "matrix-vector": "matrix-vector", "small winograd": "Winograd F(2×2, 3×3)"}
 NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "inception_v3": "Inception V3"}
 CEILING = 4  # F(4×4, 3×3) multiplies at 36 points in place of 144
 

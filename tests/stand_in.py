@@ -14,6 +14,7 @@ from torch import nn
 class StaticRow:
     name: str
     op: str
+    pattern: str
     density: float
     path: str
     reason: str
@@ -49,7 +50,7 @@ class StandInEngine:
 
     compile_seconds = 0.25
     batch = ""
-    layers = (StaticRow("conv", "conv2d", 0.5, "band", "half of the blocks are zero"),)
+    layers = (StaticRow("conv", "conv2d", "8x8 blocks", 0.5, "band", "half of the blocks are zero"),)
 
     def __init__(self, model: nn.Module, error: float = 0.0) -> None:
         self.model, self.error, self.calls = model, error, 0

@@ -263,7 +263,7 @@ def test_networks(name: str, target: str) -> None:
 @pytest.mark.parametrize("name", ["plain_chain", "dense_growth", "residual_blocks", "rows_of_weights_that_are_zero"])
 def test_without_winograd(name: str) -> None:
     engine = assert_holds(graph_of(name), winograd=False)
-    assert not any(layer.path == "winograd" for layer in engine.layers)
+    assert not any("winograd" in layer.path for layer in engine.layers)
 
 
 @pytest.mark.parametrize("name", ["plain_chain", "uneven_padding_and_dilation", "dense_growth", "squeeze_and_excitation"])

@@ -41,6 +41,7 @@ def layer(macs: int, path: str = "dense") -> LayerPlan:
 @pytest.mark.parametrize(("macs", "path", "weights", "maps", "home", "floor", "bound"), [
     (50_000_000, "dense", 0, 0, LEVEL3, 1000.0, MULTIPLY_ADDS),                   # 100 MFLOP at 100 GFLOP/s
     (50_000_000, "winograd", 0, 0, LEVEL3, 250.0, MULTIPLY_ADDS),                 # a quarter of them
+    (50_000_000, "small winograd", 0, 0, LEVEL3, 1000 / 2.25, MULTIPLY_ADDS),     # four ninths
     (1000, "dense", 10_000_000, 100_000, MEMORY, 200.25, MEMORY),                 # 10 MB at 50 GB/s, 0.1 MB at 400
     (1000, "dense", 10_000_000, 100_000, LEVEL3, 50.25, LEVEL3),
     (1000, "dense", 10_000, 400_000, LEVEL3, 1.05, LEVEL2),                       # mostly maps, which fit L2

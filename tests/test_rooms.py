@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "zellige"
 
 ROOMS = {
     # room       what lies directly below it
+    "version":  [],
     "errors":   [],
     "graph":    ["errors"],
     "passes":   ["graph"],
     "pack":     ["passes"],
-    "cpu":      ["pack"],                       # backends do not know one another
+    "cpu":      ["pack", "version"],            # backends do not know one another
     "cuda":     ["pack"],
     "aie2":     ["pack"],
     "profile":  ["cpu"],
@@ -40,7 +41,7 @@ ROOMS = {
 RUNTIME = {"numpy", "llvmlite", "safetensors"}
 """All that the rooms which run a compiled model may import, besides Python's own library."""
 
-LEAN = ["errors", "graph", "passes", "pack", "cpu", "profile", "engine"]
+LEAN = ["version", "errors", "graph", "passes", "pack", "cpu", "profile", "engine"]
 """The rooms which run a compiled model."""
 
 WAYS_IN = ["graph/from_torch*.py", "graph/aten_*.py"]

@@ -17,23 +17,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zellige.errors import ZelligeError
+from zellige.version import __version__
 
 if TYPE_CHECKING:
     from zellige.api import compile, export, verify
     from zellige.engine import Engine, load
-    from zellige.patterns import Block, parse_pattern
+    from zellige.patterns import (
+        NM,
+        VNM,
+        Block,
+        Channel,
+        TileElementWise,
+        TileVectorWise,
+        TileWise,
+        Unstructured,
+        parse_pattern,
+    )
     from zellige.prune import PruneReport, prune
 
-__version__ = "0.1.0"
 __all__ = [
-    "Block", "Engine", "PruneReport", "ZelligeError", "__version__", "compile",
-    "export", "load", "parse_pattern", "prune", "verify",
+    "NM", "VNM", "Block", "Channel", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured",
+    "ZelligeError", "__version__", "compile", "export", "load", "parse_pattern", "prune", "verify",
 ]
 
 _HOMES = {
     "compile": "zellige.api", "export": "zellige.api", "verify": "zellige.api",
     "Engine": "zellige.engine", "load": "zellige.engine",
-    "Block": "zellige.patterns", "parse_pattern": "zellige.patterns", "PruneReport": "zellige.prune", "prune": "zellige.prune",
+    **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
+                     "parse_pattern"), "zellige.patterns"),
+    "PruneReport": "zellige.prune", "prune": "zellige.prune",
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from zellige.cpu.calls import Call, LayerPlan
 from zellige.cpu.isa import Isa
+from zellige.cpu.kernels.winograd_points import LARGE, SMALL
 from zellige.cpu.program import largest_share
 from zellige.cpu.speed import Bandwidth, cycles_per_second, measure_bandwidth, measure_peak
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Profile", "ProfileRow", "measure_peak", "profile_program"]
 
 MULTIPLY_ADDS = "multiply-adds"
-SAVED = {"winograd": 4, "row winograd": 16 / 7}  # F(4×4, 3×3) multiplies at 36 points in place of 144; F(4, 4) at 7 in place of 16
+# F(4, 4) along rows multiplies at 7 points in place of 16
+SAVED = {"winograd": LARGE.saved, "small winograd": SMALL.saved, "row winograd": 16 / 7}
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Profile:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.rows] + [5])
-        head = (f"{'layer':{width}} {'op':16} {'path':13} {'density':>7} {'µs':>9} {'model':>9} {'floor':>9} {'GFLOP/s':>8} "
+        head = (f"{'layer':{width}} {'op':16} {'path':14} {'density':>7} {'µs':>9} {'model':>9} {'floor':>9} {'GFLOP/s':>8} "
                 f"{'of peak':>8} {'GB/s':>6} {'bound by':13}  reason")
-        lines = [f"{row.name:{width}} {row.op:16} {row.path:13} {row.density:7.0%} {row.microseconds:9.1f} "
+        lines = [f"{row.name:{width}} {row.op:16} {row.path:14} {row.density:7.0%} {row.microseconds:9.1f} "
                  f"{row.predicted_microseconds:9.1f} {row.floor_microseconds:9.1f} {row.gflops:8.1f} {row.peak_share:8.0%} "
                  f"{row.gigabytes_per_second:6.1f} {row.bound:13}  {row.reason}" for row in self.rows]
         return "\n".join([

@@ -94,7 +94,7 @@ def test_key_depends_on_everything(text, monkeypatch):
     keys |= {entry_key(text, isa, native=False) for isa in ISAS.values()}
     assert len(keys) == 3 + len(ISAS) - 1  # the host's own, not native, is in there twice
     for module, name, replacement in [(cache_module.llvmlite, "__version__", "0"), (cache_module.llvm, "llvm_version_info", (1, 2)),
-                                      (cache_module, "_version", lambda: "0"), (toolchain, "PIPELINE", "another"),
+                                      (cache_module, "__version__", "0"), (toolchain, "PIPELINE", "another"),
                                       (toolchain.host, "cpu_name", lambda: "another"),
                                       (toolchain.host, "cpu_features", lambda: dict.fromkeys(ISA.needs, True))]:
         with monkeypatch.context() as patch:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import replace
 
+import llvmlite.ir as ir
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from zellige.cpu.kernels.band import BandKernel, Tile
 from zellige.cpu.kernels.epilogue import activation
 from zellige.cpu.kernels.kernel import Kernel, emit_module
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradStrip
+from zellige.cpu.kernels.winograd_runs import Tiling
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.plan import plan_graph
 from zellige.cpu.toolchain import assembly
@@ -57,7 +60,8 @@ def test_networks_of_torchvision_on_avx2(name: str):
     assert zl.verify(model, engine, (x,)).max_relative_error <= 2e-5
 
 
-KERNELS = (BandKernel(4, (Tile(3), Tile(2)), (activation("relu"),)), WinogradStrip(4, 3), WinogradGroup(4, 3))
+KERNELS = (BandKernel(4, (Tile(3), Tile(2)), (activation("relu"),)), WinogradStrip(4, 3, Tiling(4, 4)),
+           WinogradGroup(4, 3, Tiling(4, 4)), WinogradGroup(4, 3, Tiling(2, 2)))
 
 
 @pytest.mark.skipif(AVX2 not in NATIVE, reason="code for AVX2 is NOT TESTED: this machine's CPU lacks it")
@@ -84,3 +88,19 @@ def test_a_row_of_the_table_is_all_that_kernels_need(isa: Isa):
     loop, = (part for part in re.split(r"\n\.L\w+:", text) if re.search(multiplying, part))
     assert len(re.findall(multiplying, loop)) == rows * vectors
     assert not re.search(r"\(sp\)|\(%rsp\)", loop), "the inner loop spills"
+
+
+def instructions() -> int:
+    return sum(issubclass(type(thing), ir.Instruction) for thing in gc.get_objects())
+
+
+def test_instructions_go_with_their_text():
+    """They refer to one another in circles, and many kernels' worth would lie in memory before Python looked for such."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = instructions()
+        emit_module(list(KERNELS), AVX512)
+        assert instructions() == before
+    finally:
+        gc.enable()

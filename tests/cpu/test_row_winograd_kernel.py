@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_harness import NATIVE, check_assembly, kernel_assembly, run_kernel
-from maps import Value, numbers
+from maps import Value, numbers, plane_layouts
 
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.copy import CopyKernel
@@ -15,8 +15,9 @@ from zellige.cpu.kernels.epilogue import ADD, activation
 from zellige.cpu.kernels.row_transforms import PAIRS, POINTS, TAPS, TILE, filter_transform
 from zellige.cpu.kernels.row_winograd import RowWinogradKernel
 from zellige.cpu.layout import planes
-from zellige.cpu.tables.row_winograd import RowFilters, row_work, staged_rows, strip_rows
+from zellige.cpu.tables.row_winograd import FEWEST_ITEMS, RowFilters, cut_strips, row_work, staged_rows
 from zellige.cpu.tables.windows import stage_work
+from zellige.cpu.tables.winograd import cut_evenly
 from zellige.graph.reference import evaluate
 
 
@@ -40,12 +41,10 @@ def test_any_stem(data):
     stride = (data.draw(st.integers(1, 3)), 2)
     padding = tuple(data.draw(st.integers(0, 3)) for _ in range(4))
     images, inputs, outputs = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 17))
-    tiles, high = isa.lanes * data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from([2, 4, 6]))
-    if data.draw(st.booleans()):
-        tiles += isa.lanes // 2  # the vectors of a row overlap
+    wide, high = data.draw(st.integers(1, 9 * isa.lanes)), data.draw(st.integers(1, 7))
     height = (high - 1) * stride[0] + kernel[0] - padding[0] - padding[1]
-    width = (TILE * tiles - 1) * 2 + kernel[1] - padding[2] - padding[3] + data.draw(st.integers(0, 1))
-    if height < 1:
+    width = (wide - 1) * 2 + kernel[1] - padding[2] - padding[3] + data.draw(st.integers(0, 1))
+    if height < 1 or width < 1:
         return
     mode = data.draw(st.sampled_from(["zeros", "replicate"]))
     epilogue = data.draw(st.sampled_from([(), (activation("relu"),), (ADD, activation("relu"))]))
@@ -56,39 +55,47 @@ def test_any_stem(data):
     bias, x = numbers(3, (outputs,)), numbers(1, (images, inputs, height, width))
     attributes = {"stride": stride, "padding": padding, "padding_mode": mode, "dilation": (1, 1), "groups": 1}
     expected = evaluate("conv2d", attributes, [x.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)])
-    assert expected.shape == (images, outputs, high, TILE * tiles)
+    assert expected.shape == (images, outputs, high, wide)
     residual = numbers(2, expected.shape)
     for step in epilogue:
         expected = expected + residual if step == ADD else np.maximum(expected, 0)
-    source, target = Value.of(planes(*x.shape), x), Value.blank(planes(*expected.shape))
+    source, target = Value.of(planes(*x.shape), x), Value.blank(data.draw(plane_layouts(expected.shape)))
     operand = Value.of(target.layout, residual)
     filters = RowFilters.of(weight, stride)
-    strip = strip_rows(filters, target.layout, isa)
-    assert strip and high % strip == 0
+    strips = cut_evenly(high, data.draw(st.integers(1, high)))
     staged = Value.of(staged_rows(inputs, filters, target.layout), np.nan)
     copy = stage_work(source.layout, staged.layout, filters.stage, padding, mode, isa.lanes)
     run_kernel(CopyKernel(), {"source": source.slot, "target": staged.slot, **copy.tables}, copy.items, isa)
-    rows = isa.band[0]
-    widths, work, density = row_work(filters, bias, staged.layout, target.layout, rows, strip, isa)
+    widths, work, density = row_work(filters, bias, staged.layout, target.layout, strips, isa)
     assert 0 <= density <= 1 and (density == 1 or (weight == 0).any())
     slots = {"source": staged.slot, "target": target.slot, **work.tables,
              "scratch": np.full(work.tables["scratch_bytes"] // 4, np.nan, np.float32)}
     if ADD in epilogue:
         slots |= {"operand0": operand.slot, "operand0_plane": operand.layout.plane}
-    run_kernel(RowWinogradKernel(rows, widths, epilogue), slots, work.items, isa)
+    run_kernel(RowWinogradKernel(isa.band[0], widths, epilogue), slots, work.items, isa)
     target.check_row_margins()
     # Two to three times the rounding of a direct sum of as many products.
     scale = np.abs(weight).max(initial=0) * np.abs(x).max() * weight[0].size ** 0.5
     np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=4e-6 * scale + 1e-6)
 
 
-def test_rows_that_are_no_whole_tiles_or_vectors_are_left_to_others():
-    filters = RowFilters.of(np.ones((8, 3, 7, 7), np.float32), (2, 2))
-    assert strip_rows(filters, planes(1, 8, 112, 112), AVX512) == 8
-    assert strip_rows(filters, planes(1, 8, 112, 114), AVX512) == 0
-    assert strip_rows(filters, planes(1, 8, 112, 60), AVX512) == 0
-    assert strip_rows(filters, planes(1, 8, 112, 112, row=115), AVX512) == 0
-    assert strip_rows(filters, planes(1, 8, 113, 112), AVX512) == 0
+@pytest.mark.parametrize("isa", [AVX512, AVX2, NEON], ids=lambda isa: isa.name)
+@pytest.mark.parametrize(("high", "wide", "row"), [(112, 112, 0), (113, 113, 0), (113, 113, 116), (81, 81, 0), (49, 49, 0),
+                                                  (7, 9, 0)])
+def test_strips_share_the_rows_out(isa, high, wide, row):
+    filters, target = RowFilters.of(np.ones((64, 3, 7, 7), np.float32), (2, 2)), planes(1, 64, high, wide, row=row)
+    strips = cut_strips(filters, target, isa)
+    rows = strips[:, 1] - strips[:, 0]
+    assert strips[0, 0] == 0 and strips[-1, 1] == high and (strips[1:, 0] == strips[:-1, 1]).all()
+    assert rows.max() - rows.min() <= 1 and len(strips) >= min(high, FEWEST_ITEMS)
+    _, work, _ = row_work(filters, np.zeros(64, np.float32), staged_rows(3, filters, target), target, strips, isa)
+    assert work.items == len(strips) and len(set(work.costs)) == len(set(rows))
+
+
+def test_too_many_planes_are_left_to_others():
+    filters = RowFilters.of(np.ones((8, 64, 7, 7), np.float32), (2, 2))
+    assert len(cut_strips(filters, planes(1, 8, 112, 112), AVX512)) == 0
+    assert len(cut_strips(filters, planes(1, 8, 28, 28), AVX512)) > 0
 
 
 def test_compiles_for_every_instruction_set():

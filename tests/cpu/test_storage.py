@@ -149,11 +149,11 @@ def test_readers_find_the_rows_and_margins_that_they_need(graph):
 
 
 def test_small_maps_lie_flat_unless_someone_needs_margins():
-    def layouts(size, depthwise=False):
+    def layouts(size, depthwise=False, taps=3):
         network = Network(2, 4, size, size)
         y = network.conv("x", 4)
-        weight = Constant(np.ones((4, 1 if depthwise else 4, 3, 3)))
-        last = network("conv2d", y, weight, groups=4 if depthwise else 1, padding=(1, 1, 1, 1))
+        weight = Constant(np.ones((4, 1 if depthwise else 4, taps, taps)))
+        last = network("conv2d", y, weight, groups=4 if depthwise else 1, padding=(taps // 2,) * 4)
         storage = Storage(network.builder.finish([last], None, None), masks=True)
         return storage.is_flat(y), storage[y].layout
 
@@ -163,6 +163,7 @@ def test_small_maps_lie_flat_unless_someone_needs_margins():
     assert not flat and layout.row == 15 and layout.margins.any
     flat, layout = layouts(65)
     assert not flat and layout.row == 66 and layout.margins.any
+    assert layouts(14, taps=255)[0] and not layouts(14, taps=257)[0], "masked kernels name 65536 taps"
 
 
 def test_parts_are_written_in_place():

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.errors import GraphError
 from zellige.graph.ir import Graph, Node, TensorType
 from zellige.passes.sparsity import band_columns, band_rows, find_sparsity, kept_columns, layer_sparsity
+from zellige.patterns import parse_pattern
 
 
 @st.composite
@@ -84,6 +86,33 @@ def test_the_pattern_is_named_after_the_coarsest_unit(unit, taps_together, name)
         mask = random.random((64 // unit[0], 32 // unit[1], *taps)) < 0.5
         weight = weight * np.kron(mask, np.ones((*unit, 3 // taps[0], 3 // taps[1])))
     assert layer_sparsity(weight).pattern == name
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("channel", "channels"), ("tile:32", "tile-wise"), ("tile-rows:32", "tile-wise"), ("tile:64:per-tap", "tile-wise per tap"),
+    ("tile-rows:8", "8x1"), ("nm:2:4", "2:4"), ("nm:1:4", "1:4"), ("nm:4:8", "4:8"), ("nm:2:4:outputs", "2:4 along outputs"),
+    ("vnm:16:2:8", "2:8"), ("tvw:32:2:4", "tile-wise with 2:4 inside"),
+    ("unstructured", "unstructured"), ("tew:32:0.01", "unstructured"), ("block:32x32", "8x8 blocks")])
+@pytest.mark.parametrize("dims", [(192, 96), (192, 96, 3, 3)])
+def test_what_a_pruner_made_is_recognised(text, name, dims):
+    pattern = parse_pattern(text)
+    weight = np.random.default_rng(0).standard_normal(dims).astype(np.float32)
+    sparsity = float(getattr(pattern, "sparsity", 0.75))
+    weight *= pattern.mask(torch.from_numpy(weight).abs(), sparsity).numpy()
+    expected = name.removesuffix(" per tap") if len(dims) == 2 else name
+    assert layer_sparsity(weight).pattern == expected
+
+
+def test_zeros_that_a_kernel_cannot_use_are_told():
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((64, 64)).astype(np.float32)
+    assert layer_sparsity(weight).unused_zeros(1.0) == ""
+    weight[:, ::2] = 0
+    columns = layer_sparsity(weight)
+    assert columns.unused_zeros(columns.columns) == ""
+    scattered = layer_sparsity(weight * (random.random(weight.shape) < 0.5))
+    assert "no gain expected from 75% zeros (unstructured)" in scattered.unused_zeros(0.99)
+    assert scattered.unused_zeros(0.5).endswith("zeros (unstructured), but only 50% of the work can be skipped")
 
 
 def test_layers_are_found_by_node_name_and_other_weights_are_left_alone():

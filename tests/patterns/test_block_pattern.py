@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.errors import PruneError
-from zellige.patterns import Block, WeightShape
+from zellige.patterns import Block, WeightShape, sums
 from zellige.patterns import block as block_module
+from zellige.patterns.sums import row_sums
 
 
 @st.composite
@@ -69,9 +70,11 @@ def test_verify_tells_zero_blocks_from_partly_zero_ones(
     weight.view(-1)[int(torch.randint(0, shape.weights, (), generator=generator))] = 0
     census = pattern.verify(weight, shape.groups)
     zeros = [[bool(flat(weight, shape)[at] == 0) for at in block] for block in members(pattern, shape)]
-    assert census.zero.tolist() == [all(block) for block in zeros]
-    assert census.partial.tolist() == [any(block) and not all(block) for block in zeros]
+    assert (census.blocks, census.gone) == (len(zeros), sum(map(all, zeros)))
     assert census.sparsity == pytest.approx(sum(map(all, zeros)) / len(zeros), abs=1e-15)
+    for block in members(pattern, shape):
+        partial = any(flat(weight, shape)[at] != 0 for at in block)
+        assert all(bool(flat(census.violations, shape)[at]) == (partial and flat(weight, shape)[at] == 0) for at in block)
 
 
 @given(cases(), st.integers(0, 999), st.sampled_from([0.0, 0.25, 0.5, 0.9]))
@@ -83,8 +86,8 @@ def test_random_masks_are_exact_repeatable_and_fit_the_pattern(
     again = pattern.random_mask(shape, sparsity, torch.Generator().manual_seed(seed))
     assert torch.equal(mask, again)
     census = pattern.verify(mask.float(), shape.groups)
-    assert int(census.zero.sum()) == int(sparsity * pattern.blocks(shape))
-    assert not census.partial.any()
+    assert census.gone == int(sparsity * pattern.blocks(shape))
+    assert census.clean
 
 
 @given(cases(), st.integers(0, 999))
@@ -92,14 +95,16 @@ def test_scores_are_the_same_bits_for_any_thread_count_and_slab(case: tuple[Bloc
     pattern, shape = case
     scores = torch.rand(shape.dims, generator=torch.Generator().manual_seed(seed)).pow(8)
     whole = pattern.block_scores(scores, shape.groups)
-    threads, slab = torch.get_num_threads(), block_module.SLAB
+    rows = row_sums(scores)
+    threads, slab = torch.get_num_threads(), sums.SLAB
     try:
         torch.set_num_threads(threads % 2 + 1)
-        block_module.SLAB = 1
+        sums.SLAB = block_module.SLAB = 1
         assert torch.equal(pattern.block_scores(scores, shape.groups), whole)
+        assert torch.equal(row_sums(scores), rows)
     finally:
         torch.set_num_threads(threads)
-        block_module.SLAB = slab
+        sums.SLAB = block_module.SLAB = slab
 
 
 def test_equal_blocks_have_equal_scores_wherever_they_stand() -> None:
@@ -116,18 +121,18 @@ def test_scores_leave_their_input_alone() -> None:
 
 
 def test_lowest_scores_go_and_ties_go_by_position() -> None:
-    shape = WeightShape((4, 4))
-    scores = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0, 3.0, 1.0, 2.0], dtype=torch.float64)
-    kept = Block(2, 1).choose(scores, 3, shape)
-    assert kept.tolist() == [True, False, False, True, False, True, True, True]
+    scores = torch.tensor([2.0, 1.0, 1.0, 1.0, 0.0, 3.0, 1.0, 2.0]).reshape(2, 4).repeat_interleave(2, 0)
+    kept = Block(2, 1).mask(scores, 0.375)[::2]
+    assert kept.flatten().tolist() == [True, False, False, True, False, True, True, True]
 
 
 def test_compact_bytes_count_kept_values_and_indices() -> None:
     shape = WeightShape((20, 20, 3, 3))  # 3 bands of 3 blocks, the last ones 4 wide
     kept = torch.tensor([True, False, True, False, False, False, False, False, True])
     values = (8 * 8 + 8 * 4 + 4 * 4) * 9
-    assert Block(8, 8).compact_bytes(kept, shape) == values * 4 + 3 * 4 + 4 * 4
-    assert Block(8, 8).compact_bytes(kept, shape, itemsize=2) == values * 2 + 3 * 4 + 4 * 4
+    mask = Block(8, 8).expand(kept, shape)
+    assert Block(8, 8).compact_bytes(mask) == values * 4 + 3 * 4 + 4 * 4
+    assert Block(8, 8).compact_bytes(mask, itemsize=2) == values * 2 + 3 * 4 + 4 * 4
 
 
 @pytest.mark.parametrize(

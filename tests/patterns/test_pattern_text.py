@@ -9,37 +9,91 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zellige.errors import PruneError
-from zellige.patterns import Block, Pattern, parse_pattern
-from zellige.patterns.pattern import floor_share
+from zellige.patterns import (
+    NM,
+    PATTERNS,
+    VNM,
+    Block,
+    Channel,
+    Pattern,
+    TileElementWise,
+    TileVectorWise,
+    TileWise,
+    Unstructured,
+    parse_pattern,
+)
+from zellige.patterns.shares import exact_sparsity, floor_share, side_share
+
+COUNTS = st.integers(1, 99)
+PATTERNS_OF_ALL_KINDS = st.one_of(
+    st.builds(Unstructured),
+    st.builds(Channel),
+    st.builds(Block, COUNTS, COUNTS, st.booleans()),
+    st.builds(lambda n, more, along: NM(n, n + more, along), COUNTS, COUNTS, st.sampled_from(["inputs", "outputs"])),
+    st.builds(lambda v, n, m: VNM(v, n, m), COUNTS, st.integers(1, 4), st.integers(5, 99)),
+    st.builds(TileWise, COUNTS, st.booleans(), st.booleans()),
+    st.builds(lambda rows, n, more, *options: TileVectorWise(rows, n, n + more, *options), COUNTS, COUNTS, COUNTS,
+              st.booleans(), st.booleans()),
+    st.builds(TileElementWise, COUNTS, st.floats(1e-9, 0.99), st.booleans(), st.booleans()),
+)
 
 
-@given(st.builds(Block, st.integers(1, 99), st.integers(1, 99), st.booleans()))
-def test_text_and_pattern_are_one(pattern: Block) -> None:
+@given(PATTERNS_OF_ALL_KINDS)
+def test_text_and_pattern_are_one(pattern: Pattern) -> None:
     assert parse_pattern(str(pattern)) == pattern
+    assert hash(parse_pattern(str(pattern))) == hash(pattern)
 
 
-def test_known_forms() -> None:
-    assert parse_pattern("block:8x8") == Block(8, 8)
-    assert parse_pattern("block:8x1:per-tap") == Block(8, 1, per_tap=True)
-    assert isinstance(Block(1, 1), Pattern)
+@pytest.mark.parametrize(("text", "pattern"), [
+    ("block:8x8", Block(8, 8)),
+    ("block:8x1:per-tap", Block(8, 1, per_tap=True)),
+    ("tile:128", TileWise(128)),
+    ("tile-rows:128", TileWise(128, whole_rows=False)),
+    ("tew:128:0.01", TileElementWise(128, 0.01)),
+    ("tvw:128:2:4", TileVectorWise(128, 2, 4)),
+    ("nm:2:4", NM(2, 4)),
+    ("nm:1:4:outputs", NM(1, 4, along="outputs")),
+    ("vnm:64:2:8", VNM(64, 2, 8)),
+    ("channel", Channel()),
+    (" unstructured ", Unstructured()),
+])
+def test_known_forms(text: str, pattern: Pattern) -> None:
+    assert parse_pattern(text) == pattern
 
 
-@pytest.mark.parametrize("text", ["", "blok:8x8", "8x8", "nm:2:4", "Block(8, 8)"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_every_name_has_an_example_that_it_reads(name: str) -> None:
+    example = PATTERNS[name].example
+    assert str(parse_pattern(example)) == example and example.partition(":")[0] == name
+
+
+@pytest.mark.parametrize("text", ["", "blok:8x8", "8x8", "mn:2:4", "Block(8, 8)"])
 def test_unknown_names_list_the_known(text: str) -> None:
     with pytest.raises(PruneError, match=r"Unknown pattern .*block:8x8"):
         parse_pattern(text)
 
 
 @pytest.mark.parametrize("text", ["block", "block:", "block:8", "block:8x", "block:x8", "block:8x8x8", "block:-8x8",
-                                  "block:8x8:tap", "block:8x8:per-tap:per-tap", "block:8.0x8"])
+                                  "block:8x8:tap", "block:8x8:per-tap:per-tap"])
 def test_arguments_that_do_not_fit_are_refused(text: str) -> None:
     with pytest.raises(PruneError, match="block:ROWSxCOLUMNS"):
         parse_pattern(text)
 
 
-def test_sides_of_zero_are_refused_in_text_too() -> None:
-    with pytest.raises(PruneError, match="positive"):
-        parse_pattern("block:0x8")
+@pytest.mark.parametrize(("text", "form"), [
+    ("tile", "tile:ROWS"), ("tile:8:4", "tile:ROWS"), ("tile-rows:8:tap", "tile-rows:ROWS"), ("nm:2", "nm:N:M"),
+    ("nm:2:4:inputs", "nm:N:M"), ("vnm:2:4", "vnm:V:N:M"), ("tvw:128:2", "tvw:ROWS:N:M"), ("tew:128", "tew:ROWS:DELTA"),
+    ("channel:8", "channel"), ("unstructured:1", "unstructured")])
+def test_arguments_of_the_others_are_checked_alike(text: str, form: str) -> None:
+    with pytest.raises(PruneError, match=form):
+        parse_pattern(text)
+
+
+@pytest.mark.parametrize("text", ["block:0x8", "block:8.0x8", "tile:0", "tile:2.5", "nm:4:4", "nm:0:4", "nm:1.5:4", "vnm:0:2:8",
+                                  "vnm:8:2:3", "vnm:8:5:8", "tvw:0:2:4", "tvw:8:4:2", "tew:128:0", "tew:128:1", "tew:0.5:0.1"])
+def test_numbers_out_of_range_are_refused_in_text_too(text: str) -> None:
+    with pytest.raises(PruneError):
+        parse_pattern(text)
 
 
 @given(st.integers(0, 999), st.integers(1, 10**7))
@@ -47,7 +101,17 @@ def test_shares_are_exact_for_decimals(thousandths: int, blocks: int) -> None:
     assert floor_share(thousandths / 1000, blocks) == Fraction(thousandths, 1000) * blocks // 1
 
 
-@pytest.mark.parametrize("name", ["shape", "pattern", "block", "parse"])
+@given(st.integers(0, 999), st.integers(1, 10**7))
+def test_shares_of_a_side_are_exact(thousandths: int, count: int) -> None:
+    """Of a side, k go and n − k stay: (n − k)² ≥ (1 − s) n², and one more gone would break that."""
+    share = exact_sparsity(thousandths / 1000)
+    gone = side_share(share, count)
+    assert (count - gone) ** 2 >= (1 - share) * count**2
+    assert gone == count or (count - gone - 1) ** 2 < (1 - share) * count**2
+
+
+@pytest.mark.parametrize("name", ["shape", "shares", "ranking", "block", "unstructured", "channel", "fixed_share", "nm", "vnm",
+                                  "tile_wise", "tile_vector_wise", "tile_element_wise", "parse"])
 def test_docstring_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"zellige.patterns.{name}"))
     assert result.attempted > 0 and result.failed == 0

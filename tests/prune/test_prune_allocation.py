@@ -22,16 +22,18 @@ def test_global_takes_from_where_the_weights_are_small_but_leaves_a_block() -> N
     model = uneven()
     report = prune(model, Block(8, 8), 0.5, scope="global")
     assert [row.amounts.removed for row in report.layers] == [1, 63]
-    assert Block(8, 8).verify(model[1].weight).zero.sum() == 63
-    assert len(report.warnings) == 1
-    assert "'1'" in report.warnings[0] and "98.44%" in report.warnings[0]
-    assert report.warnings[0] in str(report)
+    assert Block(8, 8).verify(model[1].weight).gone == 63
+    emptied, silenced = report.warnings
+    assert "'1'" in emptied and "98.44% zero" in emptied
+    assert "56 of 64 outputs of layer '1'" in silenced
+    assert emptied in str(report) and silenced in str(report)
 
 
-def test_layer_scope_shares_evenly_and_warns_of_nothing() -> None:
+def test_layer_scope_shares_evenly_and_warns_of_lost_outputs_alone() -> None:
     report = prune(uneven(), Block(8, 8), 0.97)
     assert [row.amounts.removed for row in report.layers] == [62, 62]
-    assert report.warnings == ()
+    assert len(report.warnings) == 1 and "outputs of layer '1'" in report.warnings[0]
+    assert prune(uneven(), Block(8, 8), 0.5).warnings == ()
 
 
 def test_global_compares_means_per_weight() -> None:
@@ -51,8 +53,9 @@ def test_ties_across_layers_go_to_the_earlier_one() -> None:
             layer.weight.fill_(1.0)
     report = prune(model, Block(8, 8), 0.5, scope="global")
     assert [row.amounts.removed for row in report.layers] == [15, 1]
-    assert Block(8, 8).verify(model[0].weight).zero.tolist() == [True] * 15 + [False]
-    assert Block(8, 8).verify(model[1].weight).zero.tolist() == [True] + [False] * 15
+    zero = [Block(8, 8).block_scores(layer.weight.detach() != 0) == 0 for layer in model]
+    assert zero[0].tolist() == [True] * 15 + [False]
+    assert zero[1].tolist() == [True] + [False] * 15
 
 
 def test_global_refuses_what_would_empty_a_layer() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zellige.patterns import Block, WeightShape
-from zellige.patterns.pattern import floor_share
+from zellige.patterns.shares import floor_share
 from zellige.prune import prune
 
 Region = tuple[slice, ...]

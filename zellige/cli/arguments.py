@@ -31,7 +31,7 @@ Shape = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads.", show_default="the CPUs this process may use")
 ]
-PatternText = Annotated[str | None, typer.Option("--pattern", help="Prune first, in this pattern: block:8x8.")]
+PatternText = Annotated[str | None, typer.Option("--pattern", help="Prune first, in this pattern: block:8x8, tile:128, nm:2:4, …")]
 Sparsity = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")]
 Scope = Annotated[str, typer.Option(help="layer: the same share of every layer; global: one threshold over all.")]
 Score = Annotated[str, typer.Option(help="What a block is worth: l1 or l2.")]

@@ -28,8 +28,8 @@ from zellige.cli.network import EngineChoice, NetworkChoice
 from zellige.terminal import show, working, write_json
 
 SHOWN = (0.5, 0.75, 0.9)
-KEYS = ("name", "op", "density", "path", "reason")
-COLUMNS = (Column("layer"), Column("op"), Column("density", numeric=True), Column("path"), Column("reason"))
+KEYS = ("name", "op", "pattern", "density", "path", "reason")
+COLUMNS = (Column("layer"), Column("op"), Column("pattern"), Column("density", numeric=True), Column("path"), Column("reason"))
 
 
 def inspect_model(
@@ -57,7 +57,7 @@ def inspect_model(
         return
     layers = [{key: getattr(row, key) for key in KEYS} for row in engine.layers]
     write_json(json, {"model": model, "batch": engine.batch, "layers": layers})
-    rows = tuple((row.name, row.op, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
+    rows = tuple((row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
     show(Table(": ".join(filter(None, (model, engine.batch))), COLUMNS, rows))
 
 

@@ -14,7 +14,7 @@ from zellige.terminal import working, write_json
 
 def prune(
     model: Model,
-    pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, block:8x1.")],
+    pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).")],
     sparsity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the weights (safetensors).")],
     weights: Weights = None,

@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import llvmlite
@@ -33,6 +32,7 @@ from zellige.cpu.fork import ForkLock
 from zellige.cpu.isa import Isa
 from zellige.cpu.toolchain import Library
 from zellige.errors import CacheError
+from zellige.version import __version__
 
 VARIABLE = "ZELLIGE_CACHE"
 MAGIC = b"zellige machine code 1\n"
@@ -169,16 +169,9 @@ def written(text: str | Recipe) -> str:
 
 def entry_key(text: str, isa: Isa, native: bool = True) -> str:
     """The name of an entry: a digest of all that the machine code depends on."""
-    compiler = (toolchain.PIPELINE, llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), _version())
+    compiler = (toolchain.PIPELINE, llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), __version__)
     parts = (text, *astuple(toolchain.target(isa, native)), *compiler)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _version() -> str:
-    try:
-        return version("zellige")
-    except PackageNotFoundError:  # run from its source directory
-        return "source"
 
 
 def _others_can_write(status: os.stat_result) -> bool:

@@ -11,12 +11,13 @@ view. Neither costs a copy, unless a part has another place already.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from zellige.cpu.calls import External, Place, Stored
+from zellige.cpu.kernels.band import MASKED_TAPS
 from zellige.cpu.kernels.depthwise import STEPS
-from zellige.cpu.kernels.row_transforms import TILE
 from zellige.cpu.layout import Dense, Layout, Margins, Planes, planes
 from zellige.errors import CompileError
 from zellige.graph.ir import Graph, Node, TensorType
@@ -52,12 +53,11 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 
 
 def has_row_tiles(graph: Graph, node: Node) -> bool:
-    """Whether a convolution is one for the row kernel, if its output's rows are no longer than the map is wide."""
+    """Whether a convolution is one for the row kernel, which needs no longer rows than its output has."""
     if node.op != "conv2d" or node.attributes["groups"] != 1 or node.attributes["dilation"] != (1, 1) or not is_map(node.type):
         return False
     stride: Any = node.attributes["stride"]
-    return (stride[1] == 2 and ROW_TAPS[0] <= graph.type_of(node.inputs[1]).shape[3] <= ROW_TAPS[1]
-            and node.type.shape[3] % TILE == 0)
+    return bool(stride[1] == 2 and ROW_TAPS[0] <= graph.type_of(node.inputs[1]).shape[3] <= ROW_TAPS[1])
 
 
 def reads_planes(graph: Graph, node: Node) -> bool:
@@ -89,10 +89,11 @@ class Classes:
 
 class Storage:
     """Places and layouts of all values of a graph; ``sizes`` are the elements of each buffer, ``views`` the values that lie
-    inside of their sources. ``masks``: kernels can mask their taps, so that small maps may lie flat."""
+    inside of their sources. ``masks``: kernels can mask their taps, so that small maps may lie flat; ``winograd``: the row kernel
+    may be used."""
 
-    def __init__(self, graph: Graph, masks: bool) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, masks: bool, winograd: bool = True) -> None:
+        self.graph, self._winograd = graph, winograd
         self.sizes: dict[str, int] = {}
         self.layouts: dict[str, Layout] = {}
         self.views: set[str] = set()
@@ -163,8 +164,13 @@ class Storage:
         """The classes of small maps that nobody reads who needs margins."""
         maps = [name for name in (*self.graph.inputs, *self.graph.nodes) if is_map(self.graph.type_of(name))]
         wide = {self._same_rows[name] for name in maps if self.graph.type_of(name).shape[3] > FLAT_WIDTH}
-        read = {self._same_rows[node.inputs[0]] for node in self.graph if is_depthwise(self.graph, node)}
+        read = {self._same_rows[node.inputs[0]] for node in self.graph
+                if is_depthwise(self.graph, node) or self._has_many_taps(node)}
         return {self._same_rows[name] for name in maps} - wide - read
+
+    def _has_many_taps(self, node: Node) -> bool:
+        """Whether a convolution reads its source's planes at more taps than can be masked."""
+        return is_direct(self.graph, node) and math.prod(self.graph.type_of(node.inputs[1]).shape[2:]) > MASKED_TAPS
 
     def _collect_needs(self) -> None:
         """The row length and the margins that each class needs."""
@@ -176,7 +182,7 @@ class Storage:
                 continue
             source = node.inputs[0]
             if not reads_planes(self.graph, node):
-                if not self.is_flat(node.name) and not has_row_tiles(self.graph, node):
+                if not self.is_flat(node.name) and not (self._winograd and has_row_tiles(self.graph, node)):
                     self._lengthen(node.name, node.type.shape[3] + reach(node, self.graph.type_of(node.inputs[1]).shape))
             elif not self.is_flat(source):
                 margins, buffer = Margins(*node.attributes["padding"]), self._same_planes[source]  # type: ignore[misc]

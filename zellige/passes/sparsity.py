@@ -14,12 +14,12 @@ import numpy as np
 
 from zellige.errors import GraphError
 from zellige.graph.ir import Graph
+from zellige.passes.pattern_names import pattern_name
 
 BAND_ROWS = 8
 BLOCK_COLUMNS = 8
 
-# A unit explains a pattern if skipping by it leaves at most this share more work than skipping single zeros would.
-TOLERATED_WASTE = 0.02
+WORTH_A_WORD = 0.05  # share of a layer's weights
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ class LayerSparsity:
     columns: float
     columns_per_tap: float
     pattern: str
+
+    def unused_zeros(self, density: float) -> str:
+        """What to add to a reason where a kernel that does the share ``density`` of the multiplications can't use the zeros; empty
+        where it uses them, or there are hardly any."""
+        if density - self.elements < WORTH_A_WORD:
+            return ""
+        zeros = f"{1 - self.elements:.0%} zeros ({self.pattern})"
+        if density > 1 - WORTH_A_WORD:
+            return f"; no gain expected from {zeros}: hardly a column of {BAND_ROWS} rows is free of weights"
+        return f"; {zeros}, but only {1 - density:.0%} of the work can be skipped"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +138,7 @@ def band_columns(weight: np.ndarray, groups: int = 1, rows: int = BAND_ROWS) -> 
 def _gather(matrix: np.ndarray, first: np.ndarray, count: np.ndarray, band: np.ndarray, column: np.ndarray,
             start: np.ndarray, value_start: np.ndarray) -> np.ndarray:
     """The kept weights in band order. Bands have at most two heights, full and last of a group: one gather for each."""
-    heights = np.unique(count)
+    heights = sorted(set(count.tolist()))  # not np.unique, which loads numpy.ma: a megabyte and a half
     if len(heights) == 1:
         return matrix.reshape(len(first), heights[0], -1)[band, :, column].astype(np.float32, copy=False).ravel()
     values = np.empty(value_start[-1], dtype=np.float32)
@@ -167,21 +177,7 @@ def layer_sparsity(weight: np.ndarray, groups: int = 1) -> LayerSparsity:
         "columns_per_tap": rows @ per_tap.mean(axis=(1, 2)),
     }
     density = {unit: float(share) for unit, share in density.items()}
-    return LayerSparsity(shape=tuple(weight.shape), groups=groups, pattern=_pattern(density), **density)
-
-
-# The coarsest unit that explains the zeros names the pattern.
-PATTERNS = {"blocks": "8x8 blocks", "blocks_per_tap": "8x8 blocks per tap", "columns": "8x1",
-            "columns_per_tap": "8x1 per tap"}
-
-
-def _pattern(density: dict[str, float]) -> str:
-    if density["elements"] >= 1 - TOLERATED_WASTE:
-        return "dense"
-    for unit, name in PATTERNS.items():
-        if density[unit] <= density["elements"] * (1 + TOLERATED_WASTE):
-            return name
-    return "unstructured"
+    return LayerSparsity(shape=tuple(weight.shape), groups=groups, pattern=pattern_name(filters, groups, density), **density)
 
 
 def find_sparsity(graph: Graph) -> dict[str, LayerSparsity]:

@@ -1,8 +1,20 @@
-"""What may be zero: patterns cut weights into blocks; scores go in, masks come out. Pure functions on tensors."""
+"""What may be zero: scores go in, masks come out. Pure functions on tensors."""
 
 from zellige.patterns.block import Block
+from zellige.patterns.channel import Channel
+from zellige.patterns.nm import NM
 from zellige.patterns.parse import PATTERNS, parse_pattern
+from zellige.patterns.partition import Partition
 from zellige.patterns.pattern import Census, Pattern
+from zellige.patterns.scored import Scored
 from zellige.patterns.shape import WeightShape
+from zellige.patterns.tile_element_wise import TileElementWise
+from zellige.patterns.tile_vector_wise import TileVectorWise
+from zellige.patterns.tile_wise import TileWise
+from zellige.patterns.unstructured import Unstructured
+from zellige.patterns.vnm import VNM
 
-__all__ = ["PATTERNS", "Block", "Census", "Pattern", "WeightShape", "parse_pattern"]
+__all__ = [
+    "NM", "PATTERNS", "VNM", "Block", "Census", "Channel", "Partition", "Pattern", "Scored", "TileElementWise",
+    "TileVectorWise", "TileWise", "Unstructured", "WeightShape", "parse_pattern",
+]

@@ -10,25 +10,20 @@ Blocks are numbered group by group, in each group band by band, in each band col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import pad
 
 from zellige.errors import PruneError
-from zellige.patterns.pattern import Pattern
+from zellige.patterns.partition import Partition
+from zellige.patterns.pattern import FEWEST_CHOICES, INDEX_BYTES
 from zellige.patterns.shape import WeightShape
-from zellige.patterns.sums import tree_sum
-
-FEWEST_BLOCKS = 4  # with fewer, a layer can only lose a third or a half of itself at a time
-INDEX_BYTES = 4
-SLAB = 1 << 20  # weights summed at once: their float64 copies stay in a cache, and out of the way
-PER_TAP = "per-tap"
+from zellige.patterns.sums import SLAB, tree_sum
 
 
 @dataclass(frozen=True)
-class Block(Pattern):
+class Block(Partition):
     """Blocks of ``rows`` outputs by ``columns`` inputs; with ``per_tap`` each tap of a filter has blocks of its own.
 
     >>> Block(8, 8).blocks(WeightShape((64, 20, 3, 3)))
@@ -49,33 +44,15 @@ class Block(Pattern):
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise PruneError(f"Block {side} must be a positive whole number, as in Block(8, 8), not {size!r}.")
 
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Block:
-        """Reads what follows ``block:``, split at the colons.
-
-        Raises:
-            PruneError: the arguments are not a size, or a size and ``per-tap``.
-        """
-        size, *options = arguments or [""]
-        rows, cross, columns = size.partition("x")
-        if not (cross and rows.isdecimal() and columns.isdecimal() and options in ([], [PER_TAP])):
-            raise PruneError(f"A block pattern is block:ROWSxCOLUMNS or block:ROWSxCOLUMNS:{PER_TAP}, "
-                             f"for instance block:8x8; not 'block:{':'.join(arguments)}'.")
-        return cls(int(rows), int(columns), per_tap=bool(options))
-
     def __str__(self) -> str:
-        return f"block:{self.rows}x{self.columns}" + (f":{PER_TAP}" if self.per_tap else "")
-
-    def refusal(self, shape: WeightShape) -> str | None:
-        return "depthwise: each output has one input, there is no block to skip" if shape.depthwise else None
+        return f"block:{self.rows}x{self.columns}" + (":per-tap" if self.per_tap else "")
 
     def too_small(self, shape: WeightShape) -> str | None:
-        """A weight can gain if each of its groups holds a whole block, and the weight ``FEWEST_BLOCKS`` or more."""
-        matrix = f"{shape.rows_per_group}×{shape.columns}" + (" per group" if shape.groups > 1 else "")
+        """A weight can gain if each of its groups holds a whole block, and the weight ``FEWEST_CHOICES`` or more."""
         if shape.rows_per_group < self.rows or shape.columns < self.columns:
-            return f"too small: {matrix} is less than one {self.rows}×{self.columns} block"
-        if (blocks := self.blocks(shape)) < FEWEST_BLOCKS:
-            return f"too small: {matrix} is only {blocks} block{'s' * (blocks > 1)} of {self.rows}×{self.columns}"
+            return f"too small: {shape} is less than one {self.rows}×{self.columns} block"
+        if (blocks := self.blocks(shape)) < FEWEST_CHOICES:
+            return f"too small: {shape} is only {blocks} block{'s' * (blocks > 1)} of {self.rows}×{self.columns}"
         return None
 
     def blocks(self, shape: WeightShape) -> int:
@@ -91,7 +68,7 @@ class Block(Pattern):
 
     def block_scores(self, scores: torch.Tensor, groups: int = 1) -> torch.Tensor:
         shape = WeightShape(tuple(scores.shape), groups)
-        matrix = scores.reshape(groups, shape.rows_per_group, shape.columns, shape.taps)
+        matrix = scores.reshape(shape.matrix)
         height, width = self._sides(shape)
         bands_at_once = max(1, SLAB * shape.rows_per_group // (shape.weights * height))
         slabs = matrix.split(bands_at_once * height, dim=1)
@@ -103,12 +80,14 @@ class Block(Pattern):
         grid = kept.reshape(groups, bands, 1, runs, 1, taps)
         cut = grid.expand(groups, bands, height, runs, width, shape.taps)
         padded = cut.reshape(groups, bands * height, runs * width, shape.taps)
-        return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims)
+        return padded[:, : shape.rows_per_group, : shape.columns].reshape(shape.dims).contiguous()
 
-    def compact_bytes(self, kept: torch.Tensor, shape: WeightShape, itemsize: int = 4) -> int:
+    def compact_bytes(self, mask: torch.Tensor, groups: int = 1, itemsize: int = 4) -> int:
         """Values, one index per kept block, and where the list of each band starts (and the last one ends)."""
-        groups, bands, _, _ = self._grid(shape)
-        values = int(self.block_sizes(shape)[kept.cpu()].sum())
+        shape = WeightShape(tuple(mask.shape), groups)
+        kept = self.block_scores(mask, groups).cpu() > 0
+        _, bands, _, _ = self._grid(shape)
+        values = int(self.block_sizes(shape)[kept].sum())
         return values * itemsize + (int(kept.sum()) + groups * bands + 1) * INDEX_BYTES
 
     def _slab_scores(self, matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:

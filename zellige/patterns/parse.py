@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from zellige.errors import PruneError
 from zellige.patterns.block import Block
+from zellige.patterns.channel import Channel
+from zellige.patterns.nm import NM
 from zellige.patterns.pattern import Pattern
+from zellige.patterns.tile_element_wise import TileElementWise
+from zellige.patterns.tile_vector_wise import TileVectorWise
+from zellige.patterns.tile_wise import TileWise
+from zellige.patterns.unstructured import Unstructured
+from zellige.patterns.vnm import VNM
 
-PATTERNS: dict[str, tuple[str, Callable[[Sequence[str]], Pattern]]] = {
-    "block": ("block:8x8 or block:8x8:per-tap", Block.parse),
+
+@dataclass(frozen=True)
+class Form:
+    """How a pattern is written (NUMBERS in capitals, what may be left out in brackets), an example, and what makes it of the
+    numbers and of whether each option is there."""
+
+    text: str
+    example: str
+    make: Callable[..., Pattern]
+
+    def read(self, text: str) -> Pattern | None:
+        """The pattern that a text of this form means; None for a text of another form."""
+        words = re.sub(r"[A-Z]+", r"(\\d+(?:\\.\\d+)?(?:e-\\d+)?)", self.text)
+        found = re.fullmatch(re.sub(r"\[(.+?)\]", r"(\1)?", words), text)
+        return self.make(*map(_value, found.groups())) if found else None
+
+
+def _value(part: str | None) -> int | float | bool:
+    """A number, or whether an option is there."""
+    if part is None or part.startswith(":"):
+        return part is not None
+    return int(part) if part.isdecimal() else float(part)
+
+
+PATTERNS: dict[str, Form] = {
+    "unstructured": Form("unstructured", "unstructured", Unstructured),
+    "block": Form("block:ROWSxCOLUMNS[:per-tap]", "block:8x8", Block),
+    "channel": Form("channel", "channel", Channel),
+    "nm": Form("nm:N:M[:outputs]", "nm:2:4", lambda n, m, outputs: NM(n, m, "outputs" if outputs else "inputs")),
+    "vnm": Form("vnm:V:N:M", "vnm:64:2:8", VNM),
+    "tile": Form("tile:ROWS[:per-tap]", "tile:128", lambda rows, per_tap: TileWise(rows, True, per_tap)),
+    "tile-rows": Form("tile-rows:ROWS[:per-tap]", "tile-rows:128", lambda rows, per_tap: TileWise(rows, False, per_tap)),
+    "tvw": Form("tvw:ROWS:N:M[:tile-rows][:per-tap]", "tvw:128:2:4",
+                lambda rows, n, m, fixed, per_tap: TileVectorWise(rows, n, m, not fixed, per_tap)),
+    "tew": Form("tew:ROWS:DELTA[:tile-rows][:per-tap]", "tew:128:0.01",
+                lambda rows, delta, fixed, per_tap: TileElementWise(rows, delta, not fixed, per_tap)),
 }
-"""Name → (its form, what reads the arguments). A new pattern is one file beside this one, and one row here."""
+"""Name → its form. A new pattern is one file beside this one, and one row here."""
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -23,9 +66,11 @@ def parse_pattern(text: str) -> Pattern:
     Raises:
         PruneError: the name is not known, or the arguments do not fit it.
     """
-    name, *arguments = text.strip().split(":")
-    if name not in PATTERNS:
-        known = "; ".join(form for form, _ in PATTERNS.values())
-        raise PruneError(f"Unknown pattern '{text}'. Known: {known}.")
-    _, read = PATTERNS[name]
-    return read(arguments)
+    asked = text.strip()
+    form = PATTERNS.get(asked.partition(":")[0])
+    if form is None:
+        raise PruneError(f"Unknown pattern '{text}'. Known: {', '.join(known.example for known in PATTERNS.values())}.")
+    pattern = form.read(asked)
+    if pattern is None:
+        raise PruneError(f"A pattern of this name is {form.text}, for instance {form.example}; not '{text}'.")
+    return pattern

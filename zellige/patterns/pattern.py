@@ -1,55 +1,54 @@
-"""What every pattern answers: which weights stand or fall together, and which choices among them are allowed.
+"""What every pattern answers: which weights go for given scores, whether a weight keeps to the pattern, and what it weighs.
 
-A pattern cuts a weight into *blocks*, numbered by position, and is a pure function of shapes and scores: elementwise
-scores are summed per block, some blocks are chosen to go, the choice is spread over the weight as a mask.
-
-A pattern whose blocks are free of one another (``Block``) says only how it cuts. One that restricts which blocks may go
-together (so many of every few, whole tiles, ragged lists) has blocks as small as what can go singly, and overrides
-``removable`` (how many go) and ``choose`` (which).
+A pattern is a pure function of shapes and scores. It is given all layers that are to share one threshold, one or many, and
+makes their masks: a pattern whose decisions come in stages over several layers (tile-wise) has it all in view, one whose
+weights decide among few neighbours (N:M) goes through them one by one.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 
+from zellige.patterns.scored import Scored
 from zellige.patterns.shape import WeightShape
+from zellige.patterns.shares import exact_sparsity
+
+INDEX_BYTES = 4
+FEWEST_CHOICES = 4  # with fewer, a layer can only lose a third or a half of itself at a time
 
 
-def floor_share(sparsity: float, blocks: int) -> int:
-    """⌊sparsity × blocks⌋, with the sparsity taken as the decimal number that was written.
-
-    In binary, 0.29 × 100 falls just short of 29; a person who writes 0.29 means 29 of 100.
-
-    >>> floor_share(0.29, 100), floor_share(0.5, 7)
-    (29, 3)
-    """
-    return math.floor(Fraction(repr(float(sparsity))) * blocks)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Census:
-    """What ``Pattern.verify`` found in a weight, block by block (two bool tensors of one entry per block)."""
+    """What ``Pattern.verify`` found in a weight."""
 
-    zero: torch.Tensor
-    """Blocks in which every weight is zero: what a kernel can skip."""
-    partial: torch.Tensor
-    """Blocks with some zeros, but not only zeros: zeros that win nothing, and the violations if a pruner made them."""
+    blocks: int
+    """How many blocks the weight has: sets of weights that go together, single weights where patterns count by them."""
+    gone: int
+    """How many of them are zero throughout."""
+    violations: torch.Tensor
+    """Where the weight breaks the pattern, a bool tensor of its shape: zeros in a block that is not zero (they win
+    nothing, and a pruner of this pattern makes none), or weights of a group that holds more of them than it may."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether the weight keeps to the pattern."""
+        return not bool(self.violations.any())
 
     @property
     def sparsity(self) -> float:
         """Share of blocks that are zero."""
-        return float(self.zero.double().mean())
+        return self.gone / self.blocks
 
 
 class Pattern(ABC):
     """The base of all patterns; subclasses are frozen dataclasses, so that equal patterns are equal and hashable.
 
-    Masks and kept blocks are bool tensors in which True means *stays*. Scores are never negative.
+    Masks are bool tensors of the weight's shape in which True means *stays*.
     """
 
     @abstractmethod
@@ -57,51 +56,50 @@ class Pattern(ABC):
         """The form that ``parse_pattern`` reads, such as ``block:8x8``."""
 
     @abstractmethod
-    def refusal(self, shape: WeightShape) -> str | None:
-        """Why the pattern makes no sense for such a weight at all, or None."""
-
-    @abstractmethod
     def too_small(self, shape: WeightShape) -> str | None:
         """Why such a weight is too small to gain from the pattern, or None; a user may prune it all the same."""
 
     @abstractmethod
-    def blocks(self, shape: WeightShape) -> int:
-        """Number of blocks in such a weight."""
+    def choose(self, layers: Sequence[Scored], sparsity: Fraction) -> list[torch.Tensor]:
+        """The masks of layers that share one threshold, at a sparsity that was checked."""
 
     @abstractmethod
-    def block_sizes(self, shape: WeightShape) -> torch.Tensor:
-        """Weights in each block: int64, one entry per block."""
+    def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:
+        """Counts what is zero in a weight, and finds where it breaks the pattern."""
 
     @abstractmethod
-    def block_scores(self, scores: torch.Tensor, groups: int = 1) -> torch.Tensor:
-        """Sums elementwise scores (of the weight's shape) per block: float64, one entry per block."""
-
-    @abstractmethod
-    def expand(self, kept: torch.Tensor, shape: WeightShape) -> torch.Tensor:
-        """Spreads kept blocks (bool, one entry per block) over the weight: a bool tensor of the weight's shape."""
-
-    @abstractmethod
-    def compact_bytes(self, kept: torch.Tensor, shape: WeightShape, itemsize: int = 4) -> int:
+    def compact_bytes(self, mask: torch.Tensor, groups: int = 1, itemsize: int = 4) -> int:
         """Bytes of the kept weights at ``itemsize`` bytes each, together with the indices that say where they stand."""
 
-    def removable(self, shape: WeightShape, sparsity: float) -> int:
-        """How many blocks of such a weight go at this sparsity."""
-        return floor_share(sparsity, self.blocks(shape))
+    def refusal(self, shape: WeightShape) -> str | None:
+        """Why the pattern makes no sense for such a weight at all, or None."""
+        return "depthwise: each output has one input, there is nothing to skip" if shape.depthwise else None
 
-    def choose(self, block_scores: torch.Tensor, removed: int, shape: WeightShape) -> torch.Tensor:
-        """Keeps all but the ``removed`` blocks of lowest score; among equals, those of lower position go first."""
-        kept = torch.ones(self.blocks(shape), dtype=torch.bool, device=block_scores.device)
-        kept[torch.argsort(block_scores, stable=True)[:removed]] = False
-        return kept
+    def check(self, sparsity: float) -> Fraction:
+        """The sparsity as an exact number.
 
-    def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:
-        """Finds out which blocks of a weight are zero, and which hold zeros without being zero."""
-        shape = WeightShape(tuple(weight.shape), groups)
-        filled = self.block_scores(weight != 0, groups)
-        zero = filled == 0
-        return Census(zero, ~zero & (filled < self.block_sizes(shape).to(filled.device)))
+        Raises:
+            PruneError: it is none, or none that the pattern can have.
+        """
+        return exact_sparsity(sparsity)
+
+    def masks(self, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
+        """The masks of layers that share one threshold.
+
+        Raises:
+            PruneError: the pattern can't have this sparsity, scores can't be ranked, or nothing would be left of a layer.
+        """
+        return self.choose(layers, self.check(sparsity))
+
+    def mask(self, scores: torch.Tensor, sparsity: float, groups: int = 1) -> torch.Tensor:
+        """The mask of one weight by its scores, such as ``weight.abs()``.
+
+        Raises:
+            PruneError: as ``masks``.
+        """
+        return self.masks([Scored(WeightShape(tuple(scores.shape), groups), lambda: scores)], sparsity)[0]
 
     def random_mask(self, shape: WeightShape, sparsity: float, generator: torch.Generator) -> torch.Tensor:
-        """A mask at this sparsity whose blocks are drawn evenly; the same generator state gives the same mask."""
-        scores = torch.rand(self.blocks(shape), generator=generator, dtype=torch.float64, device=generator.device)
-        return self.expand(self.choose(scores, self.removable(shape, sparsity), shape), shape)
+        """The mask of random scores; the same generator state gives the same mask."""
+        drawn = torch.rand(shape.dims, generator=generator, dtype=torch.float64, device=generator.device)
+        return self.mask(1 - drawn, sparsity, shape.groups)

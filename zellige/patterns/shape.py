@@ -61,3 +61,12 @@ class WeightShape:
     def depthwise(self) -> bool:
         """Whether every output sees one input alone, as in a depthwise convolution."""
         return self.groups > 1 and self.columns == 1
+
+    @property
+    def matrix(self) -> tuple[int, int, int, int]:
+        """Groups, rows of a group, columns, taps: what a weight is reshaped to where a pattern looks at it."""
+        return self.groups, self.rows_per_group, self.columns, self.taps
+
+    def __str__(self) -> str:
+        """Rows × columns, of each group where there are several."""
+        return f"{self.rows_per_group}×{self.columns}" + (" per group" if self.groups > 1 else "")

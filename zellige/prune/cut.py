@@ -8,6 +8,7 @@ from itertools import repeat
 
 import torch
 
+from zellige.patterns import Pattern
 from zellige.prune.layers import Layer
 from zellige.prune.report import Amounts
 
@@ -16,11 +17,17 @@ SLAB = 1 << 20  # weights measured at once, so that copies of a large layer stay
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A layer, its kept blocks (one bool each) and the mask over its weight (True stays), both on the CPU."""
+    """A layer, the mask over its weight (True stays; on the CPU), and the blocks that it has and loses."""
 
     layer: Layer
-    kept: torch.Tensor
     mask: torch.Tensor
+    blocks: int
+    removed: int
+
+    @classmethod
+    def of(cls, layer: Layer, mask: torch.Tensor, pattern: Pattern) -> Cut:
+        census = pattern.verify(mask, layer.shape.groups)
+        return cls(layer, mask, census.blocks, census.gone)
 
 
 def measure(layer: Layer, cut: Cut | None) -> Amounts:
@@ -39,8 +46,8 @@ def measure(layer: Layer, cut: Cut | None) -> Amounts:
             magnitudes.masked_fill_(~mask, 0)
         l1_left += float(magnitudes.sum(dtype=torch.float64))
         nonzeros += int(magnitudes.count_nonzero())
-    blocks, kept = (len(cut.kept), int(cut.kept.sum())) if cut is not None else (0, 0)
-    return Amounts(weight.numel(), weight.numel() - nonzeros, blocks, blocks - kept, l1, l1_left)
+    blocks, removed = (cut.blocks, cut.removed) if cut is not None else (0, 0)
+    return Amounts(weight.numel(), weight.numel() - nonzeros, blocks, removed, l1, l1_left)
 
 
 def write(cuts: Sequence[Cut]) -> None:

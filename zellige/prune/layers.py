@@ -111,6 +111,12 @@ def choose_layers(
     return [Choice(layer, next(filter(None, reasons(layer)), None)) for layer in layers]
 
 
+def last_layer(layers: Sequence[Layer], in_use: Sequence[object] | None) -> Layer:
+    """The layer that a run used last, or the last one defined."""
+    order = {at: position for position, at in enumerate(in_use or ())}
+    return max(enumerate(layers), key=lambda numbered: (order.get(place(numbered[1].weight), -1), numbered[0]))[1]
+
+
 def uses(model: nn.Module, layers: Sequence[Layer], example_inputs: Any) -> list[Any] | None:
     """What ``choose_layers`` takes as ``in_use``; None without example inputs."""
     if example_inputs is None:

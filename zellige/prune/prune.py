@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Real
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from zellige.errors import PruneError
-from zellige.patterns import Pattern, parse_pattern
-from zellige.prune.allocation import Scored, scope_named
+from zellige.patterns import Pattern, Scored, parse_pattern
+from zellige.prune.allocation import scope_named
 from zellige.prune.cut import Cut, measure, write
-from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
+from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, last_layer, uses
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 from zellige.prune.scores import Score, score_named
 from zellige.prune.selection import Selection
@@ -36,13 +36,14 @@ def prune(
     """Zeroes the blocks that matter least in the model's convolutions and linear layers, in place.
 
     Exactly ⌊sparsity × blocks⌋ blocks go: of every layer (``scope="layer"``), or of all layers together
-    (``scope="global"``, where each layer keeps one block at least). On any error the model is untouched. Biases, modes
-    and hooks are never touched.
+    (``scope="global"``, where each layer keeps one block at least). Tile-wise patterns count weights, and come as near to
+    that from below as whole rows and columns can; the report has what was attained. On any error the model is untouched.
+    Biases, modes and hooks are never touched.
 
     Args:
         model: any module; a weight that several layers share is pruned once.
         pattern: such as ``Block(8, 8)``, or its text form, ``"block:8x8"``.
-        sparsity: share of blocks to remove, at least 0 and less than 1.
+        sparsity: share of blocks to remove, at least 0 and less than 1. Patterns such as ``NM(2, 4)`` have only one.
         example_inputs: positional arguments of the model. With them the stem is found by order of execution, and
             layers that inference never uses are left alone; without them, order of definition counts.
         score: ``"l1"`` or ``"l2"``.
@@ -55,7 +56,8 @@ def prune(
         What was done, layer by layer.
 
     Raises:
-        PruneError: an argument doesn't fit; weights are NaN, infinite or on the meta device; no layer can be pruned.
+        PruneError: an argument doesn't fit; weights are NaN, infinite or on the meta device, or a layer's all zero; no layer
+            can be pruned.
 
     >>> from zellige.patterns import Block
     >>> report = prune(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)), Block(8, 8), 0.5)
@@ -63,7 +65,7 @@ def prune(
     (48, 96)
     """
     pattern = _checked_pattern(pattern)
-    _check_sparsity(sparsity)
+    pattern.check(sparsity)
     score_of, allocate = score_named(score), scope_named(scope)
     if not isinstance(model, nn.Module):
         raise PruneError(f"prune takes a torch.nn.Module, not {type(model).__name__}.")
@@ -72,20 +74,18 @@ def prune(
     selection = Selection.of(targets, ignore, (name for layer in layers for name in layer.names))
     for layer in layers:
         _check_weight(layer)
-    choices = choose_layers(layers, pattern, selection, uses(model, layers, example_inputs))
+    in_use = uses(model, layers, example_inputs)
+    choices = choose_layers(layers, pattern, selection, in_use)
     pruned = [choice.layer for choice in choices if choice.reason is None]
     if not pruned:
         raise PruneError(_nothing_to_prune(choices))
 
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
-        scored = [Scored(layer.shape, _block_scores(layer, pattern, score_of)) for layer in pruned]
-        kept = allocate(pattern, scored, float(sparsity))
-    cuts = {
-        layer: Cut(layer, blocks, pattern.expand(blocks, layer.shape))
-        for layer, blocks in zip(pruned, kept, strict=True)
-    }
+        scored = [Scored(layer.shape, partial(_scores, layer, score_of), layer.name) for layer in pruned]
+        masks = allocate(pattern, scored, sparsity)
+        cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
     rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
-    warnings = (*_emptied(rows, scope), *_tied(model, pruned))
+    warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(layers, in_use))), *_tied(model, pruned))
     report = PruneReport(str(pattern), float(sparsity), score, scope, rows, warnings)
     write(list(cuts.values()))
     return report
@@ -97,11 +97,6 @@ def _checked_pattern(pattern: Pattern | str) -> Pattern:
     if not isinstance(pattern, Pattern):
         raise PruneError(f"A pattern is one of zellige.patterns, or a text such as 'block:8x8'; not {pattern!r}.")
     return pattern
-
-
-def _check_sparsity(sparsity: float) -> None:
-    if not isinstance(sparsity, Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
-        raise PruneError(f"Sparsity is the share of blocks to remove: at least 0 and less than 1, not {sparsity!r}.")
 
 
 def _check_weight(layer: Layer) -> None:
@@ -123,9 +118,9 @@ def _nothing_to_prune(choices: Sequence[Choice]) -> str:
     return f"No layer is left to prune: {reasons}{more}. Name a layer in full in targets to prune it against a default."
 
 
-def _block_scores(layer: Layer, pattern: Pattern, score_of: Score) -> torch.Tensor:
-    """Sums of scores per block, computed on the CPU."""
-    return pattern.block_scores(score_of(layer.weight.detach().cpu()), layer.shape.groups)
+def _scores(layer: Layer, score_of: Score) -> torch.Tensor:
+    """The scores of a layer's weights, computed on the CPU."""
+    return score_of(layer.weight.detach().cpu())
 
 
 def _rows(choice: Choice, cut: Cut | None, pattern: Pattern) -> Iterator[LayerReport]:
@@ -144,6 +139,13 @@ def _emptied(rows: Sequence[LayerReport], scope: str) -> Iterator[str]:
     for row in rows:
         if scope == "global" and row.pruned and row.sparsity > NEARLY_EMPTY:
             yield f"layer '{row.name}' is {row.sparsity:.2%} zero; to spare it, name it in ignore or take scope 'layer'"
+
+
+def _silenced(cut: Cut | None) -> Iterator[str]:
+    """Outputs of the network itself, classes say, may be among the rows that went."""
+    if cut and (gone := int((~cut.mask.flatten(1).any(1)).sum())):
+        yield (f"{gone} of {len(cut.mask)} outputs of layer '{cut.layer.name}', the last one, don't depend on the input any more; "
+               "to spare them, name it in ignore")
 
 
 def _tied(model: nn.Module, pruned: Sequence[Layer]) -> Iterator[str]:

@@ -36,6 +36,8 @@ from zellige.cpu.kernels.lanes import broadcasts, emit_store
 VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
 AHEAD = 8192        # bytes of weights that are fetched before their use: a layer's are seldom in a cache when it begins
+MASKED_TAPS = 65536  # of a filter, all of which a masked kernel can name
+COLUMNS_AHEAD = 16  # whose pixels are fetched before their use: they lie in other planes, in an order that no processor foresees
 ITEM_FIELDS = 4     # first vector of the tile, vectors in it, singles after them, band
 
 
@@ -56,8 +58,9 @@ class BandKernel(Kernel):
     """One variant: ``rows`` of a band, the shapes of tiles that it knows, what happens before storing, whether it is masked.
 
     ``bands`` hold 32-bit fields: first and end of the band's columns, its first output row and how many of ``rows`` are
-    real. ``columns`` are the source offsets; ``weights`` are [column][rows]; ``bias`` has ``rows`` spare entries. A masked kernel
-    has ``taps``, the tap of every column, and ``masks`` [tile][tap][entry], 16 bits each, ``tap_count`` to a tile.
+    real. ``columns`` are the source offsets, with ``COLUMNS_AHEAD`` spare entries; ``weights`` are [column][rows]; ``bias`` has
+    ``rows`` spare entries. A masked kernel has ``taps``, the tap of every column, and ``masks`` [tile][tap][entry], ``tap_count``
+    to a tile; both of 16 bits each.
     """
 
     rows: int
@@ -101,10 +104,14 @@ class BandKernel(Kernel):
         with b.loop(first, last) as column:
             b.prefetch(b.at(weights, b.add(column, ir.Constant(I64, AHEAD // (4 * self.rows))), self.rows))
             offset, column_weights = b.load_index(columns, column), b.at(weights, column, self.rows)
-            tap = b.at(masks, b.load_index(taps, column), tile.entries, I16) if self.masked else None
+            tap = b.at(masks, self._tap(b, taps, column), tile.entries, I16) if self.masked else None
             places = [b.at(pixel, offset) for pixel in pixels]
             inside = [emit_tap_mask(b, tap, entry) for entry in range(tile.entries)]
             x = [load_pixels(b, places[vector], inside[vector]) for vector in vectors]
+            if self._fetches_pixels(tile):
+                soon = b.load_index(columns, b.add(column, ir.Constant(I64, COLUMNS_AHEAD)))
+                for vector in vectors:
+                    b.prefetch(b.at(pixels[vector], soon))
             for row, weight in enumerate(broadcasts(b, column_weights, self.rows)):
                 for vector in vectors:
                     total = b.load(sums[row, vector], typ=b.vector)
@@ -124,6 +131,14 @@ class BandKernel(Kernel):
                     b.store(b.extract_element(values, ir.Constant(I32, row)), target, align=4)
         b.ret_void()
         return b.function
+
+    def _tap(self, b: Emitter, taps: ir.Value, column: ir.Value) -> ir.Value:
+        return b.zext(b.load(b.at(taps, column, element=I16), typ=I16, align=2), I64)
+
+    def _fetches_pixels(self, tile: Tile) -> bool:
+        """Whether a column's multiply-adds leave time to fetch a later one's pixels: two loads can start while two of them do."""
+        loads = self.rows + tile.vectors + 2 * tile.singles + 2 + (1 + tile.entries if self.masked else 0)
+        return loads + 1 + tile.vectors <= self.rows * tile.vectors + tile.singles
 
     def _emit_store(self, b: Emitter, entry: ir.Value, plane: ir.Value, operands: list[ir.Value], total: ir.Value) -> None:
         """One output row of a vector: through the epilogue, zero outside of the map, into the target plane."""

@@ -60,4 +60,22 @@ def emit_module(kernels: list[Kernel], isa: Isa) -> str:
     module = ir.Module()
     for kernel in kernels:
         kernel.emit(module, isa)
-    return str(module)
+    text = str(module)
+    _dismantle(module)
+    return text
+
+
+def _dismantle(module: ir.Module) -> None:
+    """Let go of a module's parts, which refer to one another: Python would find out late, when all kernels lie in memory at once,
+    and could give little of it back."""
+    for function in module.functions:
+        for block in function.blocks:
+            for instruction in block.instructions:
+                instruction.operands = []
+                if isinstance(instruction, ir.PhiInstr):
+                    instruction.incomings.clear()
+            block.instructions.clear()
+            block.terminator = None
+        function.blocks.clear()
+        function.args = ()
+    module.globals.clear()

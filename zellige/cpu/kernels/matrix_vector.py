@@ -2,10 +2,11 @@
 
 There are too few pixels here to fill lanes, so lanes run over the eight output rows of a band and inputs are broadcast.
 Every weight is read once and used once for each token: the layer is bound by memory, so weights lie in one stream in the
-order of their use, and a list entry names ``group`` neighbouring columns to keep the indices small beside the weights.
+order of their use, and a list entry names some neighbouring columns at once, to keep the indices small beside the weights. Where
+few kept columns have kept neighbours, as in blocks of 8 × 1, an entry names each of its columns.
 
     for item in items:                            a band and a few tokens
-        for entry of the band:                    group columns × 8 rows of weights
+        for entry of the band:                    some columns × 8 rows of weights
             for column of the entry:
                 sums[token][chain] += weights[column] · x[token][column]
         target[token] = epilogue(bias + sum of the chains)
@@ -16,7 +17,7 @@ Several chains of sums for each token hide the latency of the additions; they ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import llvmlite.ir as ir
 
@@ -31,15 +32,27 @@ BAND_FIELDS = 4     # first entry, end of entries, first output row, rows
 ITEM_FIELDS = 3     # band, first token, tokens
 
 
+class Entry(NamedTuple):
+    """The columns of a list entry: how many, and whether each is named or they are neighbours, of which the first is."""
+
+    columns: int
+    named: bool = False
+
+    @property
+    def names(self) -> int:
+        """Elements of ``columns`` that it takes."""
+        return self.columns if self.named else 1
+
+
 @dataclass(frozen=True)
 class MatrixVectorKernel(Kernel):
-    """One variant: ``group`` columns to a list entry, the token counts it knows, the epilogue.
+    """One variant: what a list entry is, the token counts it knows, the epilogue.
 
-    ``source`` and ``target`` are dense, tokens × features; ``columns`` holds the first column of each entry; ``weights`` are
-    [entry][column of the group][8 rows].
+    ``source`` and ``target`` are dense, tokens × features; ``columns`` are those that entries name; ``weights`` are
+    [entry][column of the entry][8 rows].
     """
 
-    group: int
+    entry_kind: Entry
     tokens: tuple[int, ...] = (1,)
     epilogue: Epilogue = ()
 
@@ -70,15 +83,17 @@ class MatrixVectorKernel(Kernel):
         sources = [b.at(self.slot(b, slots, "source"), b.mul(b.add(token, ir.Constant(I64, each)), source_token))
                    for each in range(tokens)]
         bias = b.load_vector(b.at(self.slot(b, slots, "bias"), first_row))
-        chains = max(1, min(self.group, CHAINS // tokens))
+        count = self.entry_kind.columns
+        chains = max(1, min(count, CHAINS // tokens))
         sums = [[b.variable(bias if chain == 0 else b.splat(0.0)) for chain in range(chains)] for _ in range(tokens)]
         with b.loop(first, last) as entry:
-            column = b.load_index(columns, entry)
-            entry_weights = b.at(weights, entry, self.group * ROWS)
-            for member in range(self.group):
+            names = b.at(columns, entry, self.entry_kind.names, I32)
+            entry_weights = b.at(weights, entry, count * ROWS)
+            for member in range(count):
                 weight = b.load_vector(b.at(entry_weights, member, ROWS))
+                named, beside = (member, 0) if self.entry_kind.named else (0, member)
                 for each in range(tokens):
-                    x = b.splat(b.load_scalar(b.at(sources[each], column), member))
+                    x = b.splat(b.load_scalar(b.at(sources[each], b.load_index(names, named)), beside))
                     place = sums[each][member % chains]
                     b.store(b.multiply_add(weight, x, b.load(place, typ=b.vector)), place)
         mask = b.icmp_signed(">", self._splat_index(b, rows), ir.Constant(ir.VectorType(I64, ROWS), list(range(ROWS))))

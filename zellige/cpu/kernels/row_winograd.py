@@ -3,8 +3,9 @@
 A stride of 2 splits the pixels of a row into even and odd ones, and the taps with them: two filters of at most 4 taps at
 stride 1, whose results are added. Winograd's algorithm F(4, 4) along the rows makes 4 outputs of such a filter from 7 products, in
 place of 16 (``row_transforms.py``), and products of all filters are added before they are transformed back. A *tile* is 4 pixels of
-an output row; a *strip* some whole rows of outputs. Its sources are the planes that a stage makes of the map, one
-for each phase of the stride. An item is a strip, with all bands of output channels:
+an output row; a *strip* some whole rows of outputs, whose tiles follow one another: a vector of tiles may run across the ends of
+rows. Its sources are the planes that a stage makes of the map, one for each phase of the stride. An item is a strip, with all bands
+of output channels:
 
     for plane, row of the strip's window:      7 points of every tile
         points[point][plane][row, tile] = input transform(source)
@@ -14,7 +15,8 @@ for each phase of the stride. An item is a strip, with all bands of output chann
                 sums[row][vector] += weight[point][column][row] · points[point][vector + column]
         target = epilogue(bias + output transform(sums))
 
-Rows of the target are as long as its tiles, so that tiles of one strip, and their pixels, follow each other in memory.
+Where rows of the target are whole tiles, the pixels of a vector of tiles follow one another in memory too. Elsewhere a row's last
+tile hangs over its end, and pixels are stored in *pieces*, each of one row: the margin behind a row becomes zero with its pixels.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from zellige.cpu.emitter import I8, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.lanes import broadcasts
+from zellige.cpu.kernels.lanes import broadcasts, emit_fields, emit_store
 from zellige.cpu.kernels.row_transforms import POINTS, TILE, from_points, join_tiles, load_windows, to_points
 
 LINE = 16           # elements of a cache line; as a gap it keeps the sums of the points in different cache sets
-ITEM_FIELDS = 2     # where the window begins in a source plane, where the strip begins in a target plane
-CHUNK_FIELDS = 2    # first vector, vectors
+ITEM_FIELDS = 5     # where the window begins in a source plane, the strip in a target plane; the window's rows; chunks from, to
+CHUNK_FIELDS = 3    # first vector, vectors, the first one's place in ``outputs``
+PIECE_FIELDS = 3    # where lane 0 goes, the lanes inside of the map, those that are stored
+OUTPUT_FIELDS = TILE + 3  # of a vector: whether its pixels follow one another, where the first goes; where its parts' pieces begin
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class RowWinogradKernel(Kernel):
 
     ``starts`` say where the lists of bands begin in ``columns``, offsets in the points of a plane; ``weights`` are [band]
     [point][column][row]; ``bias`` has all rows of all bands. ``vector_tiles`` are the first tiles of the vectors that cover a row.
+    ``outputs`` say where the pixels of a vector of tiles go, which are as many parts of as many pixels.
     """
 
     rows: int
@@ -49,8 +54,8 @@ class RowWinogradKernel(Kernel):
     epilogue: Epilogue = ()
 
     SLOTS: ClassVar[tuple[str, ...]] = (
-        "source", "target", "items", "chunks", "chunk_count", "vector_tiles", "vector_count", "starts", "columns", "weights",
-        "bias", "bands", "channels", "source_planes", "source_plane", "source_row", "window_rows", "tiles", "plane_pitch",
+        "source", "target", "items", "chunks", "outputs", "pieces", "vector_tiles", "vector_count", "starts", "columns", "weights",
+        "bias", "bands", "channels", "source_planes", "source_plane", "source_row", "tiles", "plane_pitch",
         "point_pitch", "scratch", "scratch_bytes", "target_plane", "operand0", "operand0_plane", "operand1", "operand1_plane")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
@@ -61,22 +66,25 @@ class RowWinogradKernel(Kernel):
         points = b.at(self.slot(b, slots, "scratch"), thread, self.slot(b, slots, "scratch_bytes", I64), I8)
         with b.loop(begin, end) as index:
             item = b.at(items, index, ITEM_FIELDS, I32)
-            place, goal = (b.load_index(item, field) for field in range(ITEM_FIELDS))
-            b.call(window, [slots, b.at(self.slot(b, slots, "source"), place), points])
-            with b.loop(0, self.slot(b, slots, "chunk_count", I64)) as number:
+            place, goal, rows, first_chunk, end_chunk = (b.load_index(item, field) for field in range(ITEM_FIELDS))
+            b.call(window, [slots, b.at(self.slot(b, slots, "source"), place), points, rows])
+            with b.loop(first_chunk, end_chunk) as number:
                 chunk = b.at(chunks, number, CHUNK_FIELDS, I32)
-                first, width = (b.load_index(chunk, field) for field in range(CHUNK_FIELDS))
+                first, width, output = (b.load_index(chunk, field) for field in range(CHUNK_FIELDS))
                 for count, function in widths.items():
                     with b.if_then(b.icmp_signed("==", width, ir.Constant(I64, count))):
-                        b.call(function, [slots, points, first, goal])
+                        b.call(function, [slots, points, first, output, goal])
         b.ret_void()
 
     def _emit_window(self, module: ir.Module, isa: Isa) -> ir.Function:
-        """``window(slots, source, points)``: a strip's window at all points, [point][plane][row][tile]."""
-        b = Emitter(module, isa, f"{self.symbol}_window", [POINTER] * 3, internal=True)
-        slots, source, points = b.function.args
-        planes, plane, row, rows, tiles, plane_pitch, point_pitch, count = (self.slot(b, slots, name, I64) for name in (
-            "source_planes", "source_plane", "source_row", "window_rows", "tiles", "plane_pitch", "point_pitch", "vector_count"))
+        """``window(slots, source, points, rows)``: a strip's window at all points, [point][plane][row][tile].
+
+        Where a row is shorter than a vector, the next one overwrites what lies behind it.
+        """
+        b = Emitter(module, isa, f"{self.symbol}_window", [POINTER] * 3 + [I64], internal=True)
+        slots, source, points, rows = b.function.args
+        planes, plane, row, tiles, plane_pitch, point_pitch, count = (self.slot(b, slots, name, I64) for name in (
+            "source_planes", "source_plane", "source_row", "tiles", "plane_pitch", "point_pitch", "vector_count"))
         firsts = self.slot(b, slots, "vector_tiles")
         with b.loop(0, planes) as channel, b.loop(0, rows) as y:
             here = b.at(b.at(source, channel, plane), y, row)
@@ -90,12 +98,12 @@ class RowWinogradKernel(Kernel):
         return b.function
 
     def _emit_chunk(self, module: ir.Module, isa: Isa, width: int) -> ir.Function:
-        """``chunk(slots, points, first vector, strip's place)``: some vectors of a strip's tiles, with all bands."""
+        """``chunk(slots, points, first vector, its place in outputs, strip's place)``: some vectors of tiles, with all bands."""
         products = self._emit_products(module, isa, width)
         outputs = self._emit_outputs(module, isa, width)
         pitch = sum_pitch(self.rows, max(self.widths), isa.lanes)
-        b = Emitter(module, isa, f"{self.symbol}_chunk{width}", [POINTER, POINTER, I64, I64], internal=True)
-        slots, points, first, goal = b.function.args
+        b = Emitter(module, isa, f"{self.symbol}_chunk{width}", [POINTER, POINTER, I64, I64, I64], internal=True)
+        slots, points, first, output, goal = b.function.args
         starts, columns, weights = (self.slot(b, slots, name) for name in ("starts", "columns", "weights"))
         point_pitch = self.slot(b, slots, "point_pitch", I64)
         sums = b.at(points, point_pitch, POINTS)
@@ -107,7 +115,7 @@ class RowWinogradKernel(Kernel):
             with b.loop(0, POINTS) as point:
                 b.call(products, [b.at(here, point, point_pitch), b.at(columns, start, element=I32), count,
                                   b.at(band_weights, b.mul(point, count), self.rows), b.at(sums, point, pitch)])
-            b.call(outputs, [slots, sums, band, b.add(goal, b.mul(first, ir.Constant(I64, TILE * isa.lanes)))])
+            b.call(outputs, [slots, sums, band, output, goal])
         b.ret_void()
         return b.function
 
@@ -130,10 +138,11 @@ class RowWinogradKernel(Kernel):
         return b.function
 
     def _emit_outputs(self, module: ir.Module, isa: Isa, width: int) -> ir.Function:
-        """``outputs(slots, sums, band, place)``: a band's pixels of a chunk, which begins at ``place`` in each plane."""
+        """``outputs(slots, sums, band, first output, place)``: a band's pixels of a chunk, of a strip at that place."""
         pitch = sum_pitch(self.rows, max(self.widths), isa.lanes)
-        b = Emitter(module, isa, f"{self.symbol}_outputs{width}", [POINTER, POINTER, I64, I64], internal=True)
-        slots, sums, band, place = b.function.args
+        b = Emitter(module, isa, f"{self.symbol}_outputs{width}", [POINTER, POINTER, I64, I64, I64], internal=True)
+        slots, sums, band, first_output, place = b.function.args
+        outputs, pieces = self.slot(b, slots, "outputs"), self.slot(b, slots, "pieces")
         first = b.mul(band, ir.Constant(I64, self.rows))
         left = b.sub(self.slot(b, slots, "channels", I64), first)
         rows = b.select(b.icmp_signed("<", left, ir.Constant(I64, self.rows)), left, ir.Constant(I64, self.rows))
@@ -141,16 +150,26 @@ class RowWinogradKernel(Kernel):
         maps = [b.at(b.at(self.slot(b, slots, name), first, self.slot(b, slots, f"{name}_plane", I64)), place) for name in names]
         with b.loop(0, rows) as row:
             bias = b.splat(b.load_scalar(self.slot(b, slots, "bias"), b.add(first, row)))
-            target, *operands = (b.at(value, row, self.slot(b, slots, f"{name}_plane", I64))
-                                 for name, value in zip(names, maps, strict=True))
+            planes = [b.at(value, row, self.slot(b, slots, f"{name}_plane", I64)) for name, value in zip(names, maps, strict=True)]
             with b.loop(0, width) as vector:
                 own = b.at(b.at(sums, row, width * isa.lanes), vector, isa.lanes)
                 pixels = join_tiles(b, from_points(b, [b.load_vector(b.at(own, point * pitch)) for point in range(POINTS)], bias))
-                begin = b.mul(vector, ir.Constant(I64, TILE * isa.lanes))
-                for part, value in enumerate(pixels):
-                    offset = b.add(begin, ir.Constant(I64, part * isa.lanes))
-                    added = [b.load_vector(b.at(operand, offset)) for operand in operands]
-                    b.store_vector(emit_epilogue(b, self.epilogue, value, added.__getitem__), b.at(target, offset))
+                output = b.at(outputs, b.add(first_output, vector), OUTPUT_FIELDS, I32)
+                whole, begin, *ends = (b.load_index(output, field) for field in range(OUTPUT_FIELDS))
+                with b.if_else(b.icmp_signed("!=", whole, ir.Constant(I64, 0)), likely=True) as (together, apart):
+                    with together:
+                        for part, value in enumerate(pixels):
+                            offset = b.add(begin, ir.Constant(I64, part * isa.lanes))
+                            target, *operands = (b.at(plane, offset) for plane in planes)
+                            added = [b.load_vector(operand) for operand in operands]
+                            b.store_vector(emit_epilogue(b, self.epilogue, value, added.__getitem__), target)
+                    with apart:
+                        for value, start, end in zip(pixels, ends[:-1], ends[1:], strict=True):
+                            with b.loop(start, end) as piece:
+                                offset, inside, store = emit_fields(b, pieces, piece, PIECE_FIELDS)
+                                target, *operands = (b.at(plane, offset) for plane in planes)
+                                added = [b.masked_load(operand, b.lane_mask(store), b.splat(0.0)) for operand in operands]
+                                emit_store(b, emit_epilogue(b, self.epilogue, value, added.__getitem__), target, inside, store)
         b.ret_void()
         return b.function
 

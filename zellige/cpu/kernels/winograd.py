@@ -1,11 +1,11 @@
-"""The Winograd kernels: 3 × 3 convolutions of stride 1 with a quarter of the multiplications, and only the kept columns.
+"""The Winograd kernels: 3 × 3 convolutions of stride 1 with fewer multiplications, and only the kept columns.
 
-With windows and filters at 36 points (``winograd_transforms.py``) the convolution is 36 separate matrix products over channels. The
+With windows and filters at 36 points (``winograd_points.py``) the convolution is 36 separate matrix products over channels. The
 filter transform never mixes channels, so a column of a band that is zero in all nine taps is zero at all points: one list of
-kept columns serves all 36 products, and what sparsity saves multiplies with what Winograd saves. Lanes run over
-tiles, weights are broadcast, as in the band kernel. A *group* is some bands that use the tiles of a point in turn:
+kept columns serves all 36 products, and what sparsity saves multiplies with what Winograd saves. Small tiles have 16 points. Lanes
+run over tiles, weights are broadcast, as in the band kernel. A *group* is some bands that use the tiles of a point in turn:
 
-    for point:                                       36
+    for point:                                       36, or 16
         for band of the group:
             sums[row][vector] = 0
             for column of the band:
@@ -16,7 +16,7 @@ Two plans are made of this. Where tiles are many, one call does whole strips, ea
 (``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
 strip. Where tiles are few, each weight is used but a few times, and transformed weights are four times as many bytes to fetch: so
 a first call transforms the input (``WinogradInput``), a second one shares out groups of bands and does half of the
-transform of their filters on the way (``WinogradGroup``).
+transform of their filters on the way (``WinogradGroup``). Filters of small tiles are read as they are.
 """
 
 from __future__ import annotations
@@ -41,14 +41,9 @@ from zellige.cpu.kernels.winograd_pieces import (
     sum_pitch,
     thread_scratch,
 )
-from zellige.cpu.kernels.winograd_runs import WIDE, WindowFields
-from zellige.cpu.kernels.winograd_transforms import (
-    POINTS,
-    TAPS,
-    WINDOW,
-    emit_filter_transform,
-    emit_input_transform,
-)
+from zellige.cpu.kernels.winograd_points import TAPS
+from zellige.cpu.kernels.winograd_runs import Tiling, WindowFields
+from zellige.cpu.kernels.winograd_transforms import emit_filter_transform, emit_input_transform
 
 INPUT_ITEM = 3      # fields: vector, first channel, end of channels
 GROUP_ITEM = 3      # fields: first strip, end of strips, group
@@ -61,22 +56,19 @@ PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "c
 
 @dataclass(frozen=True)
 class WinogradInput(Kernel):
-    """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector.
+    """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector."""
 
-    A vector has 4 or 8 ``runs`` of neighbouring tiles.
-    """
-
-    runs: int = WIDE
+    tiling: Tiling
 
     SLOTS: ClassVar[tuple[str, ...]] = (*INPUT_SLOTS, "items", "tiles")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
+        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
         b, slots, begin, end, _ = self.entry(module, isa)
         items, tiles = self.slot(b, slots, "items"), self.slot(b, slots, "tiles")
         with b.loop(begin, end) as index:
             vector, first, last = load_fields(b, items, index, INPUT_ITEM)
-            emit_transform_call(self, self.runs, b, slots, transform, vector,
+            emit_transform_call(self, self.tiling, b, slots, transform, vector,
                                 b.at(tiles, vector, self.slot(b, slots, "vector_pitch", I64)), first, last)
         b.ret_void()
 
@@ -91,17 +83,18 @@ class WinogradStrip(Kernel):
 
     rows: int
     vectors: int
+    tiling: Tiling
     epilogue: Epilogue = ()
-    runs: int = WIDE
     pooled: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
         (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "weights", "source_channels", "group_count")))
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.runs)
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue, self.pooled)
-        kinds = {kind: self._emit_group(module, isa, *shape, outputs) for kind, shape in strip_kinds(self.vectors).items()}
+        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.tiling, self.epilogue, self.pooled)
+        kinds = {kind: self._emit_group(module, isa, *shape, outputs)
+                 for kind, shape in strip_kinds(self.vectors, self.tiling.tile).items()}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
         pitch, channels, group_count = (
@@ -111,7 +104,7 @@ class WinogradStrip(Kernel):
         with b.loop(begin, end) as index:
             first, width, kind = load_fields(b, strips, index, STRIP)
             with b.loop(0, width) as vector:
-                emit_transform_call(self, self.runs, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
+                emit_transform_call(self, self.tiling, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
                                     ir.Constant(I64, 0), channels)
             with b.loop(0, group_count) as group:
                 call_kind(b, kind, kinds, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
@@ -124,21 +117,21 @@ class WinogradStrip(Kernel):
         slots, tiles, first_vector, group, sums = b.function.args
         starts, columns, all_weights = (self.slot(b, slots, name) for name in ("starts", "columns", "weights"))
         vector_pitch, point_pitch = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "point_pitch"))
-        pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
+        pitch, points = sum_pitch(self.rows, self.vectors, isa.lanes), self.tiling.transform.points
         first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
         first_column = b.load_index(starts, first_band)
         group_columns = b.sub(b.load_index(starts, end_band), first_column)
-        group_weights = b.at(all_weights, first_column, POINTS * self.rows)
-        with b.loop(0, POINTS) as point:
+        group_weights = b.at(all_weights, first_column, points * self.rows)
+        with b.loop(0, points) as point:
             point_weights = b.at(group_weights, b.mul(point, group_columns), self.rows)
             with b.loop(first_band, end_band) as band:
                 start, count = emit_list(b, starts, band)
                 weights = b.at(point_weights, b.sub(start, first_column), self.rows)
-                place = b.add(b.mul(b.sub(band, first_band), ir.Constant(I64, POINTS)), point)
+                place = b.add(b.mul(b.sub(band, first_band), ir.Constant(I64, points)), point)
                 b.call(products, [b.at(tiles, point, point_pitch), vector_pitch, weights, b.at(columns, start, element=I32), count,
                                   b.at(sums, place, pitch), b.at(weights, AHEAD * self.rows)])
         with b.loop(first_band, end_band) as band:
-            place = b.at(sums, b.sub(band, first_band), POINTS * pitch)
+            place = b.at(sums, b.sub(band, first_band), points * pitch)
             b.call(outputs, [slots, band, place, first_vector, ir.Constant(I64, width)])
         b.ret_void()
         return b.function
@@ -148,46 +141,51 @@ class WinogradStrip(Kernel):
 class WinogradGroup(Kernel):
     """From transformed ``tiles`` to the target; an item is a group of bands and a range of ``strips``.
 
-    As ``WinogradStrip``, but the filters come transformed along x alone, ``halves`` [group][point along x][turn of
-    columns][tap along y][column][row]; the thread that needs them does the rest, six points at a time.
+    As ``WinogradStrip``, but filters that grow much come transformed along x alone, ``halves`` [group][point along x][turn of
+    columns][tap along y][column][row]; the thread that needs them does the rest, the points of one x at a time.
     """
 
     rows: int
     vectors: int
+    tiling: Tiling
     epilogue: Epilogue = ()
-    runs: int = WIDE
     pooled: bool = False
 
-    SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns")
+    SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns", "weights")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
-        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.runs, self.epilogue, self.pooled)
-        six_points = self._emit_six_points(module, isa)
+        outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.tiling, self.epilogue, self.pooled)
+        window, points = self.tiling.transform.window, self.tiling.transform.points
+        points_of_x = self._emit_points_of_x(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
-        weights = thread_scratch(self, b, slots, thread)
-        sums = b.at(weights, self.slot(b, slots, "most_columns", I64), WINDOW * self.rows)
+        weights = sums = thread_scratch(self, b, slots, thread)
+        if self.tiling.transform.filter_to_points:
+            sums = b.at(weights, self.slot(b, slots, "most_columns", I64), window * self.rows)
         pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
         with b.loop(begin, end) as index:
             first_strip, end_strip, group_number = load_fields(b, items, index, GROUP_ITEM)
             group = b.at(groups, group_number, 2, I32)
-            with b.loop(0, WINDOW) as x:
-                b.call(six_points, [slots, group, x, first_strip, end_strip, weights, sums])
+            with b.loop(0, window) as x:
+                b.call(points_of_x, [slots, group, x, first_strip, end_strip, weights, sums])
             first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
-            band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
+            band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, points))
             with b.loop(first_band, end_band) as band, b.loop(first_strip, end_strip) as strip:
                 first_vector, width, _ = load_fields(b, strips, strip, STRIP)
                 place = b.add(b.mul(b.sub(band, first_band), band_sums),
-                              b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS)))
+                              b.mul(b.sub(strip, first_strip), ir.Constant(I64, points)))
                 b.call(outputs, [slots, band, b.at(sums, place, pitch), first_vector, width])
         b.ret_void()
 
-    def _emit_six_points(self, module: ir.Module, isa: Isa) -> ir.Function:
-        """``six_points(slots, group, x, first strip, end strip, weights, sums)``: a group at the points (x, 0 … 5).
+    def _emit_points_of_x(self, module: ir.Module, isa: Isa) -> ir.Function:
+        """``points(slots, group, x, first strip, end strip, weights, sums)``: a group at the points (x, 0), (x, 1), …
 
-        ``weights`` are the thread's own, [y][column][row]. While they are used, those of the next x are fetched.
+        If filters come by half, ``weights`` are the thread's own, [y][column][row]. While they are used, the next x's are fetched.
         """
-        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", self.rows, UNROLL)
+        transform = self.tiling.transform
+        window, points = transform.window, transform.points
+        finish = transform.filter_to_points
+        filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", finish, self.rows, UNROLL) if finish else None
         one_point = self._emit_one_point(module, isa)
         b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, I64, I64, I64, POINTER, POINTER], internal=True)
         slots, group, x, first_strip, end_strip, weights, sums = b.function.args
@@ -195,13 +193,17 @@ class WinogradGroup(Kernel):
         first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
         first_column = b.load_index(starts, first_band)
         columns = b.sub(b.load_index(starts, end_band), first_column)
-        halves = b.at(self.slot(b, slots, "halves"), b.add(b.mul(first_column, ir.Constant(I64, WINDOW)), b.mul(x, columns)),
-                      TAPS * self.rows)
-        following = b.at(halves, columns, TAPS * self.rows)
-        b.call(filters, [halves, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
-        band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, POINTS))
-        with b.loop(0, WINDOW) as y, b.loop(first_band, end_band) as band:
-            point = b.add(b.mul(x, ir.Constant(I64, WINDOW)), y)
+        name, values = ("halves", TAPS) if filters else ("weights", window)
+        packed = b.at(self.slot(b, slots, name), b.add(b.mul(first_column, ir.Constant(I64, window)), b.mul(x, columns)),
+                      values * self.rows)
+        if filters:
+            following = b.at(packed, columns, TAPS * self.rows)
+            b.call(filters, [packed, columns, weights, b.mul(columns, ir.Constant(I64, self.rows))])
+        else:
+            weights, following = packed, b.at(packed, AHEAD, self.rows)
+        band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, points))
+        with b.loop(0, window) as y, b.loop(first_band, end_band) as band:
+            point = b.add(b.mul(x, ir.Constant(I64, window)), y)
             column = b.add(b.mul(y, columns), b.sub(b.load_index(starts, band), first_column))
             place = b.add(b.mul(b.sub(band, first_band), band_sums), point)
             point_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
@@ -213,7 +215,7 @@ class WinogradGroup(Kernel):
     def _emit_one_point(self, module: ir.Module, isa: Isa) -> ir.Function:
         """``one_point(slots, point, band, first strip, end strip, weights, sums, ahead)``: a band at a point, all strips."""
         kinds = {kind: emit_products(module, isa, f"{self.symbol}_products{width}x{share}", self.rows, width, share)
-                 for kind, (width, share) in strip_kinds(self.vectors).items()}
+                 for kind, (width, share) in strip_kinds(self.vectors, self.tiling.tile).items()}
         b = Emitter(module, isa, f"{self.symbol}_point", [POINTER, I64, I64, I64, I64, POINTER, POINTER, POINTER], internal=True)
         slots, point, band, first_strip, end_strip, weights, sums, ahead = b.function.args
         starts, all_columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
@@ -223,18 +225,18 @@ class WinogradGroup(Kernel):
         with b.loop(first_strip, end_strip) as strip:
             first_vector, _, kind = load_fields(b, strips, strip, STRIP)
             strip_tiles = b.at(b.at(tiles, first_vector, vector_pitch), point, point_pitch)
-            place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, POINTS))
+            place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, self.tiling.transform.points))
             strip_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
             call_kind(b, kind, kinds, [strip_tiles, vector_pitch, weights, columns, count, strip_sums, ahead])
         b.ret_void()
         return b.function
 
 
-def emit_transform_call(kernel: Kernel, runs: int, b: Emitter, slots: ir.Value, transform: ir.Function, vector: ir.Value,
+def emit_transform_call(kernel: Kernel, tiling: Tiling, b: Emitter, slots: ir.Value, transform: ir.Function, vector: ir.Value,
                         tiles: ir.Value, first: ir.Value, end: ir.Value) -> None:
     """Transform some channels of one vector of the table of windows."""
     plane, row, pitch = (kernel.slot(b, slots, name, I64) for name in ("source_plane", "source_row", "point_pitch"))
-    window = b.at(kernel.slot(b, slots, "windows"), vector, WindowFields(runs).count, I32)
+    window = b.at(kernel.slot(b, slots, "windows"), vector, WindowFields(tiling.runs).count, I32)
     b.call(transform, [kernel.slot(b, slots, "source"), plane, row, window, tiles, pitch, first, end])
 
 

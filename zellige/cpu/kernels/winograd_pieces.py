@@ -1,10 +1,10 @@
 """The pieces that the Winograd kernels are made of: the products of one band at one point, and the outputs of one band.
 
 A *strip* is one to a few vectors of tiles that share each broadcast weight. Its sums wait in the thread's scratch, as
-[point][vector][row][lane], until all 36 points of the band are done.
+[point][vector][row][lane], until all points of the band are done.
 
 A last vector whose runs fill no more than a half or a quarter of it is *shared*: it holds each tile 2 or 4 times, side by side, and
-takes as many rows of the band at once. It is a strip of its own.
+takes as many rows of the band at once. It is a strip of its own. Small tiles have two lanes side by side to be in, no more.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from zellige.cpu.kernels.lanes import broadcasts
 from zellige.cpu.kernels.winograd_pooling import POOL, emit_pooled_row
 from zellige.cpu.kernels.winograd_runs import (
     ENDS,
-    TILE,
     WHOLE,
     OutputFields,
+    Tiling,
     join_runs,
     load_field,
     load_run,
-    run_lanes,
     run_mask,
     split_runs,
     store_run,
 )
-from zellige.cpu.kernels.winograd_transforms import emit_output_transform, transpose_quarters
+from zellige.cpu.kernels.winograd_transforms import emit_output_transform, transpose_tiles
 
-LINE = 16           # elements of a cache line; as a gap it keeps the streams of 36 points in different cache sets
+LINE = 16           # elements of a cache line; as a gap it keeps the streams of all points in different cache sets
 UNROLL = 2          # columns a turn: the lists of columns have a multiple of this
 SHARES = (4, 2)     # rows that a vector may take at once
 
@@ -57,10 +56,15 @@ def load_fields(b: Emitter, table: ir.Value, row: ir.Value, fields: int) -> list
     return [b.load_index(b.at(table, row, fields, I32), field) for field in range(fields)]
 
 
-def strip_kinds(vectors: int) -> dict[int, tuple[int, int]]:
+def shares(tile: int) -> list[int]:
+    """How many rows a shared vector may take at once: no more than it has runs in lanes side by side."""
+    return [share for share in SHARES if share <= tile]
+
+
+def strip_kinds(vectors: int, tile: int) -> dict[int, tuple[int, int]]:
     """All kinds of strips: of 1 … ``vectors`` vectors each, and then of one that is shared. Kind → (vectors, rows at once)."""
     plain = {width: (width, 1) for width in range(1, vectors + 1)}
-    return plain | {vectors + share: (1, share) for share in SHARES}
+    return plain | {vectors + share: (1, share) for share in shares(tile)}
 
 
 def call_kind(b: Emitter, kind: ir.Value, kinds: dict[int, ir.Function], arguments: Sequence[ir.Value]) -> None:
@@ -114,7 +118,7 @@ def repeats(b: Emitter, numbers: ir.Value, count: int, share: int) -> Iterator[i
         yield b.shuffle(together, together, [lane % share for lane in range(b.isa.lanes)])
 
 
-def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, runs: int,
+def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors: int, tiling: Tiling,
                  epilogue: Epilogue, pooled: bool) -> ir.Function:
     """``outputs(slots, band, sums, first vector, width)``: a band of one strip, with its bias and the epilogue, to the target.
 
@@ -127,7 +131,8 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     names = ("target", *(f"operand{number}" for number in range(operand_count(epilogue))))
     planes = [kernel.slot(b, slots, f"{name}_plane", I64) for name in names]
     step, table = kernel.slot(b, slots, "target_row", I64), kernel.slot(b, slots, "outputs")
-    fields = OutputFields(runs, TILE // together)
+    runs, lanes = tiling.runs, tiling.width(isa.lanes) // together
+    fields = OutputFields(runs, tiling.tile // together)
     first_row = b.mul(band, ir.Constant(I64, rows))
     left = b.sub(kernel.slot(b, slots, "channels", I64), first_row)
     count = b.select(b.icmp_signed("<", left, ir.Constant(I64, rows)), left, ir.Constant(I64, rows))
@@ -139,15 +144,15 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
         with b.loop(0, count) as channel:
             images = [b.at(place, channel, plane) for place, plane in zip(maps, planes, strict=True)]
             places = [[b.at(image, offset) for offset in offsets] for image in images]
-            pixels = emit_output_transform(b, b.at(vector_sums, channel, isa.lanes), sum_pitch(rows, vectors, isa.lanes),
-                                           b.splat(b.load_scalar(bias, channel)))
+            pixels = emit_output_transform(b, tiling.transform, b.at(vector_sums, channel, isa.lanes),
+                                           sum_pitch(rows, vectors, isa.lanes), b.splat(b.load_scalar(bias, channel)))
             for row in range(fields.rows):
-                masks = [run_mask(b, load_field(b, output, fields.store(run, row)), run_lanes(b, runs) // together)
-                         if partial else None for run in range(runs)]
+                masks = [run_mask(b, load_field(b, output, fields.store(run, row)), lanes) if partial else None
+                         for run in range(runs)]
                 if pooled:
-                    emit_pooled_row(b, epilogue, pixels[POOL * row:POOL * (row + 1)], places[0], masks)
+                    emit_pooled_row(b, tiling, epilogue, pixels[POOL * row:POOL * (row + 1)], places[0], masks)
                 else:
-                    emit_row(b, epilogue, transpose_quarters(b, pixels[row]), places, masks)
+                    emit_row(b, tiling, epilogue, transpose_tiles(b, pixels[row]), places, masks)
                 places = [[b.at(place, step) for place in value] for value in places]
             if partial:
                 with b.if_then(b.icmp_signed("!=", b.load_index(output, ENDS), ir.Constant(I64, 0))):
@@ -165,15 +170,15 @@ def emit_outputs(kernel: Kernel, module: ir.Module, isa: Isa, rows: int, vectors
     return b.function
 
 
-def emit_row(b: Emitter, epilogue: Epilogue, values: list[ir.Value], places: list[list[ir.Value]],
+def emit_row(b: Emitter, tiling: Tiling, epilogue: Epilogue, values: list[ir.Value], places: list[list[ir.Value]],
              masks: list[ir.Value | None]) -> None:
     """One row of pixels of all tiles: ``places`` are where each run lies in the target, and in the epilogue's operands."""
-    runs = len(masks)
-    operands = [join_runs(b, [load_run(b, place, runs, mask) for place, mask in zip(operand, masks, strict=True)])
+    lanes = tiling.width(b.isa.lanes)
+    operands = [join_runs(b, [load_run(b, place, lanes, mask) for place, mask in zip(operand, masks, strict=True)], tiling)
                 for operand in places[1:]]
     results = [emit_epilogue(b, epilogue, value, [operand[index] for operand in operands].__getitem__)
                for index, value in enumerate(values)]
-    for value, place, mask in zip(split_runs(b, results, runs), places[0], masks, strict=True):
+    for value, place, mask in zip(split_runs(b, results, tiling), places[0], masks, strict=True):
         store_run(b, value, place, mask)
 
 

@@ -8,12 +8,14 @@ tap is an offset again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from zellige.cpu.calls import Slot, Stored
 from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.band import BandKernel
+from zellige.cpu.kernels.winograd_points import LARGE, SMALL
 from zellige.cpu.layout import Dense, Margins, Planes
 from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.depthwise import depthwise_paths
@@ -23,7 +25,7 @@ from zellige.cpu.lower.pooling import pool_of
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.row_winograd import row_winograd_paths
 from zellige.cpu.lower.staging import Window, stage
-from zellige.cpu.lower.winograd import plan_winograd
+from zellige.cpu.lower.winograd import WinogradPlan
 from zellige.cpu.storage import is_direct, is_map
 from zellige.cpu.tables.band import Taps, band_costs, band_rows, band_work
 from zellige.cpu.tables.windows import Stage, positions
@@ -81,8 +83,8 @@ def lower_convolution(lowering: Lowering, node: Node) -> None:
                   + row_winograd_paths(lowering, convolution))
     path.append()
     lowering.included.update(path.included)
-    lowering.layer(node, path.name, path.reason, pattern=sparsity.pattern, density=path.density, macs=convolution.macs,
-                   first_call=first)
+    lowering.layer(node, path.name, path.reason + sparsity.unused_zeros(path.density), pattern=sparsity.pattern,
+                   density=path.density, macs=convolution.macs, first_call=first)
 
 
 # The direct path
@@ -147,11 +149,12 @@ def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Tap
     return Taps(convolution.kernel, convolution.dilation, (top, left), masked=not within)
 
 
-# Winograd's path
+# Winograd's paths
 
 
 def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
-    """3 × 3 filters at stride 1 with a quarter of the multiplications; a column goes if all of its nine taps are zero."""
+    """3 × 3 filters at stride 1 with large tiles and, where those are few, with small ones; a column goes if all of its nine taps
+    are zero."""
     node = convolution.node
     if not (lowering.options.winograd and is_direct(lowering.graph, node) and convolution.weight.shape[2:] == (3, 3)
             and convolution.dilation == (1, 1) and convolution.groups == 1):
@@ -159,20 +162,24 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     pool = pool_of(lowering, node)
     source, target = lowering.planes(node.inputs[0]), lowering.planes(pool or node.name)
     assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
+    layer = (lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
+             lowering.epilogue(node), pool is not None)
+    plans = {"winograd": WinogradPlan(*layer, LARGE)}
+    if not plans["winograd"].by_strips:
+        plans["small winograd"] = WinogradPlan(*layer, SMALL)
+    places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
     map_bytes = lowering.map_bytes(node) + 4 * (target.layout.elements - lowering.planes(node.name).layout.elements)
-    plan = plan_winograd(lowering.isa, convolution.weight, convolution.bias, source.layout, target.layout, convolution.padding,
-                         lowering.epilogue(node), pooled=pool is not None)
+    return [Path(name, f"{plan.transform}, {plan.description}", plan.density, plan.demands(map_bytes),
+                 partial(append_winograd, lowering, node, plan, places), (pool,) if pool else ())
+            for name, plan in plans.items()]
 
-    def append() -> None:
-        places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
-        if plan.tiles:
-            places["tiles"] = lowering.storage.reserve(f"{node.name} tiles", Dense((plan.tiles,))).place
-        for call in plan.calls:
-            here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
-            lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
 
-    return [Path("winograd", f"F(4×4, 3×3), {plan.description}", plan.density, plan.demands(map_bytes), append,
-                 (pool,) if pool else ())]
+def append_winograd(lowering: Lowering, node: Node, plan: WinogradPlan, places: dict[str, Slot]) -> None:
+    if plan.tiles:
+        places = places | {"tiles": lowering.storage.reserve(f"{node.name} tiles", Dense((plan.tiles,))).place}
+    for call in plan.calls:
+        here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
+        lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
 
 
 # Maps of one output pixel

@@ -44,7 +44,7 @@ class Lowering:
 
     def __post_init__(self) -> None:
         self.included: set[str] = set()  # nodes whose work the calls of others do
-        self.storage = Storage(self.graph, self.isa.masks)
+        self.storage = Storage(self.graph, self.isa.masks, self.options.winograd)
         costs = self.options.costs or Costs()
         weights = sum(4 * int(np.count_nonzero(constant)) for constant in self.graph.constants.values())
         self.plan = Plan(self.isa.name, buffers=self.storage.sizes, costs=costs, home=costs.levels.holding(weights))

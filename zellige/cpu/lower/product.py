@@ -32,17 +32,19 @@ def lower_product(lowering: Lowering, node: Node, matrix: np.ndarray, groups: in
     if not isinstance(target.layout, Dense):
         dense = lowering.storage.reserve(f"{node.name} product", Dense(target.layout.shape))
     bands = band_columns(matrix, groups, ROWS)
-    group, counts, work = matrix_vector_work(bands, bias, features, tokens)
+    entry, counts, work = matrix_vector_work(bands, bias, features, tokens)
     names = [step.operand for step in node.epilogue if step.operand is not None]
     additions = [stored if isinstance(stored.layout, Dense) else to_dense(lowering, node, name, stored)
                  for name, stored in zip(names, lowering.operands(node), strict=True)]
     operands: dict[str, Slot] = {f"operand{number}": stored.place for number, stored in enumerate(additions)}
-    lowering.call(node, MatrixVectorKernel(group, counts, lowering.epilogue(node)), {
+    lowering.call(node, MatrixVectorKernel(entry, counts, lowering.epilogue(node)), {
         "source": source.place, "target": dense.place, **work.tables, **operands}, work.costs)
     if dense is not target:
         append_copy(lowering, node, dense, target, copy_work(dense.layout, target.layout, lowering.isa.lanes))
     density = bands.kept / matrix.size
     reason = (f"{tokens} vector{'s' * (tokens > 1)} of inputs: lanes run over rows, {4 * bands.kept / 1e6:.2f} MB of weights "
-              f"({density:.0%} of columns) stream once, in groups of {group}")
-    lowering.layer(node, "matrix-vector", reason, pattern=layer_sparsity(matrix, groups).pattern, density=density,
+              f"({density:.0%} of columns) stream once, "
+              f"{entry.columns} {'single columns' if entry.named else 'neighbours'} to an entry")
+    sparsity = layer_sparsity(matrix, groups)
+    lowering.layer(node, "matrix-vector", reason + sparsity.unused_zeros(density), pattern=sparsity.pattern, density=density,
                    macs=tokens * matrix.size, first_call=first)

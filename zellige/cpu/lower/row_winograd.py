@@ -12,7 +12,7 @@ from zellige.cpu.layout import Planes
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.storage import has_row_tiles
-from zellige.cpu.tables.row_winograd import RowFilters, row_work, staged_rows, strip_rows
+from zellige.cpu.tables.row_winograd import RowFilters, cut_strips, heights, row_work, staged_rows
 from zellige.cpu.tables.windows import stage_work
 
 if TYPE_CHECKING:
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 
 
 def row_winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
-    """The row kernel, where the output's rows are whole tiles and some of them whole vectors."""
+    """The row kernel, where the points of some rows of the source are not too many."""
     node, isa = convolution.node, lowering.isa
     if not (lowering.options.winograd and has_row_tiles(lowering.graph, node)):
         return []
     source, target = lowering.storage[node.inputs[0]], lowering.planes(node.name)
     assert isinstance(target.layout, Planes)
     filters = RowFilters.of(convolution.weight, convolution.stride)
-    strip = strip_rows(filters, target.layout, isa)
-    if not strip:
+    strips = cut_strips(filters, target.layout, isa)
+    if not len(strips):
         return []
     staged = staged_rows(source.layout.shape[1], filters, target.layout)
-    rows = isa.band[0]
-    widths, work, density = row_work(filters, convolution.bias, staged, target.layout, rows, strip, isa)
+    widths, work, density = row_work(filters, convolution.bias, staged, target.layout, strips, isa)
     copies = stage_work(source.layout, staged, filters.stage, convolution.padding, str(node.attributes["padding_mode"]), isa.lanes)
 
     def append() -> None:
@@ -40,9 +39,10 @@ def row_winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Pat
         lowering.call(node, CopyKernel(), {"source": source.place, "target": planes.place, **copies.tables}, copies.costs)
         scratch = work.tables["scratch_bytes"]
         assert isinstance(scratch, int)
-        lowering.call(node, RowWinogradKernel(rows, widths, lowering.epilogue(node)), {
+        lowering.call(node, RowWinogradKernel(isa.band[0], widths, lowering.epilogue(node)), {
             "source": planes.place, "target": target.place, "scratch": Scratch(scratch // 4), **work.tables,
             **lowering.operand_slots(node)}, work.costs)
 
+    rows = " or ".join(map(str, heights(strips)[0]))
     demand = Demand("winograd_strip", float(work.costs.sum()), work.nbytes, lowering.map_bytes(node))
-    return [Path("row winograd", f"F(4, 4) along rows, {len(work.costs)} strips of {strip} rows", density, (demand,), append)]
+    return [Path("row winograd", f"F(4, 4) along rows, {len(work.costs)} strips of {rows} rows", density, (demand,), append)]

@@ -18,9 +18,9 @@ from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import strip_kinds, sum_pitch
+from zellige.cpu.kernels.winograd_points import LARGE, TAPS, Transform
 from zellige.cpu.kernels.winograd_pooling import POOL
-from zellige.cpu.kernels.winograd_runs import NARROW, TILE, WIDE
-from zellige.cpu.kernels.winograd_transforms import POINTS, WINDOW
+from zellige.cpu.kernels.winograd_runs import tilings
 from zellige.cpu.layout import LINE, Planes, round_up
 from zellige.cpu.tables.winograd import (
     Padding,
@@ -55,16 +55,10 @@ class WinogradCall:
     costs: np.ndarray
 
 
-def plan_winograd(isa: Isa, weight: np.ndarray, bias: np.ndarray, source: Planes, target: Planes, padding: Padding,
-                  epilogue: Epilogue = (), pooled: bool = False) -> WinogradPlan:
-    """The plan of a layer, with the usual limits."""
-    return WinogradPlan(isa, weight, bias, source, target, padding, epilogue, pooled)
-
-
 @dataclass(eq=False)
 class WinogradPlan:
-    """How a layer of Cout × Cin × 3 × 3 weights runs. Padding lies in the source's margins, as zeros, or is masked
-    out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
+    """How a layer of Cout × Cin × 3 × 3 weights runs, with tiles of one size. Padding lies in the source's margins, as zeros, or is
+    masked out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
 
     Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
     ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,
@@ -79,6 +73,7 @@ class WinogradPlan:
     padding: Padding
     epilogue: Epilogue = ()
     pooled: bool = False
+    transform: Transform = LARGE
     many_strips: int = MANY_STRIPS
     group_bands: int = GROUP_BANDS
     group_strips: int = GROUP_STRIPS
@@ -95,7 +90,7 @@ class WinogradPlan:
         self.by_strips = len(self.strips) >= self.many_strips
         self.groups = cut_evenly(len(kept), self._bands_of_group())
         self.point_pitch = (-(-self.source.channels * self.isa.lanes // LINE) | 1) * LINE
-        self.vector_pitch = POINTS * self.point_pitch + LINE
+        self.vector_pitch = self.transform.points * self.point_pitch + LINE
         self.costs = (self._strip_costs(),) if self.by_strips else (self._input_costs(), self._group_costs())
         self.cycles = float(sum(costs.sum() for costs in self.costs))
 
@@ -113,10 +108,11 @@ class WinogradPlan:
         return POOL if self.pooled else 1
 
     def _cut_runs(self) -> Runs:
-        """Narrow runs where they save vectors, if they are as wide as a tile."""
+        """Narrow runs where they save vectors."""
         height, width = self.together * self.target.height, self.together * self.target.width
-        wide, narrow = (cut_runs(self.target.images, height, width, self.isa.lanes, runs) for runs in (WIDE, NARROW))
-        return narrow if narrow.width >= TILE and narrow.load <= self.narrow_vectors * wide.load else wide
+        wide, *narrow = (cut_runs(self.target.images, height, width, self.isa.lanes, tiling)
+                         for tiling in tilings(self.transform, self.isa))
+        return next((runs for runs in narrow if runs.load <= self.narrow_vectors * wide.load), wide)
 
     def _bands_of_group(self) -> int:
         bands = len(self.lists.counts)
@@ -138,33 +134,34 @@ class WinogradPlan:
     def _band_costs(self) -> np.ndarray:
         """Cycles of every band with every strip, shape (bands, strips)."""
         width = self.strips[:, 1]
-        outputs = output_cycles(width, self.rows, self.isa.lanes, 4 * self.target.elements)
-        share = np.array([strip_kinds(self.vectors)[kind][1] for kind in self.strips[:, 2]])
-        return product_cycles(self.lists.counts[:, None], width, share, self.rows) + outputs
+        outputs = output_cycles(self.transform, width, self.rows, self.isa.lanes, 4 * self.target.elements)
+        share = np.array([strip_kinds(self.vectors, self.transform.tile)[kind][1] for kind in self.strips[:, 2]])
+        return product_cycles(self.transform, self.lists.counts[:, None], width, share, self.rows) + outputs
 
     def _strip_costs(self) -> np.ndarray:
-        return self._band_costs().sum(0) + input_cycles(self.source.channels, shared=False) * self.strips[:, 1]
+        return self._band_costs().sum(0) + input_cycles(self.transform, self.source.channels, shared=False) * self.strips[:, 1]
 
     def _input_costs(self) -> np.ndarray:
-        return input_cycles(self.input_items[:, 2] - self.input_items[:, 1], shared=True)
+        return input_cycles(self.transform, self.input_items[:, 2] - self.input_items[:, 1], shared=True)
 
     def _group_costs(self) -> np.ndarray:
         first_strip, end_strip, group = self.group_items.T
         until = np.pad(self._band_costs().cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         first, end = self.groups[group].T
         products = until[end, end_strip] - until[end, first_strip] - until[first, end_strip] + until[first, first_strip]
-        return products + filter_cycles(self.lists.starts[end] - self.lists.starts[first])
+        return products + filter_cycles(self.transform, self.lists.starts[end] - self.lists.starts[first])
 
     def demands(self, map_bytes: int) -> tuple[Demand, ...]:
         """What the calls ask of a machine, before weights are packed; ``map_bytes`` are those of all that the layer
         reads and writes."""
         column_bytes = 4 * self.rows * len(self.lists)
         if self.by_strips:
-            return (Demand("winograd_strip", self.cycles, POINTS * column_bytes, map_bytes),)
+            return (Demand("winograd_strip", self.cycles, self.transform.points * column_bytes, map_bytes),)
         inputs, groups = (float(costs.sum()) for costs in self.costs)
         source_bytes = 4 * self.source.elements
+        values = self.transform.window * TAPS if self.transform.filter_to_points else self.transform.points
         return (Demand("winograd_input", inputs, 0, source_bytes + 4 * self.tiles),
-                Demand("winograd_group", groups, WINDOW * 3 * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
+                Demand("winograd_group", groups, values * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
 
     # Calls
 
@@ -181,11 +178,12 @@ class WinogradPlan:
     @property
     def calls(self) -> tuple[WinogradCall, ...]:
         """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
-        variant = (self.rows, self.vectors, self.epilogue, self.runs.together, self.pooled)
+        variant = (self.rows, self.vectors, self.runs.tiling, self.epilogue, self.pooled)
         if self.by_strips:
             return (WinogradCall(WinogradStrip(*variant), self._strip_slots(), *self.costs),)
         slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
-        return tuple(map(WinogradCall, (WinogradInput(self.runs.together), WinogradGroup(*variant)), slots, self.costs))
+        kernels = (WinogradInput(self.runs.tiling), WinogradGroup(*variant))
+        return tuple(map(WinogradCall, kernels, slots, self.costs))
 
     def _input_slots(self) -> dict[str, Slot]:
         return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
@@ -203,19 +201,21 @@ class WinogradPlan:
 
     def _strip_slots(self) -> dict[str, Slot]:
         return {**self._input_slots(), **self._output_slots(), **self._scratch(self.vectors * self.vector_pitch + self._sums()),
-                "weights": pack_points(self.weight, self.lists, self.rows, self.groups),
+                "weights": pack_points(self.transform, self.weight, self.lists, self.rows, self.groups),
                 "source_channels": self.source.channels, "group_count": len(self.groups)}
 
     def _group_slots(self) -> dict[str, Slot]:
-        columns = int(np.diff(self.lists.starts[self.groups]).max())
+        halves = self.transform.filter_to_points is not None
+        columns = int(np.diff(self.lists.starts[self.groups]).max()) if halves else 0
         strips = int((self.group_items[:, 1] - self.group_items[:, 0]).max())
-        return {**self._output_slots(), **self._scratch(columns * WINDOW * self.rows + strips * self._sums()),
-                "halves": pack_halves(self.weight, self.lists, self.rows, self.groups),
+        name, pack = ("halves", pack_halves) if halves else ("weights", pack_points)
+        return {**self._output_slots(), **self._scratch(columns * self.transform.window * self.rows + strips * self._sums()),
+                name: pack(self.transform, self.weight, self.lists, self.rows, self.groups),
                 "items": self.group_items, "most_columns": columns}
 
     def _sums(self) -> int:
         """Elements of the sums of a group with one strip."""
-        return int(np.diff(self.groups).max()) * POINTS * sum_pitch(self.rows, self.vectors, self.isa.lanes)
+        return int(np.diff(self.groups).max()) * self.transform.points * sum_pitch(self.rows, self.vectors, self.isa.lanes)
 
     def _scratch(self, elements: int) -> dict[str, Slot]:
         elements = round_up(elements, LINE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.cpu.isa import Isa
-from zellige.cpu.kernels.band import Tile
+from zellige.cpu.kernels.band import COLUMNS_AHEAD, Tile
 from zellige.cpu.layout import Planes
 from zellige.cpu.tables.tiles import cut_pixels, first_entries, tile_items, tile_widths, widest_tile
 from zellige.cpu.tables.vectors import STORE, TARGET, flat_vectors, is_run, row_vectors, run_entries
@@ -86,11 +86,13 @@ def band_work(bands: Bands, bias: np.ndarray, taps: Taps, source: Planes, target
     tiles, entries = cut_map(source, target, rows, isa)
     items = tile_items(tiles, len(bands))
     tables: dict[str, np.ndarray | int] = {
-        "vectors": entries, "items": items, "columns": taps.offsets(bands, source), "weights": padded_values(bands, rows),
+        "vectors": entries, "items": items,
+        "columns": np.pad(taps.offsets(bands, source), (0, COLUMNS_AHEAD)), "weights": padded_values(bands, rows),
         "bands": np.stack([bands.start[:-1], bands.start[1:], bands.first_row, bands.rows], 1).astype(np.int32),
         "bias": np.concatenate([bias, np.zeros(rows, np.float32)]), "target_plane": target.plane}
     if taps.masked:
-        tables |= {"taps": bands.tap, "masks": taps.masks(entries, tiles, source, target, isa.lanes), "tap_count": taps.count}
+        masks = taps.masks(entries, tiles, source, target, isa.lanes)
+        tables |= {"taps": bands.tap.astype(np.uint16), "masks": masks, "tap_count": taps.count}
     costs = band_costs(np.diff(bands.start)[items[:, 3]], items[:, 1], items[:, 2], rows)
     return tuple(sorted(set(tiles), reverse=True)), Work(tables, costs)
 

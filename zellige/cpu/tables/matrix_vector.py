@@ -1,29 +1,31 @@
-"""Tables of the matrix-vector kernel: the kept columns as entries of neighbours, bands × tokens as work items."""
+"""Tables of the matrix-vector kernel: the kept columns as entries of a list, bands × tokens as work items."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from zellige.cpu.kernels.matrix_vector import ROWS
+from zellige.cpu.kernels.matrix_vector import ROWS, Entry
 from zellige.cpu.tables.work import Work
 from zellige.passes.sparsity import Bands
 
-GROUP = 8               # columns of one list entry, where whole runs are kept
+RUNS = Entry(8)         # where whole runs of columns are kept
+SINGLES = Entry(4, named=True)  # where few neighbours are; enough for as many chains of sums
 TOKENS = (4, 1)         # vectors of a batch that share one pass over the weights
 ITEM_CYCLES = 40
 BYTES_PER_CYCLE = 10    # of weights from memory, one core
 
 
-def matrix_vector_work(bands: Bands, bias: np.ndarray, features: int, tokens: int) -> tuple[int, tuple[int, ...], Work]:
-    """The group and the token counts, which choose the kernel's variant, and its tables.
+def matrix_vector_work(bands: Bands, bias: np.ndarray, features: int, tokens: int) -> tuple[Entry, tuple[int, ...], Work]:
+    """What list entries are and the token counts, which choose the kernel's variant, and its tables.
 
     ``bands`` have 8 rows; there are ``tokens`` vectors of ``features`` inputs.
     """
-    group, starts, columns, values = best_entries(bands, features)
+    kind = best_entries(bands, features)
+    starts, columns, values = (single_entries if kind.named else run_entries)(bands, features, kind.columns)
     items = token_items(len(bands), tokens)
-    counts = np.diff(starts)[items[:, 0]] * group
+    counts = np.diff(starts)[items[:, 0]] * kind.columns
     costs = np.maximum(counts * ROWS * 4 / BYTES_PER_CYCLE, counts * items[:, 2]) + ITEM_CYCLES
-    return group, tuple(sorted(set(items[:, 2].tolist()), reverse=True)), Work({
+    return kind, tuple(sorted(set(items[:, 2].tolist()), reverse=True)), Work({
         "items": items, "columns": columns, "weights": values,
         "bands": np.stack([starts[:-1], starts[1:], bands.first_row, bands.rows], 1).astype(np.int32),
         "bias": np.concatenate([bias, np.zeros(ROWS, np.float32)]), "source_token": features, "target_token": len(bias),
@@ -38,41 +40,52 @@ def token_items(bands: int, tokens: int) -> np.ndarray:
     return np.stack([band, np.tile(first, bands), np.tile(counts, bands)], 1).astype(np.int32)
 
 
-def best_entries(bands: Bands, features: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """The columns as entries of one or of ``GROUP`` neighbours, whichever is fewer bytes: the group, where each
-    band's entries start, each entry's first column, and the weights as [entry][column][8 rows]."""
-    group = 1
-    if features >= GROUP:
-        entry_bytes = 4 * (1 + GROUP * ROWS)
-        if np.count_nonzero(begins_entry(bands, GROUP)) * entry_bytes <= len(bands.channel) * 4 * (1 + ROWS):
-            group = GROUP
-    return (group, *entries(bands, features, group))
+def best_entries(bands: Bands, features: int) -> Entry:
+    """Runs of neighbours, or columns that are each named: whichever is fewer bytes."""
+    run_bytes = 4 * (1 + RUNS.columns * ROWS)
+    if features >= RUNS.columns and begins_entry(bands, RUNS.columns).sum() * run_bytes <= len(bands.channel) * 4 * (1 + ROWS):
+        return RUNS
+    return SINGLES
 
 
-def begins_entry(bands: Bands, group: int) -> np.ndarray:
-    """Which columns are the first of their entry: the first of a band, or of another run of ``group`` columns."""
+def begins_entry(bands: Bands, run: int) -> np.ndarray:
+    """Which columns are the first of their entry: the first of a band, or of another run of so many columns."""
     first = np.ones(len(bands.channel), bool)
-    run = bands.channel // group
-    first[1:] = run[1:] != run[:-1]
+    place = bands.channel // run
+    first[1:] = place[1:] != place[:-1]
     first[bands.start[:-1][np.diff(bands.start) > 0]] = True
     return first
 
 
-def entries(bands: Bands, features: int, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The columns of every band, cut into groups; the last group of a row is moved back to end with the row."""
-    begins = begins_entry(bands, group)
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Where each band's entries start, the columns that entries name, and the weights as [entry][column][8 rows]."""
+
+
+def run_entries(bands: Bands, features: int, run: int) -> Entries:
+    """The columns of every band, cut into runs; the last run of a row is moved back to end with the row."""
+    begins = begins_entry(bands, run)
     starts = np.concatenate([[0], np.cumsum(begins)])[bands.start]
     entry = np.cumsum(begins) - 1
-    columns = np.minimum(bands.channel[begins] // group * group, features - group)
-    member = bands.channel - columns[entry]
+    columns = np.minimum(bands.channel[begins] // run * run, features - run)
+    return starts, columns.astype(np.int32), _placed(bands, (len(columns), run), entry * run + bands.channel - columns[entry])
+
+
+def single_entries(bands: Bands, features: int, together: int) -> Entries:
+    """The columns of every band one by one, so many to an entry; the last entry of a band repeats a column, with weights of 0."""
+    counts = np.diff(bands.start)
+    starts = np.concatenate([[0], np.cumsum(-(-counts // together))])
+    place = np.arange(len(bands.channel)) + np.repeat(starts[:-1] * together - bands.start[:-1], counts)
+    columns = np.repeat(np.append(bands.channel, 0)[bands.start[1:] - 1], np.diff(starts) * together)
+    columns[place] = bands.channel
+    return starts, columns.astype(np.int32), _placed(bands, (int(starts[-1]), together), place)
+
+
+def _placed(bands: Bands, entries: tuple[int, int], place: np.ndarray) -> np.ndarray:
+    """Weights of so many entries of so many columns: those of every kept column at its place, zeros elsewhere."""
+    values = np.zeros((entries[0] * entries[1], ROWS), np.float32)
     if (bands.rows == ROWS).all():
-        if group == 1:
-            return starts, columns.astype(np.int32), bands.values
-        values = np.zeros((len(columns), group, ROWS), np.float32)
-        values[entry, member] = bands.values.reshape(-1, ROWS)
-        return starts, columns.astype(np.int32), values
-    values = np.zeros((len(columns), group, ROWS), np.float32)
-    for band in range(len(bands)):
-        here = slice(bands.start[band], bands.start[band + 1])
-        values[entry[here], member[here], :bands.rows[band]] = bands.weights(band)
-    return starts, columns.astype(np.int32), values
+        values[place] = bands.values.reshape(-1, ROWS)
+    else:
+        for band in range(len(bands)):
+            values[place[bands.start[band]:bands.start[band + 1]], :bands.rows[band]] = bands.weights(band)
+    return values.reshape(*entries, ROWS)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zellige.cpu.kernels.winograd_pieces import SHARES
+from zellige.cpu.kernels.winograd_pieces import shares
 from zellige.cpu.kernels.winograd_pooling import POOL
-from zellige.cpu.kernels.winograd_runs import EDGES, TILE, WIDE, OutputFields, WindowFields
-from zellige.cpu.kernels.winograd_transforms import WINDOW
+from zellige.cpu.kernels.winograd_runs import EDGES, OutputFields, Tiling, WindowFields
 from zellige.cpu.layout import Planes
 from zellige.cpu.tables.work import lane_bits
 
@@ -30,12 +29,12 @@ Padding = tuple[int, int, int, int]
 class Runs:
     """Every run's image, first pixel (y, x) and first pixel that it owns; it owns those from there to its last in the map.
 
-    Runs are ``width`` × ``height`` pixels; ``together`` of them fill a vector.
+    Runs are ``width`` × ``height`` pixels; the ``tiling`` says how many fill a vector.
     """
 
     height: int
     width: int
-    together: int
+    tiling: Tiling
     image: np.ndarray
     y: np.ndarray
     x: np.ndarray
@@ -46,6 +45,10 @@ class Runs:
         return len(self.image)
 
     @property
+    def together(self) -> int:
+        return self.tiling.runs
+
+    @property
     def vectors(self) -> int:
         return -(-len(self) // self.together)
 
@@ -53,7 +56,7 @@ class Runs:
     def share(self) -> int:
         """How often each tile of the last vector has a place in it, as few runs may leave room: 1, 2 or 4 times."""
         left = (len(self) - 1) % self.together + 1
-        return next((share for share in SHARES if share * left <= self.together), 1)
+        return next((share for share in shares(self.tiling.tile) if share * left <= self.together), 1)
 
     @property
     def load(self) -> float:
@@ -67,51 +70,52 @@ class Runs:
         """
         before = (self.vectors - 1) * self.together
         last = np.pad(np.arange(before, len(self)), (0, self.together // self.share - (len(self) - before)))
-        again = np.repeat(last.reshape(-1, self.together // WIDE), self.share, axis=0)
+        again = np.repeat(last.reshape(-1, self.tiling.beside), self.share, axis=0)
         order = np.concatenate([np.arange(before), again.ravel()])
         once = np.zeros(len(order), bool)
         once[np.unique(order, return_index=True)[1]] = True
         return order.reshape(self.vectors, -1), once.reshape(self.vectors, -1)
 
 
-def cut_runs(images: int, height: int, width: int, lanes: int, together: int) -> Runs:
-    """The runs that cover the output maps, row after row, for so many runs ``together`` in a vector.
+def cut_runs(images: int, height: int, width: int, lanes: int, tiling: Tiling) -> Runs:
+    """The runs that cover the output maps, row after row.
 
-    >>> runs = cut_runs(images=1, height=6, width=20, lanes=16, together=4)
+    >>> runs = cut_runs(images=1, height=6, width=20, lanes=16, tiling=Tiling(4, runs=4))
     >>> list(zip(runs.y.tolist(), runs.x.tolist())), runs.own_x.tolist()
     ([(0, 0), (0, 4), (2, 0), (2, 4)], [0, 16, 0, 16])
     """
-    across = WIDE * lanes // together
+    tile, across = tiling.tile, tiling.width(lanes)
     image, own_y, own_x = (axis.ravel() for axis in np.meshgrid(
-        np.arange(images), np.arange(0, height, TILE), np.arange(0, width, across), indexing="ij"))
-    y, x = np.minimum(own_y, max(height - TILE, 0)), np.minimum(own_x, max(width - across, 0))
-    return Runs(TILE, across, together, image, y, x, own_y, own_x)
+        np.arange(images), np.arange(0, height, tile), np.arange(0, width, across), indexing="ij"))
+    y, x = np.minimum(own_y, max(height - tile, 0)), np.minimum(own_x, max(width - across, 0))
+    return Runs(tile, across, tiling, image, y, x, own_y, own_x)
 
 
 def pool_runs(runs: Runs) -> Runs:
     """The runs of the pooled map, each of the same tiles: half as wide and high. All places are even numbers before."""
     height, width, y, x, own_y, own_x = (
         value // POOL for value in (runs.height, runs.width, runs.y, runs.x, runs.own_y, runs.own_x))
-    return Runs(height, width, runs.together, runs.image, y, x, own_y, own_x)  # type: ignore[arg-type]
+    return Runs(height, width, runs.tiling, runs.image, y, x, own_y, own_x)  # type: ignore[arg-type]
 
 
 def window_table(runs: Runs, source: Planes, padding: Padding) -> np.ndarray:
     """What the input transform reads, with the columns of ``WindowFields``. Shape (vectors, columns), int32."""
     top, bottom, left, right = padding
+    tile, window = runs.tiling.tile, runs.tiling.transform.window
     y, x, margins = runs.y - top, runs.x - left, source.margins
     offset = runs.image * source.image + y * source.row + x
-    rows = _readable(y, WINDOW, source.height, (top, bottom), (margins.top, margins.bottom))
+    rows = _readable(y, window, source.height, (top, bottom), (margins.top, margins.bottom))
     columns = _readable(x, runs.width + 2, source.width, (left, right), (margins.left, margins.right))
     whole = np.asarray(rows.all(1) & columns.all(1))
-    beyond = np.pad(columns, ((0, 0), (0, 2)))
-    first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, TILE))
+    beyond = np.pad(columns, ((0, 0), (0, 2 * tile - window)))
+    first, second = (lane_bits(beyond[:, begin:begin + runs.width]) for begin in (0, tile))
     inner = np.asarray(rows[:, 1:-1].all(1) & columns[:, 1:-1].all(1))
     order, _ = runs.in_vectors()
     kind = np.where(whole[order].all(1), 1, np.where(inner[order].all(1) & _within_reach(runs, offset, source), EDGES, 0))
-    sides = [columns[:, :-2:TILE], columns[:, WINDOW - 1::TILE]]
+    sides = [columns[:, :-2:tile], columns[:, window - 1::tile]]
     ends = [np.broadcast_to(row[:, None], sides[0].shape) for row in (rows[:, 0], rows[:, -1])]
     table = _table(kind, offset[order], lane_bits(rows)[order], first[order], second[order],
-                   *(_tile_bits(edge[order]) for edge in ends + sides))
+                   *(_tile_bits(edge[order], tile) for edge in ends + sides))
     assert table.shape[1] == WindowFields(runs.together).count
     return table
 
@@ -126,13 +130,13 @@ def _readable(begin: np.ndarray, count: int, size: int, padding: tuple[int, int]
 def _within_reach(runs: Runs, offset: np.ndarray, source: Planes) -> bool:
     """Whether windows that are read whole stay in readable memory: of a buffer, and a little around it."""
     end = (source.images - 1) * source.image + source.span
-    last = offset + (WINDOW - 1) * source.row + runs.width + TILE
+    last = offset + (runs.tiling.transform.window - 1) * source.row + runs.width + runs.tiling.tile
     return bool(offset.min() >= -REACH and last.max() <= end + REACH)
 
 
-def _tile_bits(tiles: np.ndarray) -> np.ndarray:
-    """Vectors × runs × tiles → the bits of a vector's tiles: tile q of the vector of pixels v is lane 4 · q + v."""
-    return lane_bits(tiles.reshape(len(tiles), WIDE, -1).transpose(0, 2, 1).reshape(len(tiles), -1))
+def _tile_bits(tiles: np.ndarray, side: int) -> np.ndarray:
+    """Vectors × runs × tiles → the bits of a vector's tiles: tile q of the vector of pixels v is lane side · q + v."""
+    return lane_bits(tiles.reshape(len(tiles), side, -1).transpose(0, 2, 1).reshape(len(tiles), -1))
 
 
 def output_table(runs: Runs, target: Planes) -> np.ndarray:

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.cpu.kernels.winograd_pieces import UNROLL
-from zellige.cpu.kernels.winograd_transforms import FILTER_TRANSFORM, POINTS, TAPS, WINDOW
-
-POINTS_OF_FILTER = np.kron(FILTER_TRANSFORM, FILTER_TRANSFORM)
-"""36 × 9: point 6 · column + row of a filter seen as 9 numbers, tap 3 · column + row."""
+from zellige.cpu.kernels.winograd_points import TAPS, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +60,27 @@ def column_lists(kept: np.ndarray) -> Lists:
     return Lists(starts.astype(np.int32), bands[order], channels[order].astype(np.int32), order < len(band))
 
 
-def pack_halves(weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
+def pack_halves(transform: Transform, weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
     """The weights of the lists' columns transformed along x: [group][point][turn][tap along y][column of the turn][row], f32."""
-    half = WINDOW * TAPS * rows
+    half = transform.window * TAPS * rows
     values = np.empty(len(lists) * half, np.float32)
     for first_band, end_band in groups:
         chosen = slice(lists.starts[first_band], lists.starts[end_band])
         taps = _columns(weight, lists, rows, chosen).astype(np.float64).reshape(-1, UNROLL, rows, TAPS, TAPS)
-        points = np.tensordot(FILTER_TRANSFORM, taps, ([1], [3]))
+        points = np.tensordot(transform.filters, taps, ([1], [3]))
         values[chosen.start * half:chosen.stop * half] = points.transpose(0, 1, 4, 2, 3).ravel()
     return values
 
 
-def pack_points(weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
-    """The weights of the lists' columns at 36 points, [group][point][column][row], f32; transformed in double precision."""
-    values = np.empty(len(lists) * POINTS * rows, np.float32)
+def pack_points(transform: Transform, weight: np.ndarray, lists: Lists, rows: int, groups: np.ndarray) -> np.ndarray:
+    """The weights of the lists' columns at all points, [group][point][column][row], f32; transformed in double precision."""
+    matrix = np.kron(transform.filters, transform.filters)  # point window · column + row, tap 3 · column + row
+    pitch = transform.points * rows
+    values = np.empty(len(lists) * pitch, np.float32)
     for first_band, end_band in groups:
         chosen = slice(lists.starts[first_band], lists.starts[end_band])
         taps = _columns(weight, lists, rows, chosen).astype(np.float64)
-        points = POINTS_OF_FILTER @ taps.reshape(-1, TAPS * TAPS).T
-        values[chosen.start * POINTS * rows:chosen.stop * POINTS * rows] = points.ravel()
+        values[chosen.start * pitch:chosen.stop * pitch] = (matrix @ taps.reshape(-1, TAPS * TAPS).T).ravel()
     return values
 
 
