@@ -73,13 +73,20 @@ OTHERS: dict[str, Work] = {
     "batch norm": nn.BatchNorm2d(6), "layer norm": nn.LayerNorm(7), "group norm": nn.GroupNorm(3, 6),
     "cut": lambda x: torch.cat([x[:, 1::2], x[:, ::3]], 1), "turned": lambda x: x.permute(0, 3, 1, 2),
     "scaled": lambda x: 2 * x + 1, "shuffle": nn.ChannelShuffle(2),
-    "linear": nn.Linear(7, 5), "convolution": nn.Conv2d(6, 8, 3), "grouped": nn.Conv2d(6, 6, 3, 2, groups=2),
+    "linear": nn.Linear(7, 5), "single pixels": lambda x: F.conv2d(x[:, :, :1, :1], torch.ones(9, 6, 1, 1, dtype=x.dtype)),
+    "convolution": nn.Conv2d(6, 8, 3), "grouped": nn.Conv2d(6, 6, 3, 2, groups=2),
     "depthwise": nn.Conv2d(6, 6, 3, padding=1, groups=6), "pointwise": nn.Conv2d(6, 9, 1), "line": lambda x: x[:, :, 0].tanh(),
 }
+
+
+MATRIX_VECTOR = ("linear", "single pixels")
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
 def test_every_other_operator(value):
     torch.manual_seed(0)
     for name, (ours, right) in results(OTHERS, special((2, 6, 5, 7), value)).items():
+        if name in MATRIX_VECTOR:       # a list of columns may end in one that it has already, times 0
+            assert torch.equal(ours.isfinite(), right.isfinite()), name
+            ours, right = (torch.where(right.isfinite(), y, 0.0) for y in (ours, right))
         assert_alike(name, ours, right)

@@ -29,7 +29,8 @@ def lower_elementwise(lowering: Lowering, node: Node) -> None:
 def append_elementwise(lowering: Lowering, node: Node, operation: str, epilogue: Epilogue) -> None:
     target = lowering.storage[node.name]
     first = len(lowering.plan.calls)
-    operands = [operand(lowering, node, name, number) for number, name in enumerate(node.inputs)]
+    places = {name: operand(lowering, node, name, number) for number, name in enumerate(node.inputs)}
+    operands = [places[name] for name in node.inputs]     # one table of a constant that is read twice
     guarded = [number for number, (slot, _) in enumerate(operands) if isinstance(slot, (External, np.ndarray))]
     additions = lowering.operands(node)
     kinds, work = elementwise_work(target.layout, [layout for _, layout in operands], [each.layout for each in additions],
