@@ -17,6 +17,7 @@ EXTRAS = {
     "sklearn": "train",
     "torchvision": "models",
     "timm": "models",
+    "transformers": "models",
 }
 """Optional packages, and the extra that brings each of them."""
 
