@@ -14,6 +14,7 @@ EXTRAS = {
     "typer": "cli",
     "rich": "cli",
     "torch": "torch",
+    "safetensors": "torch",
     "sklearn": "train",
     "torchvision": "models",
     "timm": "models",
