@@ -1,4 +1,4 @@
-"""Who may enter which room: imports run downwards, and a compiled model needs numpy, llvmlite and safetensors alone."""
+"""Who may enter which room: imports run downwards, and a compiled model needs numpy and llvmlite alone."""
 
 import ast
 import subprocess
@@ -38,7 +38,7 @@ ROOMS = {
 }
 """A room may import what is below it, at any depth. ``import zellige`` is the API."""
 
-RUNTIME = {"numpy", "llvmlite", "safetensors"}
+RUNTIME = {"numpy", "llvmlite"}
 """All that the rooms which run a compiled model may import, besides Python's own library."""
 
 LEAN = ["version", "errors", "graph", "passes", "pack", "cpu", "profile", "engine"]
@@ -143,7 +143,7 @@ def test_what_is_allowed(file: str, source: str) -> None:
 
 
 def test_a_compiled_model_needs_no_torch() -> None:
-    """Every lean module is imported where nothing else than Python and the three packages can be."""
+    """Every lean module is imported where nothing else than Python and the two packages can be."""
     modules = ["zellige", *(".".join(("zellige", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
                             for file in LEAN_FILES)]
     script = f"""

@@ -100,7 +100,7 @@ def test_training_mode():
     (nn.Conv2d(8, 4, 3).to(torch.bfloat16), "weight is bfloat16, expected float32"),
     (nn.Conv2d(8, 4, 3, device="meta"), "weight is on device meta"),
     (object(), "expected a torch.nn.Module"),
-    (torch.jit.script(nn.Conv2d(8, 4, 3)), "torch.export can't trace"),
+    (torch.jit.script(nn.Conv2d(8, 4, 3)), "is TorchScript, scripted or traced"),
     (Function(lambda self, x: torch.from_numpy(x.numpy())), "torch.export can't trace Function"),
 ])
 def test_models_that_do_not_qualify(model, words):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Weights
+from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Weights, writable
 from zellige.cli.network import NetworkChoice
 from zellige.terminal import working, write_json
 
@@ -16,7 +16,9 @@ def prune(
     model: Model,
     pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).")],
     sparsity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the weights (safetensors).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write the weights: a .safetensors file.", callback=writable)
+    ],
     weights: Weights = None,
     shape: Shape = None,
     scope: Scope = "layer",
@@ -32,8 +34,10 @@ def prune(
     """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
     import zellige as zl
     from zellige.models import warm_statistics
-    from zellige.models.weights import ORIGIN, save_weights
+    from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
 
+    if output.suffix != SAFETENSORS:
+        raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     named = NetworkChoice(model, weights, shape=shape).load()
     with working("pruning"):
         report = zl.prune(

@@ -26,6 +26,6 @@ def score_named(name: str) -> Score:
     Raises:
         PruneError: there is none.
     """
-    if name not in SCORES:
+    if not isinstance(name, str) or name not in SCORES:
         raise PruneError(f"Unknown score {name!r}. Known: {', '.join(SCORES)}.")
     return SCORES[name]
