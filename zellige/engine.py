@@ -59,8 +59,9 @@ class Engine:
     def __call__(self, *inputs: Any) -> Any:
         """Run the network. Arguments and results nest as the model's do; torch tensors give torch tensors, arrays give arrays.
 
-        A NaN or an infinity spreads as in PyTorch, with two exceptions: weights that were left out stop it, and a Winograd
-        convolution spreads it to all of its 4 × 4 tiles that read it.
+        A NaN or an infinity spreads as in PyTorch in float64, with four exceptions: weights that were left out stop it, a Winograd
+        convolution makes NaN of all of its tiles that read it, linear layers and convolutions of single pixels may make NaN of what
+        would be infinite, and ``silu`` of −∞ is 0 (less than 3·10⁻³⁷ from it), not NaN.
 
         Raises ``InputError`` for other shapes or element types than compiled for.
         """
