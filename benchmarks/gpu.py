@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import TimeoutError as OutOfTime
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -230,7 +231,7 @@ class Run:
         for number, future in enumerate(waiting):
             try:
                 yield future.result(timeout=max(0.0, end - time.monotonic()))
-            except TimeoutError:
+            except OutOfTime:
                 say(f"   {len(jobs) - number} of {len(jobs)} jobs left undone: out of time")
                 for rest in waiting:
                     rest.cancel()
@@ -251,7 +252,8 @@ class Run:
 def conditions() -> dict[str, object]:
     properties = torch.cuda.get_device_properties(0)
     return {"gpu": properties.name, "multiprocessors": properties.multi_processor_count,
-            "l2_bytes": getattr(properties, "L2_cache_size", None), "memory_bytes": properties.total_memory, "torch": torch.__version__, "cuda": torch.version.cuda,
+            "l2_bytes": getattr(properties, "L2_cache_size", None), "memory_bytes": properties.total_memory,
+            "torch": torch.__version__, "cuda": torch.version.cuda,
             "triton": triton.__version__, "python": sys.version.split()[0], "tokens": TOKENS, "dtype": "bfloat16"}
 
 

@@ -3,7 +3,8 @@
     python tests/cuda/offline.py CAPABILITY CASE…
 
 prints a line of JSON for each case: a dictionary of constexprs, warps, stages and dtype. It runs by itself, without the
-interpreter, in a process that imports neither torch nor the rest of Zellige: so any version of Triton can be tried by putting it on the path.
+interpreter, in a process that imports neither torch nor the rest of Zellige: so any version
+of Triton can be tried by putting it on the path.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def plan_pieces(starts: tuple[int, ...], blocks: int, places: int) -> np.ndarray
     ``starts``: the first step of every tile, then their number. ``blocks``: of tokens, each of which does all pieces.
     ``places``: programs that the chip runs at the same time. Parts of one tile have the same ``slot``; whole tiles have 0.
 
-    >>> plan_pieces((0, 2, 10), 1, 2).tolist()
+    >>> plan_pieces((0, 2, 10), 1, 3).tolist()
     [[1, 2, 4, 0, 2, 0], [1, 6, 4, 1, 2, 0], [0, 0, 2, 0, 1, 0]]
     """
     lengths = np.diff(starts)

@@ -169,5 +169,6 @@ def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.
 
 
 def _boxable(x: torch.Tensor) -> bool:
-    return x.data_ptr() % 16 == 0 and x.stride(0) * x.itemsize % 16 == 0 and x.stride(0) > 0
+    """Whether tensor descriptors can fetch from x: 16-byte aligned, rows too, and its last dimension side by side."""
+    return x.data_ptr() % 16 == 0 and x.stride(0) * x.itemsize % 16 == 0 and x.stride(0) > 0 and x.stride(1) == 1
 
