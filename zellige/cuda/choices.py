@@ -93,9 +93,9 @@ class ChoiceCache:
             raise ZelligeError(f"the cache of choices {self.directory} can't be used: {error}; set {VARIABLE} to a directory "
                                "that can be written") from error
         if not stat.S_ISDIR(status.st_mode) or _others_can_write(status):
-            raise CacheError(f"the cache of choices must be a directory that user {os.geteuid()} owns and nobody else can "
-                             f"write, but {self.directory} belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}. "
-                             f"Remove it or `chmod 700` it, or set {VARIABLE} to another one")
+            raise CacheError(f"the cache of choices must be a directory that user {os.geteuid()} owns and nobody else can write, "
+                             f"but {self.directory} belongs to user {status.st_uid} and has mode "
+                             f"{stat.S_IMODE(status.st_mode):04o}. Remove it or `chmod 700` it, or set {VARIABLE} to another one")
         return self.directory
 
     @staticmethod
