@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 
+from zellige.cuda import product
 from zellige.cuda.config import Config
+from zellige.cuda.pieces import plan_pieces
 from zellige.cuda.product import ACTIVATIONS, DeviceTiles, check, launch, multiply
 from zellige.cuda.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
@@ -88,6 +90,17 @@ def test_parts_are_summed() -> None:
     for _ in range(2):
         y = multiply(tiles, x, config=Config(16, 4, 3, 1))
         torch.testing.assert_close(y, (x.double() @ weight.double().T).half(), rtol=2e-3, atol=2e-2)
+
+
+def test_parts_of_tiles_of_different_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tile in three parts and one in two: what one leaves for the other must not lie where another's sums do."""
+    monkeypatch.setattr(product, "_places", lambda *_: 16)
+    weight = torch.zeros(32, 400)
+    weight[:16, :200], weight[16:, :170] = torch.randn(16, 200), torch.randn(16, 170)
+    tiles, x = upload(weight.half(), 16, 1, 16), torch.randn(3, 400).half()
+    assert set(plan_pieces(tiles.starts, 1, 16)[:, 4]) == {2, 3}
+    y = multiply(tiles, x, config=Config(16, 4, 3, 1))
+    torch.testing.assert_close(y, (x.double() @ weight.half().double().T).half(), rtol=2e-3, atol=2e-2)
 
 
 def test_without_tokens() -> None:

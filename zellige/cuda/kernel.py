@@ -23,10 +23,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PIECE_FIELDS = 6
-"""Numbers of a piece: tile, first step, steps, part, parts, slot (``pieces.py``)."""
-
-FIELDS = tl.constexpr(PIECE_FIELDS)
+FIELDS = tl.constexpr(8)
+"""Numbers of a piece: tile, first step, steps, part, parts, home, idle, idle end (``pieces.py``)."""
 
 
 @triton.jit(do_not_specialize=["piece_count"])
@@ -37,7 +35,9 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
                  RAGGED: tl.constexpr, SPLIT: tl.constexpr, WIDTH: tl.constexpr,
                  ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
     """One item: a piece of a tile for one block of tokens. The other arguments are ``product.py``'s."""
-    piece, block = item(tl.program_id(0), piece_count, tl.cdiv(tokens, TOKENS), WIDTH)
+    blocks = tl.cdiv(tokens, TOKENS)
+    piece, block = item(tl.program_id(0), piece_count, blocks, WIDTH)
+    token = block * TOKENS + tl.arange(0, TOKENS)
     tile = tl.load(pieces + piece * FIELDS)
     first = tl.load(pieces + piece * FIELDS + 1)
     steps = tl.load(pieces + piece * FIELDS + 2)
@@ -48,20 +48,24 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
         part = tl.load(pieces + piece * FIELDS + 3)
         parts = tl.load(pieces + piece * FIELDS + 4)
         if parts > 1:
-            slot = tl.load(pieces + piece * FIELDS + 5) * tl.cdiv(tokens, TOKENS) + block
+            home = tl.load(pieces + piece * FIELDS + 5) * blocks + block
             inner = tl.arange(0, TILE)[:, None] * TOKENS + tl.arange(0, TOKENS)[None, :]
-            home = partials + slot.to(tl.int64) * parts * (TILE * TOKENS) + inner
-            tl.store(home + part * (TILE * TOKENS), sums)
+            first_sums = partials + home.to(tl.int64) * (TILE * TOKENS) + inner
+            apart = blocks.to(tl.int64) * (TILE * TOKENS)
+            tl.store(first_sums + part * apart, sums)
             tl.debug_barrier()
-            finish = tl.atomic_add(tickets + slot, 1, sem="acq_rel") == parts - 1
+            finish = tl.atomic_add(tickets + home, 1, sem="acq_rel") == parts - 1
             if finish:
                 sums = tl.zeros((TILE, TOKENS), tl.float32)
                 for other in range(parts):
-                    sums += tl.load(home + other * (TILE * TOKENS), cache_modifier=".cg")
+                    sums += tl.load(first_sums + other * apart, cache_modifier=".cg")
     if finish:
         line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
-        token = block * TOKENS + tl.arange(0, TOKENS)
         write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
+    for idle in tl.range(tl.load(pieces + piece * FIELDS + 6), tl.load(pieces + piece * FIELDS + 7), num_stages=1):
+        line = tl.load(rows + idle * TILE + tl.arange(0, TILE))
+        write(tl.zeros((TILE, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
+              Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit

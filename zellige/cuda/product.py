@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from zellige.cuda.config import REGISTERS, Config, default_config, shared_limit
 from zellige.cuda.kernel import tile_product
-from zellige.cuda.pieces import plan_pieces
+from zellige.cuda.pieces import FIELDS, plan_pieces
 from zellige.cuda.tiles import Tiles
 from zellige.errors import CompileError, InputError
 
@@ -101,9 +102,9 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
     tile, step = weight.tile, weight.step
     config = config or default_config(tile, step, tokens)
     blocks = triton.cdiv(tokens, config.tokens)
-    pieces, slots, parts = _pieces_on(weight.starts, blocks, _places(x.device, config, tile, step), x.device)
-    partials = x.new_empty(slots * parts * blocks * tile * config.tokens, dtype=torch.float32)
-    tickets = x.new_zeros(slots * blocks, dtype=torch.int32) if slots else weight.units  # never read without slots
+    pieces, parts = _pieces_on(weight.starts, blocks, _places(x.device, config, tile, step), x.device)
+    partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
+    tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else weight.units  # never read without parts
     x_boxes = config.boxes and weight.unit == step and _boxable(x)
     w_boxes = config.boxes and len(weight.values) > 0
     box = [step, config.tokens] if x_features else [config.tokens, step]
@@ -113,7 +114,7 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
         weight.units, weight.rows, pieces, y, bias, residual, partials, tickets,
         tokens, weight.shape[1], len(pieces), x.stride(0), y.stride(0), 0 if residual is None else residual.stride(0),
         TILE=tile, STEP=step, UNIT=weight.unit, TOKENS=config.tokens, X_FEATURES=x_features, Y_FEATURES=y_features,
-        X_BOXES=x_boxes, W_BOXES=w_boxes, RAGGED=bool(weight.shape[1] % weight.unit), SPLIT=slots > 0, WIDTH=config.width,
+        X_BOXES=x_boxes, W_BOXES=w_boxes, RAGGED=bool(weight.shape[1] % weight.unit), SPLIT=parts > 0, WIDTH=config.width,
         ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
         num_warps=config.warps, num_stages=config.stages)
 
@@ -161,11 +162,10 @@ def _places(device: torch.device, config: Config, tile: int, step: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int, int]:
-    """The plan on the device; how many tiles are shared by parts, and by how many at most."""
+def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
+    """The plan on the device, and how many parts leave their sums in memory."""
     pieces = plan_pieces(starts, blocks, places)
-    shared = pieces[pieces[:, 4] > 1]
-    return torch.from_numpy(pieces).to(device), int(shared[:, 5].max(initial=-1)) + 1, int(shared[:, 4].max(initial=0))
+    return torch.from_numpy(pieces).to(device), int(np.count_nonzero(pieces[:, FIELDS.index("parts")] > 1))
 
 
 def _boxable(x: torch.Tensor) -> bool:

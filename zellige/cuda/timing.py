@@ -16,9 +16,11 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Repeated:
-    """Calls captured in one graph. What they return stays alive as long as this does, each in memory of its own."""
+    """Calls captured in one graph. What they read and what they return stays alive as long as this does: a graph knows addresses
+    alone, and would go on reading memory that has been given back."""
 
     def __init__(self, calls: Sequence[Callable[[], torch.Tensor]]):
+        self.calls = tuple(calls)
         self.count = len(calls)
         calls[0]()  # compiles, plans and loads what a capture may not
         torch.cuda.synchronize()
