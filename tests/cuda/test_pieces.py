@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zellige.cuda.pieces import CARRIED, FEWEST_STEPS, plan_pieces, span
 
-LENGTHS = st.tuples(st.lists(st.integers(1, 40), max_size=12), st.lists(st.just(0), max_size=40)).map(lambda pair: sum(pair, [])).filter(len)
+LENGTHS = st.builds(list.__add__, st.lists(st.integers(1, 40), max_size=12), st.lists(st.just(0), max_size=40)).filter(len)
 """Steps of the tiles of a weight; those without any come last."""
 
 

@@ -16,14 +16,15 @@ BOXES_FROM = 90
 SUMS_PER_THREAD = 128
 """Most sums of float32 that a thread keeps in its 255 registers beside all else."""
 
-SHAPES = ((256, 8), (128, 8), (128, 4), (256, 4), (64, 4))
-"""Tokens and warps worth timing, likeliest first."""
+SHAPES = ((128, 4, 3, 16), (256, 8, 4, 4), (128, 8, 3, 16), (256, 8, 3, 4), (256, 4, 4, 4), (128, 4, 4, 16), (64, 4, 4, 16))
+"""Tokens, warps, stages and width worth timing, likeliest first. Two programs of 128 tokens share a multiprocessor, and one
+multiplies while the other starts or ends; one of 256 fetches a quarter less for each multiplication."""
 
 
 @dataclass(frozen=True, order=True)
 class Config:
     """``tokens`` in a block; ``warps`` and pipeline ``stages`` of a program; ``width``: blocks of tokens that are done
-    together; ``boxes``: operands come by tensor descriptors where they can."""
+    side by side, tile after tile (1: tiles are innermost); ``boxes``: operands come by tensor descriptors where they can."""
 
     tokens: int = 128
     warps: int = 8
@@ -51,17 +52,13 @@ def candidates(tile: int, step: int, tokens: int, capability: int) -> list[Confi
     """The configurations worth timing for tiles of ``tile`` rows and so many ``tokens``, likeliest first."""
     shared = shared_limit(capability) - 1024
     found = []
-    for block, warps in SHAPES:
-        too_wide = block >= 2 * max(tokens, 32)
+    for block, warps, stages, width in SHAPES:
+        config = Config(block, warps, stages, width, boxes=capability >= BOXES_FROM)
+        too_wide = block >= 2 * max(tokens, 64)
         too_few = tile * block > SUMS_PER_THREAD * 32 * warps
-        too_many = tile * block * 4 < SUMS_PER_THREAD * 32 * warps
-        if too_wide or too_few or too_many:
-            continue
-        for stages in (4, 3):
-            for boxes in ((True, False) if capability >= BOXES_FROM else (False,)):
-                config = Config(block, warps, stages, boxes=boxes)
-                if config.shared_bytes(tile, step) <= shared:
-                    found.append(config)
+        too_many = tile * block * 8 < SUMS_PER_THREAD * 32 * warps
+        if not (too_wide or too_few or too_many) and config.shared_bytes(tile, step) <= shared:
+            found.append(config)
     return found
 
 
