@@ -1,0 +1,281 @@
+// A GPU's block on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
+//
+// Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
+// the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
+// that is still being read, or only when it is waited for, which shows a missing wait. The order of the fibers is drawn from a seed.
+
+#define ZELLIGE_PTX
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__
+#define __forceinline__ inline
+#define __align__(n) __attribute__((aligned(n)))
+#define __launch_bounds__(...)
+
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+struct uint4 { u32 x, y, z, w; };
+inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+struct Index { int x; } threadIdx, blockIdx;
+inline float __expf(float value) { return std::exp(value); }
+
+unsigned char memory[256 * 1024] __attribute__((aligned(1024)));
+int shared_bytes, thread_count;
+bool lazy;
+
+[[noreturn]] inline void fail(const char* what, long long number)
+{
+    std::fprintf(stderr, "emulated GPU, block %d, thread %d: %s (%lld)\n", blockIdx.x, threadIdx.x, what, number);
+    std::abort();
+}
+
+// --- fibers ----------------------------------------------------------------------------------------------------------------------
+
+struct Gathering { int arrived = 0, generation = 0; };      // of threads that wait for one another
+struct Lane { uint4 a, b; float d[4]; u32 word; };
+struct Warp { Gathering gathering; Lane lanes[32]; uint4 out[32]; float d[32][4]; };
+struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool finished = false;
+    std::deque<std::vector<std::function<void()>>> copies;  // groups, oldest first; the last one is still open
+};
+
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+Gathering barriers[16];
+ucontext_t scheduler;
+std::function<void()> body;
+
+inline void yield() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
+inline Warp& my_warp() { return warps[threadIdx.x / 32]; }
+inline int my_lane() { return threadIdx.x % 32; }
+
+template <class Action> void gather_threads(Gathering& at, int count, Action action)
+{
+    const int generation = at.generation;
+    if (++at.arrived == count) {
+        action();
+        at.arrived = 0;
+        at.generation++;
+    } else
+        while (at.generation == generation) yield();
+}
+
+inline void run_fiber()
+{
+    body();
+    fibers[threadIdx.x].finished = true;
+    yield();
+}
+
+inline void run_block(int threads, unsigned seed)
+{
+    std::mt19937 random(seed);
+    std::memset(memory, 0xff, sizeof memory);               // what nobody wrote is NaN
+    fibers = std::vector<Fiber>(threads);
+    warps = std::vector<Warp>(threads / 32);
+    for (auto& barrier : barriers) barrier = {};
+    for (auto& fiber : fibers) {
+        fiber.stack.reset(new char[96 * 1024]);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = 96 * 1024;
+        fiber.context.uc_link = nullptr;
+        fiber.copies.emplace_back();
+        makecontext(&fiber.context, run_fiber, 0);
+    }
+    std::vector<int> order(threads);
+    for (int i = 0; i < threads; i++) order[i] = i;
+    for (int left = threads, rounds = 0; left; rounds++) {
+        if (rounds > 2000000) fail("threads wait for one another for ever", left);
+        if (rounds % 64 == 0) std::shuffle(order.begin(), order.end(), random);
+        for (int thread : order) {
+            if (fibers[thread].finished) continue;
+            threadIdx.x = thread;
+            swapcontext(&scheduler, &fibers[thread].context);
+            left -= fibers[thread].finished;
+        }
+    }
+}
+
+inline void __syncthreads() { gather_threads(barriers[0], thread_count, [] {}); }
+
+inline int __shfl_sync(u32, int value, int source)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = value;
+    gather_threads(warp.gathering, 32, [&] { for (int lane = 0; lane < 32; lane++) warp.out[lane].x = warp.lanes[lane].word; });
+    return warp.out[source & 31].x;
+}
+
+// --- shared memory ---------------------------------------------------------------------------------------------------------------
+
+inline u32 shared_address(const void* pointer) { return (const unsigned char*)pointer - memory; }
+
+inline unsigned char* checked(u32 address, int bytes)
+{
+    if (address % bytes || (int)(address + bytes) > shared_bytes) fail("a bad address in shared memory", address);
+    return memory + address;
+}
+
+template <class T> T load(u32 address) { T value; std::memcpy(&value, checked(address, sizeof value), sizeof value); return value; }
+template <class T> void store(u32 address, T value) { std::memcpy(checked(address, sizeof value), &value, sizeof value); }
+
+inline u32 load_4(u32 address) { return load<u32>(address); }
+inline uint4 load_16(u32 address) { return load<uint4>(address); }
+inline void store_4(u32 address, u32 word) { store(address, word); }
+inline void store_16(u32 address, uint4 words) { store(address, words); }
+
+inline uint4 load_matrices_transposed(u32 address)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = address;
+    gather_threads(warp.gathering, 32, [&] {
+        for (int lane = 0; lane < 32; lane++)
+            for (int matrix = 0; matrix < 4; matrix++) {
+                u16 pair[2];
+                for (int i = 0; i < 2; i++)
+                    std::memcpy(&pair[i], checked(warp.lanes[8 * matrix + lane % 4 * 2 + i].word, 16) + lane / 4 * 2, 2);
+                std::memcpy((u32*)&warp.out[lane] + matrix, pair, 4);
+            }
+    });
+    return warp.out[my_lane()];
+}
+
+// --- cp.async --------------------------------------------------------------------------------------------------------------------
+
+inline void copy_16(u32 target, const void* source, int bytes = 16)
+{
+    if ((std::uintptr_t)source % 16) fail("a source that is not aligned", (long long)source);
+    const auto copy = [=] {
+        unsigned char chunk[16] = {};
+        std::memcpy(chunk, source, bytes);
+        std::memcpy(checked(target, 16), chunk, 16);
+    };
+    if (lazy) fibers[threadIdx.x].copies.back().push_back(copy);
+    else copy();
+}
+
+inline void commit_copies() { fibers[threadIdx.x].copies.emplace_back(); }
+
+template <int LEFT> void wait_for_copies()
+{
+    auto& groups = fibers[threadIdx.x].copies;
+    while ((int)groups.size() - 1 > LEFT) {
+        for (auto& copy : groups.front()) copy();
+        groups.pop_front();
+    }
+}
+
+// --- 16-bit numbers --------------------------------------------------------------------------------------------------------------
+
+inline float widen(u16 number)
+{
+#if BFLOAT16
+    const u32 bits = (u32)number << 16;
+    float wide;
+    std::memcpy(&wide, &bits, 4);
+    return wide;
+#else
+    _Float16 half;
+    std::memcpy(&half, &number, 2);
+    return half;
+#endif
+}
+
+inline u16 narrow_one(float value)
+{
+#if BFLOAT16
+    u32 bits;
+    std::memcpy(&bits, &value, 4);
+    if (std::isnan(value)) return 0x7fff;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+#else
+    const _Float16 half = value;
+    u16 bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+#endif
+}
+
+inline u32 narrow(float low, float high) { return narrow_one(low) | (u32)narrow_one(high) << 16; }
+
+inline float number_of(const uint4& words, int i)           // the i-th of 8 16-bit numbers
+{
+    u16 numbers[8];
+    std::memcpy(numbers, &words, 16);
+    return widen(numbers[i]);
+}
+
+// --- mma.sp ----------------------------------------------------------------------------------------------------------------------
+
+// Column by column of 32, the row's number in A: the PTX ISA's fragments of a sparse 16 x 32 matrix (sparse_instruction.py).
+inline void sparse_row(const Lane* lanes, int row, int selector, float* columns)
+{
+    for (int i = 0; i < 32; i++) columns[i] = 0;
+    for (int pair = 0; pair < 16; pair++) {
+        const u32 word = lanes[row % 8 * 4 + selector * 2 + pair / 2 / 4].word;
+        const int nibble = word >> (16 * (row / 8) + 4 * (pair / 2 % 4)) & 15, position = pair & 1 ? nibble >> 2 : nibble & 3;
+        if ((nibble & 3) >= nibble >> 2) fail("metadata that is not ordered", nibble);
+        columns[pair / 2 * 4 + position] = number_of(lanes[row % 8 * 4 + pair % 8 / 2].a, (pair & 1) + 2 * (row / 8) + 4 * (pair / 8));
+    }
+}
+
+template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4& b, u32 metadata)
+{
+    Warp& warp = my_warp();
+    Lane& mine = warp.lanes[my_lane()];
+    mine.a = a, mine.b = b, mine.word = metadata;
+    std::memcpy(mine.d, d, sizeof d);
+    gather_threads(warp.gathering, 32, [&] {
+        for (int row = 0; row < 16; row++) {
+            float columns[32];
+            sparse_row(warp.lanes, row, SELECTOR, columns);
+            for (int n = 0; n < 8; n++) {
+                const int lane = row % 8 * 4 + n / 2, at = row / 8 * 2 + n % 2;
+                float sum = warp.lanes[lane].d[at];
+                for (int k = 0; k < 32; k++) sum += columns[k] * number_of(warp.lanes[n * 4 + k % 8 / 2].b, k / 8 * 2 + k % 2);
+                warp.d[lane][at] = sum;
+            }
+        }
+    });
+    std::memcpy(d, warp.d[my_lane()], sizeof d);
+}
+
+// --- a launch --------------------------------------------------------------------------------------------------------------------
+
+extern "C" {
+
+void tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
+                      const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
+                      int tokens, int tiles, int token_blocks, int tokens_first);
+
+void emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const unsigned char* images, const int* columns,
+             const int* starts, const int* rows, const u16* bias, const u16* residual, u16* y, long long x_stride,
+             long long residual_stride, long long y_stride, int tokens, int tiles, int token_blocks, int tokens_first)
+{
+    shared_bytes = bytes, thread_count = threads, lazy = wait_late;
+    body = [=] {
+        tile_vector_wise(x, images, columns, starts, rows, bias, residual, y, x_stride, residual_stride, y_stride, tokens, tiles,
+                         token_blocks, tokens_first);
+    };
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) run_block(threads, seed + blockIdx.x);
+}
+}

@@ -1,0 +1,1 @@
+"""Graph → kernels for NVIDIA GPUs. Nothing here is imported before it is asked for."""
