@@ -25,7 +25,8 @@ CASES = [
 @pytest.mark.parametrize("lazy", [False, True], ids=["at once", "when waited for"])
 @pytest.mark.parametrize("kernel, dtype, n, k, tokens, with_bias, with_residual, activation", CASES)
 def test_the_kernel_on_an_emulated_gpu(
-    kernel: Kernel, dtype: torch.dtype, n: int, k: int, tokens: int, with_bias: bool, with_residual: bool, activation: str | None, lazy: bool,
+    kernel: Kernel, dtype: torch.dtype, n: int, k: int, tokens: int, with_bias: bool, with_residual: bool, activation: str | None,
+    lazy: bool,
 ) -> None:  # fmt: skip
     torch.manual_seed(n + k)
     weight, columns = random_weight(n, k, dtype, seed=tokens)

@@ -12,7 +12,9 @@ from zellige.cuda.two_four import ROWS
 FUNCTIONS = {None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 
 
-def random_weight(n: int, k: int, dtype: torch.dtype, seed: int, dropped: float = 0.25, kept: float = 0.5) -> tuple[Tensor, list[np.ndarray]]:
+def random_weight(
+    n: int, k: int, dtype: torch.dtype, seed: int, dropped: float = 0.25, kept: float = 0.5,
+) -> tuple[Tensor, list[np.ndarray]]:  # fmt: skip
     """A weight whose tiles keep about ``kept`` of their columns, in an order drawn too, and those lists."""
     random = np.random.default_rng(seed)
     weight = np.zeros((n, k))

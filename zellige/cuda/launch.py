@@ -19,17 +19,18 @@ Argument = Tensor | ctypes.c_int | ctypes.c_longlong | None
 def architecture(device: torch.device) -> str:
     """What to compile for: ``sm_80``, on Hopper ``sm_90a``. Raises ``CompileError`` for a GPU before compute capability 8.0."""
     if device.type != "cuda" or torch.version.cuda is None:
-        raise CompileError(f"expected tensors on an NVIDIA GPU and a CUDA build of PyTorch, got {device} with torch {torch.__version__}")
+        raise CompileError(f"expected an NVIDIA GPU and PyTorch built for CUDA, got {device} with torch {torch.__version__}")
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
-        raise CompileError(f"the sparse tensor cores need compute capability 8.0; {torch.cuda.get_device_name(device)} has {major}.{minor}; "
-                           "run the layer dense, or another pattern")  # fmt: skip
+        name = torch.cuda.get_device_name(device)
+        raise CompileError(f"expected compute capability 8.0 or later, which has sparse tensor cores; {name} has {major}.{minor}; "
+                           "run the layer dense, or with another pattern")  # fmt: skip
     return f"sm_{major}{minor}{'a' if major == 9 else ''}"
 
 
 @cache
 def function(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
-    """The kernel of ``source`` (named like the first ``extern "C"`` in it: the room's rule is one per file), loaded on ``device``."""
+    """The kernel of ``source``, loaded on ``device``, where its blocks may have that many bytes of shared memory."""
     driver = _driver()
     code = machine_code(source, architecture(device), defines)
     with torch.cuda.device(device):
@@ -44,13 +45,19 @@ def function(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: in
 def launch(kernel: Any, blocks: int, threads: int, shared_bytes: int, arguments: Sequence[Argument], device: torch.device) -> None:
     """Queue ``kernel`` with one-dimensional blocks; a tensor argument is its address, ``None`` a null pointer."""
     driver = _driver()
-    values = [argument if isinstance(argument, (ctypes.c_int, ctypes.c_longlong)) else ctypes.c_void_p(None if argument is None else argument.data_ptr())
-              for argument in arguments]  # fmt: skip
+    values = [_value(argument) for argument in arguments]
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
     with torch.cuda.device(device):
         _enter_context(driver, device)
         stream = torch.cuda.current_stream(device).cuda_stream
-        _checked(driver.cuLaunchKernel(kernel, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, ctypes.addressof(addresses), 0), "launch")
+        shape = (blocks, 1, 1, threads, 1, 1, shared_bytes)
+        _checked(driver.cuLaunchKernel(kernel, *shape, stream, ctypes.addressof(addresses), 0), f"launch {blocks} blocks")
+
+
+def _value(argument: Argument) -> ctypes.c_int | ctypes.c_longlong | ctypes.c_void_p:
+    if isinstance(argument, (ctypes.c_int, ctypes.c_longlong)):
+        return argument
+    return ctypes.c_void_p(None if argument is None else argument.data_ptr())
 
 
 def _driver() -> Any:

@@ -1,7 +1,7 @@
 """The tile-vector-wise product on the GPU: Y = act(W·X + bias + residual), X and Y feature-major, W in ``VectorTiles``.
 
-One launch makes all tiles × blocks of tokens, longest tiles first. The kernels are ``tile_vector_wise_*.cu``: through ``mma.sp`` on every GPU
-from compute capability 8.0, through ``wgmma.mma_async.sp`` on Hopper.
+One launch makes all tiles × blocks of tokens, longest tiles first. The kernels are ``tile_vector_wise_*.cu``: through ``mma.sp``
+on every GPU from compute capability 8.0, through ``wgmma.mma_async.sp`` on Hopper.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def multiply(
 ) -> Tensor:  # fmt: skip
     """``act(W @ x + bias[:, None] + residual)`` for x of K features × M tokens; N × M.
 
-    Numbers are accumulated in float32 and rounded once. Rows of ``x`` and ``residual`` may be strided; where rows start at multiples of
-    16 bytes (M a multiple of 8, as a rule) copies are 16 bytes wide, elsewhere a slower path is taken. Raises ``InputError`` for
-    another dtype, device or shape, ``CompileError`` where the GPU is too old.
+    Numbers are accumulated in float32 and rounded once. Rows of ``x`` and ``residual`` may be strided; where they start at
+    multiples of 16 bytes (M a multiple of 8, as a rule) copies are 16 bytes wide, elsewhere a slower path is taken. Raises
+    ``InputError`` for another dtype, device or shape, ``CompileError`` where the GPU is too old.
     """
     n, k = tiles.shape
     _check(tiles, x, "x", (k, None))
@@ -95,8 +95,9 @@ def multiply(
 
 def _check(tiles: VectorTiles, array: Tensor, name: str, shape: tuple[int | None, ...]) -> None:
     if array.dtype != tiles.dtype or array.device != tiles.images.device:
-        raise InputError(f"expected {name} like the weight, {tiles.dtype} on {tiles.images.device}; got {array.dtype} on {array.device}")
-    if array.ndim != len(shape) or any(want is not None and want != size for want, size in zip(shape, array.shape, strict=True)):
+        raise InputError(f"expected {name} like the weight, {tiles.dtype} on {tiles.images.device}, "
+                         f"got {array.dtype} on {array.device}")  # fmt: skip
+    if array.ndim != len(shape) or any(want not in (None, size) for want, size in zip(shape, array.shape, strict=True)):
         raise InputError(f"expected {name} of shape {list(shape)} (None: any), got {list(array.shape)}")
     if array.numel() and array.shape[-1] > 1 and array.stride(-1) != 1:
         raise InputError(f"expected {name} with its last dimension contiguous, got strides {array.stride()}; call .contiguous()")

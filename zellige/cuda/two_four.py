@@ -29,7 +29,7 @@ ROWS, STEP = 128, 64
 VALUE_BYTES, METADATA_BYTES = ROWS * STEP // 2 * 2, ROWS * STEP // 4 // 2
 IMAGE_BYTES = VALUE_BYTES + METADATA_BYTES
 
-_TWO_OF_FOUR = np.array([sorted(sorted(range(4), key=lambda position: not occupied >> position & 1)[:2]) for occupied in range(16)], np.uint8)
+_TWO_OF_FOUR = np.array([sorted(sorted(range(4), key=lambda place: not bits >> place & 1)[:2]) for bits in range(16)], np.uint8)
 """The two positions to keep, by which of the four are non-zero (one bit each); zeros fill up from the lowest."""
 
 
@@ -54,8 +54,8 @@ def compress(weight: NDArray) -> tuple[NDArray, NDArray[np.uint8]]:
     bad = violations(weight)
     if len(bad):
         row, group = bad[0]
-        raise InputError(f"expected at most 2 non-zeros in each 4 consecutive columns, found more in {len(bad)} places, first in "
-                         f"row {row}, columns {4 * group} to {4 * group + 3}; prune to 2:4, or run the layer without it")  # fmt: skip
+        raise InputError(f"expected at most 2 non-zeros in each 4 consecutive columns, found more in {len(bad)} places: "
+                         f"row {row}, columns {4 * group} to {4 * group + 3} is the first; prune to 2:4")  # fmt: skip
     groups = _groups(weight)
     positions = _TWO_OF_FOUR[((groups != 0) << np.arange(4, dtype=np.uint8)).sum(-1, dtype=np.uint8)]
     values = np.take_along_axis(groups, positions.astype(np.int64), axis=-1)
@@ -75,7 +75,7 @@ def images(values: NDArray[np.uint16], positions: NDArray[np.uint8]) -> NDArray[
     """One tile's steps × 9216 bytes, from 128 × columns / 2 values (16-bit numbers as they are stored) and positions."""
     rows, half = values.shape
     if rows != ROWS or half % (STEP // 2) or positions.shape != values.shape or values.dtype != np.uint16:
-        raise InputError(f"expected {ROWS} rows of 16-bit values and as many positions, compressed columns a multiple of {STEP // 2}; "
+        raise InputError(f"expected {ROWS} rows of 16-bit values and as many positions, columns a multiple of {STEP // 2}; "
                          f"got values {values.dtype}{list(values.shape)}, positions {list(positions.shape)}")  # fmt: skip
     steps = half // (STEP // 2)
     fragments = values.reshape(8, 2, 8, steps, 2, 2, 4, 2).transpose(3, 4, 0, 2, 6, 5, 1, 7)

@@ -1,13 +1,13 @@
 """A weight as tile-vector-wise tiles: 128 surviving rows, a list of columns for each tile, 2:4 along that list (arXiv 2402.10876).
 
-The order of a list is free, since the kernel gathers rows of X by it. Lists are padded to whole steps of 64 with zeros at their last
-column. Rows without any non-zero come last, in tiles without columns: the kernel gives them what the epilogue makes of zero.
+The order of a list is free, since the kernel gathers rows of X by it. Lists are padded to whole steps of 64, with zeros at their
+last column. Rows without any non-zero come last, in tiles without columns: the kernel gives them what the epilogue makes of zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,16 +43,16 @@ class VectorTiles:
         return len(self.images) * ROWS * STEP / 2 / (self.shape[0] * self.shape[1])
 
     def to(self, device: torch.device | str) -> VectorTiles:
-        arrays = (array.to(device) for array in (self.rows, self.starts, self.columns, self.images))
-        return VectorTiles(self.shape, self.dtype, *arrays, self.longest)
+        arrays = {name: getattr(self, name).to(device) for name in ("rows", "starts", "columns", "images")}
+        return replace(self, **arrays)
 
 
 def vector_tiles(weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | None = None) -> VectorTiles:
     """Pack a bf16 or fp16 weight, on any device; the tiles are on the CPU.
 
-    ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are the
-    columns that have a non-zero in the tile, ascending. Raises ``InputError`` where a tile isn't 2:4 in that order, a list misses a
-    column that isn't zero, or names one twice.
+    ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are
+    the columns that have a non-zero in the tile, ascending. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list
+    misses a column that isn't zero or names one twice.
     """
     if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
         raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
@@ -62,7 +62,7 @@ def vector_tiles(weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | No
     surviving, dropped = np.flatnonzero(full), np.flatnonzero(~full)
     tiles = [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
     if columns is not None and len(columns) != len(tiles):
-        raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)} lists")
+        raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
     lists = [_columns(bits[rows], None if columns is None else columns[index], index) for index, rows in enumerate(tiles)]
     order = sorted(range(len(tiles)), key=lambda index: -len(lists[index]))
     parts = [_pack(bits, tiles[index], lists[index], index) for index in order]
@@ -71,12 +71,16 @@ def vector_tiles(weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | No
     return VectorTiles(
         shape=(weight.shape[0], weight.shape[1]),
         dtype=weight.dtype,
-        rows=torch.from_numpy(np.stack([np.pad(rows, (0, ROWS - len(rows)), constant_values=-1) for rows in row_tiles]).astype(np.int32)),
+        rows=torch.from_numpy(np.stack([_of_128(rows) for rows in row_tiles])),
         starts=torch.from_numpy(np.concatenate([[0], np.cumsum(steps)]).astype(np.int32)),
         columns=torch.from_numpy(np.concatenate([np.zeros(0), *(_padded(lists[index]) for index in order)]).astype(np.int32)),
         images=torch.from_numpy(np.concatenate([np.zeros((0, IMAGE_BYTES), np.uint8), *parts])),
         longest=max(steps),
     )
+
+
+def _of_128(rows: NDArray) -> NDArray[np.int32]:
+    return np.pad(rows, (0, ROWS - len(rows)), constant_values=-1).astype(np.int32)
 
 
 def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) -> NDArray[np.int64]:
@@ -86,9 +90,10 @@ def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) 
         return used
     columns = np.asarray(listed, np.int64)
     missing = np.setdiff1d(used, columns)
-    if len(np.unique(columns)) != len(columns) or len(missing) or (len(columns) and not 0 <= columns.min() <= columns.max() < tile.shape[1]):
+    strange = np.setdiff1d(columns, np.arange(tile.shape[1]))
+    if len(np.unique(columns)) != len(columns) or len(missing) or len(strange):
         raise InputError(f"tile {index}: expected every column that isn't zero once, out of {tile.shape[1]}; "
-                         f"{len(missing)} are missing, or a column is listed twice or doesn't exist")  # fmt: skip
+                         f"{len(missing)} are missing, {len(strange)} don't exist, {len(columns) - len(np.unique(columns))} are listed twice")  # fmt: skip
     return columns
 
 
