@@ -8,6 +8,7 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -15,8 +16,10 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #define __device__
@@ -32,7 +35,7 @@ using u64 = unsigned long long;
 
 struct uint4 { u32 x, y, z, w; };
 inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
-struct Index { int x; } threadIdx, blockIdx;
+struct Index { int x; } threadIdx, blockIdx, gridDim;
 inline float __expf(float value) { return std::exp(value); }
 
 unsigned char memory[256 * 1024] __attribute__((aligned(1024)));
@@ -54,9 +57,16 @@ struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     bool finished = false;
+    bool hidden = false;                                    // it wrote what tensor cores may not see yet
     std::deque<std::vector<std::function<void()>>> copies;  // groups, oldest first; the last one is still open
 };
 
+struct Counter { int arrivals, left; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
+struct Product { int selector; u64 b; Lane lanes[128]; float* d[128]; };
+struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
+
+std::map<u32, Counter> counters;
+std::vector<Group> groups;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
 Gathering barriers[16];
@@ -92,6 +102,8 @@ inline void run_block(int threads, unsigned seed)
     fibers = std::vector<Fiber>(threads);
     warps = std::vector<Warp>(threads / 32);
     for (auto& barrier : barriers) barrier = {};
+    counters.clear();
+    groups.assign((threads + 127) / 128, {});
     for (auto& fiber : fibers) {
         fiber.stack.reset(new char[96 * 1024]);
         getcontext(&fiber.context);
@@ -115,6 +127,7 @@ inline void run_block(int threads, unsigned seed)
     }
 }
 
+inline void __syncwarp() { gather_threads(my_warp().gathering, 32, [] {}); }
 inline void __syncthreads() { gather_threads(barriers[0], thread_count, [] {}); }
 
 inline int __shfl_sync(u32, int value, int source)
@@ -141,7 +154,7 @@ template <class T> void store(u32 address, T value) { std::memcpy(checked(addres
 inline u32 load_4(u32 address) { return load<u32>(address); }
 inline uint4 load_16(u32 address) { return load<uint4>(address); }
 inline void store_4(u32 address, u32 word) { store(address, word); }
-inline void store_16(u32 address, uint4 words) { store(address, words); }
+inline void store_16(u32 address, uint4 words) { store(address, words), fibers[threadIdx.x].hidden = true; }
 
 inline uint4 load_matrices_transposed(u32 address)
 {
@@ -168,6 +181,7 @@ inline void copy_16(u32 target, const void* source, int bytes = 16)
         unsigned char chunk[16] = {};
         std::memcpy(chunk, source, bytes);
         std::memcpy(checked(target, 16), chunk, 16);
+        fibers[threadIdx.x].hidden = true;
     };
     if (lazy) fibers[threadIdx.x].copies.back().push_back(copy);
     else copy();
@@ -259,6 +273,135 @@ template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4
     std::memcpy(d, warp.d[my_lane()], sizeof d);
 }
 
+// --- mbarrier and cp.async.bulk --------------------------------------------------------------------------------------------------
+
+inline Counter& counter_at(u32 address)
+{
+    const auto found = counters.find(address);
+    if (found == counters.end()) fail("a barrier that nobody began", address);
+    return found->second;
+}
+
+inline void end_phase(Counter& counter)                     // where all have arrived, bytes too
+{
+    if (counter.left || counter.bytes) return;
+    counter.left = counter.arrivals;
+    counter.phase++;
+}
+
+inline void barrier_begin(u32 address, int arrivals)
+{
+    checked(address, 8);
+    counters[address] = {arrivals, arrivals};
+}
+
+inline void show_barriers() {}
+
+inline void arrive(u32 address, int bytes)
+{
+    Counter& counter = counter_at(address);
+    if (!counter.left) fail("more arrivals than a barrier expects", address);
+    counter.left--;
+    counter.bytes += bytes;
+    end_phase(counter);
+}
+
+inline void barrier_arrive(u32 address)
+{
+    if (fibers[threadIdx.x].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+    arrive(address, 0);
+}
+
+inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(address, bytes); }
+
+inline void barrier_wait(u32 address, u32 parity)
+{
+    Counter& counter = counter_at(address);
+    while ((counter.phase & 1) == parity) {
+        if (!counter.left)
+            for (auto& copy : std::exchange(counter.copies, {})) copy();
+        if ((counter.phase & 1) == parity) yield();
+    }
+}
+
+inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier)
+{
+    if ((std::uintptr_t)source % 16 || bytes % 16) fail("a bulk copy that is not aligned", (long long)source);
+    const auto copy = [=] {
+        Counter& counter = counter_at(barrier);
+        checked(target, 16), checked(target + bytes - 16, 16);
+        std::memcpy(memory + target, source, bytes);
+        counter.bytes -= bytes;
+        end_phase(counter);
+    };
+    if (lazy) counter_at(barrier).copies.push_back(copy);
+    else copy();
+}
+
+inline void show_tensor_cores() { fibers[threadIdx.x].hidden = false; }
+
+// --- wgmma.mma_async.sp ----------------------------------------------------------------------------------------------------------
+
+inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes it; read below as the PTX ISA has it
+{
+    constexpr u64 SWIZZLE_128 = 1ull << 62, EIGHT_ROWS = 8 * 128;
+    return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
+}
+
+// One number of B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side, the
+// next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
+inline float number_of_b(u64 descriptor, int row, int column)
+{
+    if (descriptor >> 62 != 1 || descriptor >> 49 & 7) fail("a descriptor of another layout", descriptor >> 49);
+    const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
+    const u32 address = start + column / 64 * leading + column % 64 * 2 + row / 8 * stride + row % 8 * 128;
+    u16 number;
+    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, 2), 2);
+    return widen(number);
+}
+
+template <int COUNT> void multiply_now(const Product& product)
+{
+    std::vector<float> b(32 * COUNT * 8);
+    for (int k = 0; k < 32; k++)
+        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = number_of_b(product.b, k, n);
+    for (int row = 0; row < 64; row++) {
+        float columns[32];
+        sparse_row(product.lanes + row / 16 * 32, row % 16, product.selector, columns);
+        for (int n = 0; n < COUNT * 8; n++) {
+            float& sum = product.d[row / 16 * 32 + row % 8 * 4 + n % 8 / 2][n / 8 * 4 + row % 16 / 8 * 2 + n % 2];
+            for (int k = 0; k < 32; k++) sum += columns[k] * b[k * COUNT * 8 + n];
+        }
+    }
+}
+
+inline Group& my_group() { return groups[threadIdx.x / 128]; }
+inline void begin_products() {}
+inline void commit_products() {}
+
+template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
+{
+    Group& group = my_group();
+    const int thread = threadIdx.x % 128;
+    group.next.lanes[thread].a = a, group.next.lanes[thread].word = metadata;
+    group.next.d[thread] = d[0];
+    if (thread && group.gathering.arrived && group.next.b != b) fail("descriptors that differ in a warpgroup", b);
+    group.next.b = b, group.next.selector = SELECTOR;
+    gather_threads(group.gathering, 128, [&] {
+        const auto product = [next = group.next] { multiply_now<COUNT>(next); };
+        if (lazy) group.products.push_back(product);
+        else product();
+    });
+}
+
+template <int COUNT> void wait_for_products(float (&)[COUNT][4])
+{
+    Group& group = my_group();
+    gather_threads(group.gathering, 128, [&] {
+        for (auto& product : std::exchange(group.products, {})) product();
+    });
+}
+
 // --- a launch --------------------------------------------------------------------------------------------------------------------
 
 extern "C" {
@@ -271,7 +414,7 @@ void emulate(int blocks, int threads, int bytes, int wait_late, int seed, const 
              const int* starts, const int* rows, const u16* bias, const u16* residual, u16* y, long long x_stride,
              long long residual_stride, long long y_stride, int tokens, int tiles, int token_blocks, int tokens_first)
 {
-    shared_bytes = bytes, thread_count = threads, lazy = wait_late;
+    shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
     body = [=] {
         tile_vector_wise(x, images, columns, starts, rows, bias, residual, y, x_stride, residual_stride, y_stride, tokens, tiles,
                          token_blocks, tokens_first);

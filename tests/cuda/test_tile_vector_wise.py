@@ -10,7 +10,7 @@ from vector_weights import random_weight, reference, relative_error
 from zellige.cuda.tile_vector_wise import Kernel
 from zellige.cuda.vector_tiles import vector_tiles
 
-MMA = Kernel("mma", tokens=128, stages=3)
+MMA, WGMMA = Kernel("mma", tokens=128, stages=3), Kernel("wgmma", tokens=256, stages=5)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
@@ -18,6 +18,9 @@ CASES = [
     (MMA, torch.bfloat16, 300, 520, 137, True, True, "gelu"),
     (MMA, torch.bfloat16, 130, 67, 1, False, False, "gelu"),
     (Kernel("mma", tokens=256, stages=4), torch.float16, 129, 333, 264, True, False, None),
+    (WGMMA, torch.bfloat16, 300, 520, 264, True, True, "gelu"),
+    (WGMMA, torch.bfloat16, 300, 520, 137, True, True, "gelu"),
+    (Kernel("wgmma", tokens=128, stages=4), torch.float16, 129, 333, 264, True, False, None),
 ]
 
 

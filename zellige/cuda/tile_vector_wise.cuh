@@ -15,7 +15,6 @@ constexpr int VALUE_BYTES = ROWS * STEP, IMAGE_BYTES = VALUE_BYTES + ROWS * STEP
 constexpr int GROUP_BYTES = STEP * 128, GROUPS = TOKENS / 64, X_BYTES = GROUPS * GROUP_BYTES;
 constexpr int CHUNKS = TOKENS / 8;               // 16-byte chunks in a row of X
 constexpr int ROWS_AT_ONCE = 32 / CHUNKS;        // rows of X that a warp copies with one instruction
-constexpr int OUT_STRIDE = TOKENS + 8;           // a row of the finished tile in shared memory, in numbers: rows fall in different banks
 
 struct Place { int tile, token; };               // what a block makes: a tile's rows, from this token on
 
@@ -65,8 +64,8 @@ __device__ __forceinline__ float activate(float value)
 #endif
 }
 
-// One row of the tile, two neighbouring tokens: bias, residual, activation, rounded, to the finished tile in shared memory.
-__device__ __forceinline__ void finish(u32 out, int row, int column, float low, float high, int output, float bias,
+// Two neighbouring tokens of one row: bias, residual, activation, rounded, to the row's place in shared memory.
+__device__ __forceinline__ void finish(u32 out_row, int column, float low, float high, int output, float bias,
                                        const u16* residual, long long residual_stride, int token, int tokens)
 {
     low += bias;
@@ -86,17 +85,18 @@ __device__ __forceinline__ void finish(u32 out, int row, int column, float low, 
             if (left > 1) high += widen(source[1]);
         }
     }
-    store_4(out + (row * OUT_STRIDE + column) * 2, narrow(activate(low), activate(high)));
+    store_4(out_row + column * 2, narrow(activate(low), activate(high)));
 }
 
-// The finished tile to the rows of Y that it makes, 16 bytes a thread.
-template <int THREADS>
-__device__ __forceinline__ void scatter(u32 out, const int* rows, u16* y, long long y_stride, int token, int tokens, int thread)
+// COUNT finished rows of WIDTH 16-byte chunks to the rows of Y that they make, 16 bytes a thread.
+template <int COUNT, int WIDTH, int THREADS>
+__device__ __forceinline__ void scatter(u32 out, int row_bytes, const int* rows, u16* y, long long y_stride, int token, int tokens, int thread)
 {
-    for (int at = thread; at < ROWS * CHUNKS; at += THREADS) {
-        const int row = at / CHUNKS, column = at % CHUNKS * 8, left = tokens - token - column, output = rows[row];
+#pragma unroll 4
+    for (int at = thread; at < COUNT * WIDTH; at += THREADS) {
+        const int row = at / WIDTH, column = at % WIDTH * 8, left = tokens - token - column, output = rows[row];
         if (output < 0 || left <= 0) continue;
-        const uint4 words = load_16(out + (row * OUT_STRIDE + column) * 2);
+        const uint4 words = load_16(out + row * row_bytes + column * 2);
         u16* target = y + output * y_stride + token + column;
 #if ALIGNED
         if (left >= 8) {

@@ -40,8 +40,9 @@ class Kernel:
 
     @property
     def shared_bytes(self) -> int:
-        """Stages, 1024 bytes to align them and barriers."""
-        return self.stages * (IMAGE_BYTES + STEP * self.tokens * 2) + (2048 if self.name == "wgmma" else 0)
+        """The stages; for wgmma room to align them, barriers, and 16 rows × 64 tokens of the result for each of 8 warps too."""
+        beside = 1024 + self.stages * 16 + 8 * 16 * (128 + 16) if self.name == "wgmma" else 0
+        return self.stages * (IMAGE_BYTES + STEP * self.tokens * 2) + beside
 
     def defines(self, dtype: torch.dtype, aligned: bool, activation: str | None) -> tuple[tuple[str, int], ...]:
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
@@ -50,7 +51,7 @@ class Kernel:
 
 KERNELS = {
     "sm_80": Kernel("mma", tokens=128, stages=4),
-    "sm_90a": Kernel("wgmma", tokens=256, stages=4),
+    "sm_90a": Kernel("wgmma", tokens=256, stages=5),
 }
 """By architecture; elsewhere less shared memory is sure."""
 
@@ -86,7 +87,10 @@ def multiply(
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
     compiled = function(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
     token_blocks = -(-tokens // kernel.tokens)
-    launch(compiled, len(tiles.rows) * token_blocks, kernel.threads, kernel.shared_bytes,
+    blocks = len(tiles.rows) * token_blocks
+    if kernel.name == "wgmma":  # its blocks stay, and take one place after another
+        blocks = min(blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
+    launch(compiled, blocks, kernel.threads, kernel.shared_bytes,
            [x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y,
             c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)),
             c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first)], x.device)  # fmt: skip

@@ -4,6 +4,7 @@
 #include "tile_vector_wise.cuh"
 
 constexpr int STAGE_BYTES = IMAGE_BYTES + X_BYTES;
+constexpr int OUT_ROW_BYTES = TOKENS * 2 + 16;   // of the finished tile: rows fall in different banks
 constexpr int N_TILES = TOKENS / 32;             // 8 tokens wide, of a warp
 
 // Half a step: `image` is where the lane's values of the warp's first row block lie, `rows` the lane's row of X in the first group.
@@ -77,9 +78,9 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             const float offset = bias && output >= 0 ? widen(bias[output]) : 0.0f;
 #pragma unroll
             for (int j = 0; j < N_TILES; j++)
-                finish(shared, row, (quarter * N_TILES + j) * 8 + lane % 4 * 2, sums[i][j][2 * below], sums[i][j][2 * below + 1],
+                finish(shared + row * OUT_ROW_BYTES, (quarter * N_TILES + j) * 8 + lane % 4 * 2, sums[i][j][2 * below], sums[i][j][2 * below + 1],
                        output, offset, residual, residual_stride, place.token, tokens);
         }
     __syncthreads();
-    scatter<256>(shared, rows, y, y_stride, place.token, tokens, thread);
+    scatter<ROWS, CHUNKS, 256>(shared, OUT_ROW_BYTES, rows, y, y_stride, place.token, tokens, thread);
 }

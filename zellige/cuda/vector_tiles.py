@@ -91,9 +91,10 @@ def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) 
     columns = np.asarray(listed, np.int64)
     missing = np.setdiff1d(used, columns)
     strange = np.setdiff1d(columns, np.arange(tile.shape[1]))
-    if len(np.unique(columns)) != len(columns) or len(missing) or len(strange):
+    twice = len(columns) - len(np.unique(columns))
+    if len(missing) or len(strange) or twice:
         raise InputError(f"tile {index}: expected every column that isn't zero once, out of {tile.shape[1]}; "
-                         f"{len(missing)} are missing, {len(strange)} don't exist, {len(columns) - len(np.unique(columns))} are listed twice")  # fmt: skip
+                         f"{len(missing)} are missing, {len(strange)} don't exist, {twice} are listed twice")  # fmt: skip
     return columns
 
 
