@@ -2,7 +2,8 @@
 //
 // Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
 // the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
-// that is still being read, or only when it is waited for, which shows a missing wait. The order of the fibers is drawn from a seed.
+// that is still being read, or only when it is waited for, which shows a missing wait. The order of the fibers, and which warps stand still
+// for a while, are drawn from a seed.
 
 #define ZELLIGE_PTX
 
@@ -42,12 +43,6 @@ unsigned char memory[256 * 1024] __attribute__((aligned(1024)));
 int shared_bytes, thread_count;
 bool lazy;
 
-[[noreturn]] inline void fail(const char* what, long long number)
-{
-    std::fprintf(stderr, "emulated GPU, block %d, thread %d: %s (%lld)\n", blockIdx.x, threadIdx.x, what, number);
-    std::abort();
-}
-
 // --- fibers ----------------------------------------------------------------------------------------------------------------------
 
 struct Gathering { int arrived = 0, generation = 0; };      // of threads that wait for one another
@@ -71,7 +66,16 @@ std::vector<Fiber> fibers;
 std::vector<Warp> warps;
 Gathering barriers[16];
 ucontext_t scheduler;
+int happened;                                               // how often threads that waited for one another could go on
 std::function<void()> body;
+
+char failure[256];                                          // what went wrong first, if anything
+
+[[noreturn]] inline void fail(const char* what, long long number)
+{
+    if (!*failure) std::snprintf(failure, sizeof failure, "block %d, thread %d: %s (%lld)", blockIdx.x, threadIdx.x, what, number);
+    for (;;) swapcontext(&fibers[threadIdx.x].context, &scheduler);
+}
 
 inline void yield() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
 inline Warp& my_warp() { return warps[threadIdx.x / 32]; }
@@ -83,6 +87,7 @@ template <class Action> void gather_threads(Gathering& at, int count, Action act
     if (++at.arrived == count) {
         action();
         at.arrived = 0;
+        happened++;
         at.generation++;
     } else
         while (at.generation == generation) yield();
@@ -115,15 +120,24 @@ inline void run_block(int threads, unsigned seed)
     }
     std::vector<int> order(threads);
     for (int i = 0; i < threads; i++) order[i] = i;
-    for (int left = threads, rounds = 0; left; rounds++) {
-        if (rounds > 2000000) fail("threads wait for one another for ever", left);
-        if (rounds % 64 == 0) std::shuffle(order.begin(), order.end(), random);
+    std::vector<bool> held(threads / 32);                   // warps that stand still for a while, so that the others run far ahead
+    for (int left = threads, idle = 0, period = 0; left; idle++) {
+        if (idle > 3000) std::snprintf(failure, sizeof failure, "block %d: %d threads wait for one another", blockIdx.x, left);
+        if (*failure) return;
+        if (period-- == 0) {
+            period = 8 << random() % 3 * 3;
+            std::shuffle(order.begin(), order.end(), random);
+            for (auto&& warp : held) warp = random() % 2;
+        }
+        const int before = happened;
         for (int thread : order) {
-            if (fibers[thread].finished) continue;
+            if (fibers[thread].finished || held[thread / 32]) continue;
             threadIdx.x = thread;
             swapcontext(&scheduler, &fibers[thread].context);
             left -= fibers[thread].finished;
+            if (*failure) return;
         }
+        if (happened != before) idle = 0;
     }
 }
 
@@ -287,6 +301,7 @@ inline void end_phase(Counter& counter)                     // where all have ar
     if (counter.left || counter.bytes) return;
     counter.left = counter.arrivals;
     counter.phase++;
+    happened++;
 }
 
 inline void barrier_begin(u32 address, int arrivals)
@@ -410,7 +425,7 @@ void tile_vector_wise(const u16* x, const unsigned char* images, const int* colu
                       const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
                       int tokens, int tiles, int token_blocks, int tokens_first);
 
-void emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const unsigned char* images, const int* columns,
+const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const unsigned char* images, const int* columns,
              const int* starts, const int* rows, const u16* bias, const u16* residual, u16* y, long long x_stride,
              long long residual_stride, long long y_stride, int tokens, int tiles, int token_blocks, int tokens_first)
 {
@@ -419,6 +434,8 @@ void emulate(int blocks, int threads, int bytes, int wait_late, int seed, const 
         tile_vector_wise(x, images, columns, starts, rows, bias, residual, y, x_stride, residual_stride, y_stride, tokens, tiles,
                          token_blocks, tokens_first);
     };
-    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) run_block(threads, seed + blockIdx.x);
+    *failure = 0;
+    for (blockIdx.x = 0; blockIdx.x < blocks && !*failure; blockIdx.x++) run_block(threads, seed + blockIdx.x);
+    return failure;
 }
 }

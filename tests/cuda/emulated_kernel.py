@@ -26,31 +26,43 @@ GUARD = 64
 
 
 @cache
-def library(kernel: Kernel, dtype: torch.dtype, aligned: bool, activation: str | None) -> ctypes.CDLL:
+def library(
+    kernel: Kernel, dtype: torch.dtype, aligned: bool, activation: str | None, edit: tuple[str, str] | None = None
+) -> ctypes.CDLL:
+    """The kernel as machine code for this CPU; ``edit`` replaces a piece of its source."""
     with tempfile.TemporaryDirectory() as directory:
-        shared = Path(directory) / "kernel.so"
+        source, shared = Path(directory) / kernel.source, Path(directory) / "kernel.so"
+        text = (ROOM / kernel.source).read_text()
+        if edit is not None:
+            assert edit[0] in text, f"{kernel.source} has no {edit[0]!r}"
+            text = text.replace(*edit)
+        source.write_text(text)
         defines = [f"-D{name}={value}" for name, value in kernel.defines(dtype, aligned, activation)]
-        subprocess.run([COMPILER, "-std=c++17", "-O2", "-w", "-shared", "-fPIC", *defines, "-include", HERE / "emulated_gpu.h",
-                        "-x", "c++", ROOM / kernel.source, "-o", shared], check=True)  # fmt: skip
-        return ctypes.CDLL(shared)
+        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *defines, "-I", ROOM,
+                        "-include", HERE / "emulated_gpu.h", "-x", "c++", source, "-o", shared], check=True)  # fmt: skip
+        loaded = ctypes.CDLL(shared)
+        loaded.emulate.restype = ctypes.c_char_p
+        return loaded
 
 
 def emulated(
     kernel: Kernel, tiles: VectorTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str | None,
-    aligned: bool, lazy: bool, seed: int,
+    aligned: bool, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
 ) -> Tensor:  # fmt: skip
     """What the kernel makes of CPU tensors; it fails where the kernel writes outside of its result, or not all of it."""
     n, tokens = tiles.shape[0], x.shape[1]
     stride = -(-tokens // 8) * 8 if aligned else tokens
     whole = torch.full((GUARD + n * stride + GUARD,), torch.nan, dtype=tiles.dtype)
     y = whole[GUARD:-GUARD].view(n, stride)
-    blocks = -(-tokens // kernel.tokens)
+    token_blocks = -(-tokens // kernel.tokens)
+    blocks = len(tiles.rows) * token_blocks
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
                for array in (x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y)]  # fmt: skip
-    library(kernel, tiles.dtype, aligned, activation).emulate(
-        c_int(min(len(tiles.rows) * blocks, 3) if kernel.name == "wgmma" else len(tiles.rows) * blocks), c_int(kernel.threads), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
-        c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(stride),
-        c_int(tokens), c_int(len(tiles.rows)), c_int(blocks), c_int(kernel.tokens_first))  # fmt: skip
+    failure = library(kernel, tiles.dtype, aligned, activation, edit).emulate(
+        c_int(min(blocks, 3) if kernel.stays else blocks), c_int(kernel.threads), c_int(kernel.shared_bytes), c_int(lazy),
+        c_int(seed), *address, c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(stride),
+        c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
+    assert not failure, failure.decode()
     outside = torch.cat([whole[:GUARD], y[:, tokens:].flatten(), whole[-GUARD:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"
     assert y[:, :tokens].isfinite().all(), "the kernel left numbers out, or read what it may not"

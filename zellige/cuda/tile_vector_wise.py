@@ -39,6 +39,11 @@ class Kernel:
         return {"mma": 256, "wgmma": 384}[self.name]
 
     @property
+    def stays(self) -> bool:
+        """Blocks fill the GPU once and take one place of the result after another."""
+        return self.name == "wgmma"
+
+    @property
     def shared_bytes(self) -> int:
         """The stages; for wgmma room to align them, barriers, and 16 rows × 64 tokens of the result for each of 8 warps too."""
         beside = 1024 + self.stages * 16 + 8 * 16 * (128 + 16) if self.name == "wgmma" else 0
@@ -88,7 +93,7 @@ def multiply(
     compiled = function(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = len(tiles.rows) * token_blocks
-    if kernel.name == "wgmma":  # its blocks stay, and take one place after another
+    if kernel.stays:
         blocks = min(blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
     launch(compiled, blocks, kernel.threads, kernel.shared_bytes,
            [x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y,
