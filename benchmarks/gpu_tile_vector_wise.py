@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -45,8 +46,9 @@ TILE_WISE = {0.5: 0.0, 0.75: 0.5, 0.9: 0.8}
 TARGETS = {0.75: 1.85, 0.9: 3.5}
 FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}  # fmt: skip
-EVERYWHERE = [Kernel("mma", 128, 3), Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
-HOPPER = [Kernel("wgmma", 256, 4), Kernel("wgmma", 128, 6)]
+CHECK_SECONDS = 75
+EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
+HOPPER = [Kernel("wgmma", 256, 5), Kernel("wgmma", 128, 6)]
 
 
 def say(*words: object) -> None:
@@ -138,19 +140,33 @@ def guarded(what: str, action: Callable[[], object]) -> object:
         return None
 
 
+def check_all(kernel: Kernel) -> bool:
+    """Whether a kernel is right in every case; prints each."""
+    wrong = 0
+    for case in CASES:
+        for strided in (False, True) if case[2] % 8 == 1 or case[2] == 4095 else (False,):
+            torch.manual_seed(case[0] + case[2])
+            begin = time.monotonic()
+            result = guarded(f"{kernel} {case}", lambda case=case, strided=strided: check(kernel, case, strided))
+            say(label(kernel), *case, "strided" if strided else "", result, f"{time.monotonic() - begin:.1f} s")
+            wrong += not str(result).endswith("ok")
+    return not wrong
+
+
 def correctness(kernels: list[Kernel]) -> list[Kernel]:
-    """The kernels that are right everywhere."""
-    right = []
-    for kernel in kernels:
-        results = []
-        for case in CASES:
-            for strided in (False, True) if case[2] % 8 == 1 or case[2] == 4095 else (False,):
-                torch.manual_seed(case[0] + case[2])
-                result = guarded(f"{kernel} {case}", lambda kernel=kernel, case=case, strided=strided: check(kernel, case, strided))
-                say(label(kernel), *case, "strided" if strided else "", result)
-                results.append(str(result).endswith("ok"))
-        right += [kernel] if all(results) else []
-        say("=>", kernel, "is right" if all(results) else f"is WRONG in {results.count(False)} of {len(results)}")
+    """The kernels that are right everywhere. Each is checked in a process of its own: one that fails or hangs ends alone."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    children = [subprocess.Popen([sys.executable, __file__, "--check", str(index)], **options) for index, _ in enumerate(kernels)]
+    deadline, right = time.monotonic() + CHECK_SECONDS, []
+    for kernel, child in zip(kernels, children, strict=True):
+        try:
+            output, _ = child.communicate(timeout=max(1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            output = child.communicate()[0] + "\ndid not end in time"
+        say(output.rstrip())
+        right += [kernel] if child.returncode == 0 else []
+        say("=>", label(kernel), "is right" if child.returncode == 0 else f"is WRONG (exit {child.returncode})")
     return right
 
 
@@ -226,15 +242,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="a directory for gpu-tile-vector-wise.json")
     parser.add_argument("--seconds", type=float, default=160, help="stop starting new measurements after this long")
-    parser.add_argument("--kernel", choices=["mma", "wgmma"], help="this kernel alone")
+    parser.add_argument("--check", type=int, metavar="INDEX", help="check one kernel, and time nothing")
     arguments = parser.parse_args()
     begin = time.monotonic()
     if not torch.cuda.is_available():
         raise SystemExit("no GPU: this script measures on one")
     device = torch.device("cuda", 0)
-    say(torch.cuda.get_device_name(device), architecture(device), "torch", torch.__version__)
     kernels = EVERYWHERE + (HOPPER if architecture(device) == "sm_90a" else [])
-    kernels = [kernel for kernel in kernels if arguments.kernel in (None, kernel.name)]
+    if arguments.check is not None:
+        sys.exit(0 if check_all(kernels[arguments.check]) else 1)
+    say(torch.cuda.get_device_name(device), architecture(device), "torch", torch.__version__)
     right = correctness(kernels)
     say(f"{time.monotonic() - begin:.0f} s; right: {[label(kernel) for kernel in right]}")
     right += [Kernel(kernel.name, kernel.tokens, kernel.stages, tokens_first=True) for kernel in right]

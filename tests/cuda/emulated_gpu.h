@@ -129,6 +129,7 @@ inline void run_block(int threads, unsigned seed)
             std::shuffle(order.begin(), order.end(), random);
             for (auto&& warp : held) warp = random() % 2;
         }
+        if (idle > 1000) held.assign(held.size(), false);
         const int before = happened;
         for (int thread : order) {
             if (fibers[thread].finished || held[thread / 32]) continue;

@@ -122,12 +122,17 @@ __device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 
-__device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)   // until the phase of this parity is over
+// Until the phase of this parity is over. Waits take microseconds; one of many milliseconds can only be a mistake, and stops the kernel.
+__device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
 {
-    asm volatile("{\n\t.reg .pred over;\n"
-                 "AGAIN:\n\t"
-                 "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n\t"
-                 "@!over bra AGAIN;\n\t}" :: "r"(barrier), "r"(parity) : "memory");
+    for (int tries = 0;; tries++) {
+        u32 over;
+        asm volatile("{\n\t.reg .pred over;\n\t"
+                     "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n\t"
+                     "selp.u32 %0, 1, 0, over;\n\t}" : "=r"(over) : "r"(barrier), "r"(parity) : "memory");
+        if (over) return;
+        if (tries > 1 << 24) asm volatile("trap;");
+    }
 }
 
 __device__ __forceinline__ void copy_bulk(u32 target, const void* source, int bytes, u32 barrier)
