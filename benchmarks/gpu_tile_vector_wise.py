@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,7 +49,7 @@ FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}  # fmt: skip
 CHECK_SECONDS = 75
 EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
-HOPPER = [Kernel("wgmma", 256, 5), Kernel("wgmma", 128, 6)]
+HOPPER = [Kernel("wgmma", 256, 5), Kernel("wgmma", 128, 6), Kernel("wgmma", 256, 5, together=2)]
 
 
 def say(*words: object) -> None:
@@ -197,7 +198,8 @@ def microseconds(graphs: dict[str, torch.cuda.CUDAGraph], calls: int, rounds: in
 
 
 def label(kernel: Kernel) -> str:
-    return f"{kernel.name} {kernel.tokens}x{kernel.stages}{' tokens first' if kernel.tokens_first else ''}"
+    paired, order = " paired" if kernel.together == 2 else "", " tokens first" if kernel.tokens_first else ""
+    return f"{kernel.name} {kernel.tokens}x{kernel.stages}{paired}{order}"
 
 
 def speed(name: str, n: int, k: int, sparsity: float, kernels: list[Kernel]) -> dict:
@@ -254,7 +256,7 @@ def main() -> None:
     say(torch.cuda.get_device_name(device), architecture(device), "torch", torch.__version__)
     right = correctness(kernels)
     say(f"{time.monotonic() - begin:.0f} s; right: {[label(kernel) for kernel in right]}")
-    right += [Kernel(kernel.name, kernel.tokens, kernel.stages, tokens_first=True) for kernel in right]
+    right += [replace(kernel, tokens_first=True) for kernel in right]
     results = []
     for name, (n, k) in SHAPES.items():
         for sparsity in TILE_WISE:

@@ -1,4 +1,4 @@
-// A GPU's block on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
+// A GPU's block, or a cluster of them, on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
 //
 // Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
 // the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
@@ -29,6 +29,7 @@
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 
 using u16 = unsigned short;
 using u32 = unsigned int;
@@ -39,8 +40,10 @@ inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 struct Index { int x; } threadIdx, blockIdx, gridDim;
 inline float __expf(float value) { return std::exp(value); }
 
-unsigned char memory[256 * 1024] __attribute__((aligned(1024)));
+unsigned char memory[1];                                    // where shared memory begins, for a kernel
+unsigned char memories[TOGETHER][256 * 1024];               // what it is, for each block of a cluster
 int shared_bytes, thread_count;
+int fiber;                                                  // the running one: thread_count of them for each block
 bool lazy;
 
 // --- fibers ----------------------------------------------------------------------------------------------------------------------
@@ -60,11 +63,11 @@ struct Counter { int arrivals, left; long long bytes = 0; u32 phase = 0; std::ve
 struct Product { int selector; u64 b; Lane lanes[128]; float* d[128]; };
 struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
 
-std::map<u32, Counter> counters;
+std::map<std::pair<int, u32>, Counter> counters;            // by block and address
 std::vector<Group> groups;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
-Gathering barriers[16];
+Gathering barriers[TOGETHER], cluster;
 ucontext_t scheduler;
 int happened;                                               // how often threads that waited for one another could go on
 std::function<void()> body;
@@ -74,11 +77,12 @@ char failure[256];                                          // what went wrong f
 [[noreturn]] inline void fail(const char* what, long long number)
 {
     if (!*failure) std::snprintf(failure, sizeof failure, "block %d, thread %d: %s (%lld)", blockIdx.x, threadIdx.x, what, number);
-    for (;;) swapcontext(&fibers[threadIdx.x].context, &scheduler);
+    for (;;) swapcontext(&fibers[fiber].context, &scheduler);
 }
 
-inline void yield() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
-inline Warp& my_warp() { return warps[threadIdx.x / 32]; }
+inline void yield() { swapcontext(&fibers[fiber].context, &scheduler); }
+inline int my_block() { return fiber / thread_count; }
+inline Warp& my_warp() { return warps[fiber / 32]; }
 inline int my_lane() { return threadIdx.x % 32; }
 
 template <class Action> void gather_threads(Gathering& at, int count, Action action)
@@ -96,17 +100,19 @@ template <class Action> void gather_threads(Gathering& at, int count, Action act
 inline void run_fiber()
 {
     body();
-    fibers[threadIdx.x].finished = true;
+    fibers[fiber].finished = true;
     yield();
 }
 
-inline void run_block(int threads, unsigned seed)
+inline void run_cluster(int first_block, unsigned seed)
 {
+    const int threads = TOGETHER * thread_count;
     std::mt19937 random(seed);
-    std::memset(memory, 0xff, sizeof memory);               // what nobody wrote is NaN
+    std::memset(memories, 0xff, sizeof memories);           // what nobody wrote is NaN
     fibers = std::vector<Fiber>(threads);
     warps = std::vector<Warp>(threads / 32);
     for (auto& barrier : barriers) barrier = {};
+    cluster = {};
     counters.clear();
     groups.assign((threads + 127) / 128, {});
     for (auto& fiber : fibers) {
@@ -127,13 +133,15 @@ inline void run_block(int threads, unsigned seed)
         if (period-- == 0) {
             period = 8 << random() % 3 * 3;
             std::shuffle(order.begin(), order.end(), random);
-            for (auto&& warp : held) warp = random() % 2;
+            const int one_block = TOGETHER > 1 && random() % 2 ? random() % TOGETHER : -1;
+            for (int warp = 0; warp < threads / 32; warp++)
+                held[warp] = one_block < 0 ? random() % 2 : warp / (thread_count / 32) == one_block;
         }
         if (idle > 1000) held.assign(held.size(), false);
         const int before = happened;
         for (int thread : order) {
             if (fibers[thread].finished || held[thread / 32]) continue;
-            threadIdx.x = thread;
+            fiber = thread, threadIdx.x = thread % thread_count, blockIdx.x = first_block + thread / thread_count;
             swapcontext(&scheduler, &fibers[thread].context);
             left -= fibers[thread].finished;
             if (*failure) return;
@@ -143,7 +151,7 @@ inline void run_block(int threads, unsigned seed)
 }
 
 inline void __syncwarp() { gather_threads(my_warp().gathering, 32, [] {}); }
-inline void __syncthreads() { gather_threads(barriers[0], thread_count, [] {}); }
+inline void __syncthreads() { gather_threads(barriers[my_block()], thread_count, [] {}); }
 
 inline int __shfl_sync(u32, int value, int source)
 {
@@ -160,7 +168,7 @@ inline u32 shared_address(const void* pointer) { return (const unsigned char*)po
 inline unsigned char* checked(u32 address, int bytes)
 {
     if (address % bytes || (int)(address + bytes) > shared_bytes) fail("a bad address in shared memory", address);
-    return memory + address;
+    return memories[my_block()] + address;
 }
 
 template <class T> T load(u32 address) { T value; std::memcpy(&value, checked(address, sizeof value), sizeof value); return value; }
@@ -169,7 +177,7 @@ template <class T> void store(u32 address, T value) { std::memcpy(checked(addres
 inline u32 load_4(u32 address) { return load<u32>(address); }
 inline uint4 load_16(u32 address) { return load<uint4>(address); }
 inline void store_4(u32 address, u32 word) { store(address, word); }
-inline void store_16(u32 address, uint4 words) { store(address, words), fibers[threadIdx.x].hidden = true; }
+inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = true; }
 
 inline uint4 load_matrices_transposed(u32 address)
 {
@@ -196,17 +204,17 @@ inline void copy_16(u32 target, const void* source, int bytes = 16)
         unsigned char chunk[16] = {};
         std::memcpy(chunk, source, bytes);
         std::memcpy(checked(target, 16), chunk, 16);
-        fibers[threadIdx.x].hidden = true;
+        fibers[fiber].hidden = true;
     };
-    if (lazy) fibers[threadIdx.x].copies.back().push_back(copy);
+    if (lazy) fibers[fiber].copies.back().push_back(copy);
     else copy();
 }
 
-inline void commit_copies() { fibers[threadIdx.x].copies.emplace_back(); }
+inline void commit_copies() { fibers[fiber].copies.emplace_back(); }
 
 template <int LEFT> void wait_for_copies()
 {
-    auto& groups = fibers[threadIdx.x].copies;
+    auto& groups = fibers[fiber].copies;
     while ((int)groups.size() - 1 > LEFT) {
         for (auto& copy : groups.front()) copy();
         groups.pop_front();
@@ -290,9 +298,9 @@ template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4
 
 // --- mbarrier and cp.async.bulk --------------------------------------------------------------------------------------------------
 
-inline Counter& counter_at(u32 address)
+inline Counter& counter_at(int block, u32 address)
 {
-    const auto found = counters.find(address);
+    const auto found = counters.find({block, address});
     if (found == counters.end()) fail("a barrier that nobody began", address);
     return found->second;
 }
@@ -308,14 +316,14 @@ inline void end_phase(Counter& counter)                     // where all have ar
 inline void barrier_begin(u32 address, int arrivals)
 {
     checked(address, 8);
-    counters[address] = {arrivals, arrivals};
+    counters[{my_block(), address}] = {arrivals, arrivals};
 }
 
 inline void show_barriers() {}
 
-inline void arrive(u32 address, int bytes)
+inline void arrive(int block, u32 address, int bytes)
 {
-    Counter& counter = counter_at(address);
+    Counter& counter = counter_at(block, address);
     if (!counter.left) fail("more arrivals than a barrier expects", address);
     counter.left--;
     counter.bytes += bytes;
@@ -324,15 +332,16 @@ inline void arrive(u32 address, int bytes)
 
 inline void barrier_arrive(u32 address)
 {
-    if (fibers[threadIdx.x].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
-    arrive(address, 0);
+    if (fibers[fiber].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+    arrive(my_block(), address, 0);
 }
 
-inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(address, bytes); }
+inline void barrier_arrive_at(u32 address, u32 block) { arrive(block, address, 0); }
+inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(my_block(), address, bytes); }
 
 inline void barrier_wait(u32 address, u32 parity)
 {
-    Counter& counter = counter_at(address);
+    Counter& counter = counter_at(my_block(), address);
     while ((counter.phase & 1) == parity) {
         if (!counter.left)
             for (auto& copy : std::exchange(counter.copies, {})) copy();
@@ -340,21 +349,30 @@ inline void barrier_wait(u32 address, u32 parity)
     }
 }
 
-inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier)
+inline void copy_bulk_to(int block, u32 target, const void* source, int bytes, u32 barrier)
 {
     if ((std::uintptr_t)source % 16 || bytes % 16) fail("a bulk copy that is not aligned", (long long)source);
+    checked(target, 16), checked(target + bytes - 16, 16);
     const auto copy = [=] {
-        Counter& counter = counter_at(barrier);
-        checked(target, 16), checked(target + bytes - 16, 16);
-        std::memcpy(memory + target, source, bytes);
+        Counter& counter = counter_at(block, barrier);
+        std::memcpy(memories[block] + target, source, bytes);
         counter.bytes -= bytes;
         end_phase(counter);
     };
-    if (lazy) counter_at(barrier).copies.push_back(copy);
+    if (lazy) counter_at(block, barrier).copies.push_back(copy);
     else copy();
 }
 
-inline void show_tensor_cores() { fibers[threadIdx.x].hidden = false; }
+inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier) { copy_bulk_to(my_block(), target, source, bytes, barrier); }
+
+inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
+{
+    for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
+}
+
+inline u32 block_of_cluster() { return my_block(); }
+inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
+inline void show_tensor_cores() { fibers[fiber].hidden = false; }
 
 // --- wgmma.mma_async.sp ----------------------------------------------------------------------------------------------------------
 
@@ -391,7 +409,7 @@ template <int COUNT> void multiply_now(const Product& product)
     }
 }
 
-inline Group& my_group() { return groups[threadIdx.x / 128]; }
+inline Group& my_group() { return groups[fiber / 128]; }
 inline void begin_products() {}
 inline void commit_products() {}
 
@@ -436,7 +454,7 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
                          token_blocks, tokens_first);
     };
     *failure = 0;
-    for (blockIdx.x = 0; blockIdx.x < blocks && !*failure; blockIdx.x++) run_block(threads, seed + blockIdx.x);
+    for (int first = 0; first < blocks && !*failure; first += TOGETHER) run_cluster(first, seed + first);
     return failure;
 }
 }

@@ -21,6 +21,7 @@ from zellige.errors import CompileError, InputError
 
 MMA, WIDE_MMA = Kernel("mma", tokens=128, stages=3), Kernel("mma", tokens=256, stages=4, tokens_first=True)
 WGMMA, NARROW_WGMMA = Kernel("wgmma", tokens=256, stages=5), Kernel("wgmma", tokens=128, stages=3, tokens_first=True)
+PAIRED_WGMMA = Kernel("wgmma", tokens=128, stages=4, together=2)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
@@ -32,6 +33,7 @@ CASES = [
     (WGMMA, torch.bfloat16, 300, 520, 137, True, True, "gelu"),
     (WGMMA, torch.bfloat16, 130, 67, 1, False, False, "gelu"),
     (NARROW_WGMMA, torch.float16, 129, 333, 264, True, False, None),
+    (PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu"),
 ]
 
 TOLERANCE = {torch.bfloat16: 2e-3, torch.float16: 3e-4}
@@ -66,6 +68,10 @@ BROKEN = [
     (WGMMA, "ring.parity ^ 1", "ring.parity"),
     (WGMMA, "b + (32 * 128 >> 4)", "b + (32 * 128 >> 3)"),
     (WGMMA, "while (late > 0) arrive();", ""),
+    (PAIRED_WGMMA, "MULTIPLYING_WARPS * TOGETHER", "MULTIPLYING_WARPS"),
+    (PAIRED_WGMMA, "lane < TOGETHER", "lane == rank"),
+    (PAIRED_WGMMA, "images + (long long)step * IMAGE_BYTES + rank * PART_BYTES", "images + (long long)step * IMAGE_BYTES"),
+    (PAIRED_WGMMA, "if (TOGETHER > 1) synchronize_cluster();\n    else __syncthreads();", "__syncthreads();"),
 ]
 
 

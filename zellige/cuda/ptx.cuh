@@ -122,13 +122,20 @@ __device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 
+__device__ __forceinline__ void barrier_arrive_at(u32 barrier, u32 block)   // the same barrier of a block of the cluster
+{
+    asm volatile("{\n\t.reg .u32 there;\n\t"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n\t"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n\t}" :: "r"(barrier), "r"(block) : "memory");
+}
+
 // Until the phase of this parity is over. Waits take microseconds; one of many milliseconds can only be a mistake, and stops the kernel.
 __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
 {
     for (int tries = 0;; tries++) {
         u32 over;
         asm volatile("{\n\t.reg .pred over;\n\t"
-                     "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n\t"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%1], %2;\n\t"
                      "selp.u32 %0, 1, 0, over;\n\t}" : "=r"(over) : "r"(barrier), "r"(parity) : "memory");
         if (over) return;
         if (tries > 1 << 24) asm volatile("trap;");
@@ -139,6 +146,25 @@ __device__ __forceinline__ void copy_bulk(u32 target, const void* source, int by
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
                  :: "r"(target), "l"(source), "r"(bytes), "r"(barrier) : "memory");
+}
+
+// To the same address of both blocks of a cluster, which the same barrier of each is told.
+__device__ __forceinline__ void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
+                 :: "r"(target), "l"(source), "r"(bytes), "r"(barrier), "h"((u16)3) : "memory");
+}
+
+__device__ __forceinline__ u32 block_of_cluster()
+{
+    u32 rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+__device__ __forceinline__ void synchronize_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // What this thread has written to shared memory becomes visible to tensor cores that read it on their own.

@@ -4,8 +4,8 @@
 // the weight (two_four.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
 // architecture: groups of 64 tokens, in a group 128 bytes a row of X, the 16-byte chunk c of row k at place c ^ (k & 7).
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, ALIGNED (rows of X, Y and the residual start at
-// multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
+// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, TOGETHER (blocks of a cluster), ALIGNED (rows of X,
+// Y and the residual start at multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
 
 #pragma once
 #include "ptx.cuh"
@@ -18,10 +18,12 @@ constexpr int ROWS_AT_ONCE = 32 / CHUNKS;        // rows of X that a warp copies
 
 struct Place { int tile, token; };               // what a block makes: a tile's rows, from this token on
 
-__device__ __forceinline__ Place place_of(int block, int tiles, int token_blocks, int tokens_first)
+// `together` blocks make neighbouring blocks of tokens; this one is the `rank`-th of them.
+__device__ __forceinline__ Place place_of(int item, int tiles, int token_blocks, int tokens_first, int together = 1, int rank = 0)
 {
-    if (tokens_first) return {block / token_blocks, block % token_blocks * TOKENS};
-    return {block % tiles, block / tiles * TOKENS};
+    const int tile = tokens_first ? item / token_blocks : item % tiles;
+    const int token_block = tokens_first ? item % token_blocks : item / tiles;
+    return {tile, (token_block * together + rank) * TOKENS};
 }
 
 // Lane l of a warp copies its chunk of rows first, first + 1, ... of a step; `column` holds the row of X for row `lane % rows` of these.

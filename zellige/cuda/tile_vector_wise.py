@@ -29,6 +29,8 @@ class Kernel:
     stages: int
     tokens_first: bool = False
     """Blocks of one tile run side by side (best for tiles of unequal length), not those of one block of tokens."""
+    together: int = 1
+    """2: pairs of blocks (wgmma) make neighbouring tokens of one tile and fetch its weights once."""
 
     @property
     def source(self) -> str:
@@ -51,7 +53,7 @@ class Kernel:
 
     def defines(self, dtype: torch.dtype, aligned: bool, activation: str | None) -> tuple[tuple[str, int], ...]:
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
-                ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+                ("TOGETHER", self.together), ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
 KERNELS = {
@@ -91,10 +93,11 @@ def multiply(
         raise InputError(f"the wgmma kernel runs on compute capability 9.0 alone, this GPU is {name}; leave the kernel out")
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
     compiled = function(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
-    token_blocks = -(-tokens // kernel.tokens)
-    blocks = len(tiles.rows) * token_blocks
+    token_blocks = -(-tokens // (kernel.tokens * kernel.together))
+    blocks = len(tiles.rows) * token_blocks * kernel.together
     if kernel.stays:
-        blocks = min(blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
+        places = torch.cuda.get_device_properties(x.device).multi_processor_count
+        blocks = min(blocks, places - places % kernel.together)
     launch(compiled, blocks, kernel.threads, kernel.shared_bytes,
            [x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y,
             c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)),
