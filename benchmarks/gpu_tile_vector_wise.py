@@ -49,7 +49,8 @@ FUNCTIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}  # fmt: skip
 CHECK_SECONDS = 75
 EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
-HOPPER = [Kernel("wgmma", 256, 5), Kernel("wgmma", 128, 6), Kernel("wgmma", 256, 5, together=2)]
+HOPPER = [Kernel("wgmma", 256, 5, together=together, self_arriving=free) for together in (1, 2) for free in (False, True)]
+HOPPER += [Kernel("wgmma", 128, 6, self_arriving=True)]
 
 
 def say(*words: object) -> None:
@@ -198,8 +199,8 @@ def microseconds(graphs: dict[str, torch.cuda.CUDAGraph], calls: int, rounds: in
 
 
 def label(kernel: Kernel) -> str:
-    paired, order = " paired" if kernel.together == 2 else "", " tokens first" if kernel.tokens_first else ""
-    return f"{kernel.name} {kernel.tokens}x{kernel.stages}{paired}{order}"
+    words = {"paired": kernel.together == 2, "free": kernel.self_arriving, "tokens first": kernel.tokens_first}
+    return " ".join([kernel.name, f"{kernel.tokens}x{kernel.stages}", *(word for word, holds in words.items() if holds)])
 
 
 def speed(name: str, n: int, k: int, sparsity: float, kernels: list[Kernel]) -> dict:

@@ -55,11 +55,11 @@ struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     bool finished = false;
-    bool hidden = false;                                    // it wrote what tensor cores may not see yet
+    bool hidden = false;                                    // it wrote, or waited for, what tensor cores may not see yet
     std::deque<std::vector<std::function<void()>>> copies;  // groups, oldest first; the last one is still open
 };
 
-struct Counter { int arrivals, left; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
+struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
 struct Product { int selector; u64 b; Lane lanes[128]; float* d[128]; };
 struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
 
@@ -336,6 +336,20 @@ inline void barrier_arrive(u32 address)
     arrive(my_block(), address, 0);
 }
 
+inline void arrive_after_copies(u32 address)
+{
+    auto& copies = fibers[fiber].copies;
+    if (!lazy) return arrive(my_block(), address, 0);
+    Counter& counter = counter_at(my_block(), address);
+    counter.late++;
+    counter.copies.push_back([block = my_block(), address, mine = std::exchange(copies, {{}})] {
+        for (auto& group : mine)
+            for (auto& copy : group) copy();
+        counter_at(block, address).late--;
+        arrive(block, address, 0);
+    });
+}
+
 inline void barrier_arrive_at(u32 address, u32 block) { arrive(block, address, 0); }
 inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(my_block(), address, bytes); }
 
@@ -343,10 +357,11 @@ inline void barrier_wait(u32 address, u32 parity)
 {
     Counter& counter = counter_at(my_block(), address);
     while ((counter.phase & 1) == parity) {
-        if (!counter.left)
+        if (counter.left == counter.late)
             for (auto& copy : std::exchange(counter.copies, {})) copy();
         if ((counter.phase & 1) == parity) yield();
     }
+    fibers[fiber].hidden |= SELF_ARRIVING && ALIGNED;
 }
 
 inline void copy_bulk_to(int block, u32 target, const void* source, int bytes, u32 barrier)
@@ -417,6 +432,7 @@ template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], con
 {
     Group& group = my_group();
     const int thread = threadIdx.x % 128;
+    if (SELF_ARRIVING && ALIGNED && fibers[fiber].hidden) fail("a product before what was copied is shown to the tensor cores", b);
     group.next.lanes[thread].a = a, group.next.lanes[thread].word = metadata;
     group.next.d[thread] = d[0];
     if (thread && group.gathering.arrived && group.next.b != b) fail("descriptors that differ in a warpgroup", b);

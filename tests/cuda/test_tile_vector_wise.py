@@ -22,6 +22,7 @@ from zellige.errors import CompileError, InputError
 MMA, WIDE_MMA = Kernel("mma", tokens=128, stages=3), Kernel("mma", tokens=256, stages=4, tokens_first=True)
 WGMMA, NARROW_WGMMA = Kernel("wgmma", tokens=256, stages=5), Kernel("wgmma", tokens=128, stages=3, tokens_first=True)
 PAIRED_WGMMA = Kernel("wgmma", tokens=128, stages=4, together=2)
+FREE_WGMMA = Kernel("wgmma", tokens=128, stages=3, self_arriving=True)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
@@ -34,6 +35,7 @@ CASES = [
     (WGMMA, torch.bfloat16, 130, 67, 1, False, False, "gelu"),
     (NARROW_WGMMA, torch.float16, 129, 333, 264, True, False, None),
     (PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu"),
+    (FREE_WGMMA, torch.bfloat16, 300, 520, 264, False, True, "silu"),
 ]
 
 TOLERANCE = {torch.bfloat16: 2e-3, torch.float16: 3e-4}
@@ -68,6 +70,9 @@ BROKEN = [
     (WGMMA, "ring.parity ^ 1", "ring.parity"),
     (WGMMA, "b + (32 * 128 >> 4)", "b + (32 * 128 >> 3)"),
     (WGMMA, "while (late > 0) arrive();", ""),
+    (FREE_WGMMA, "if (COPIES_ARRIVE) show_tensor_cores();", ""),
+    (FREE_WGMMA, "barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);", ""),
+    (FREE_WGMMA, "barrier_wait(shared.full(ring.stage), ring.parity);", "show_tensor_cores();"),
     (PAIRED_WGMMA, "MULTIPLYING_WARPS * TOGETHER", "MULTIPLYING_WARPS"),
     (PAIRED_WGMMA, "lane < TOGETHER", "lane == rank"),
     (PAIRED_WGMMA, "images + (long long)step * IMAGE_BYTES + rank * PART_BYTES", "images + (long long)step * IMAGE_BYTES"),

@@ -117,6 +117,12 @@ __device__ __forceinline__ void barrier_arrive(u32 barrier)
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
 }
 
+// This thread arrives when all cp.async that it has issued so far are done: cp.async.mbarrier.arrive.noinc.
+__device__ __forceinline__ void arrive_after_copies(u32 barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" :: "r"(barrier) : "memory");
+}
+
 __device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
 {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
@@ -167,7 +173,7 @@ __device__ __forceinline__ void synchronize_cluster()
     asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// What this thread has written to shared memory becomes visible to tensor cores that read it on their own.
+// What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores that read it on their own.
 __device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // --- Hopper: wgmma.mma_async.sp, D (64 x TOKENS) += A (64 x 32, 2:4, in registers) times B (32 x TOKENS, in shared memory) -------------

@@ -4,8 +4,8 @@
 // the weight (two_four.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
 // architecture: groups of 64 tokens, in a group 128 bytes a row of X, the 16-byte chunk c of row k at place c ^ (k & 7).
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, TOGETHER (blocks of a cluster), ALIGNED (rows of X,
-// Y and the residual start at multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
+// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, TOGETHER (blocks of a cluster), SELF_ARRIVING (see
+// there), ALIGNED (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
 
 #pragma once
 #include "ptx.cuh"

@@ -31,6 +31,8 @@ class Kernel:
     """Blocks of one tile run side by side (best for tiles of unequal length), not those of one block of tokens."""
     together: int = 1
     """2: pairs of blocks (wgmma) make neighbouring tokens of one tile and fetch its weights once."""
+    self_arriving: bool = False
+    """Copies (wgmma) tell by themselves that they are done; otherwise the threads that made them wait and tell."""
 
     @property
     def source(self) -> str:
@@ -53,7 +55,8 @@ class Kernel:
 
     def defines(self, dtype: torch.dtype, aligned: bool, activation: str | None) -> tuple[tuple[str, int], ...]:
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
-                ("TOGETHER", self.together), ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+                ("TOGETHER", self.together), ("SELF_ARRIVING", int(self.self_arriving)),
+                ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
 KERNELS = {

@@ -1,8 +1,10 @@
 // Tile-vector-wise product through wgmma.mma_async.sp (Hopper): one warpgroup copies, two multiply 64 rows x TOKENS tokens each.
 //
 // The grid fills the GPU once; a block takes every gridDim-th tile x block of tokens, and its copies run on into the next one while
-// this one is finished. The weight's image of a step comes as one bulk copy. The gathered rows of X come by cp.async: an ordinary write to
-// shared memory, so a copying thread waits for its own copies, shows them to the tensor cores, and only then arrives: LAG steps later.
+// this one is finished. The weight's image of a step comes as one bulk copy. The gathered rows of X come by cp.async, an ordinary write to
+// shared memory, which must be shown to the tensor cores. SELF_ARRIVING: the copies arrive at the stage's barrier when they are done, and
+// who multiplies fences. Otherwise, and where rows aren't aligned, a copying thread waits for its copies, fences, and only then arrives:
+// LAG steps later.
 //
 // TOGETHER 2: two blocks are a cluster and make neighbouring blocks of tokens of the same tile in step. Each fetches half of an image
 // for both, which saves a ninth of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
@@ -10,6 +12,7 @@
 #include "tile_vector_wise.cuh"
 
 constexpr int STAGE_BYTES = X_BYTES + IMAGE_BYTES, COPIERS = 128, MULTIPLYING_WARPS = 8, LAG = STAGES - 2;
+constexpr bool COPIES_ARRIVE = SELF_ARRIVING && ALIGNED;
 constexpr int PART_BYTES = IMAGE_BYTES / TOGETHER;
 constexpr int OUT_ROW_BYTES = 128 + 16, OUT_BYTES = 16 * OUT_ROW_BYTES;   // of a warp: 16 rows x 64 tokens, rows in different banks
 
@@ -84,10 +87,11 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
                     else copy_bulk(target, image, PART_BYTES, shared.full(ring.stage));
                 }
                 gather<16>(stage, x, x_stride, column, copier * 16, place.token, tokens);
-                commit_copies();
+                if (COPIES_ARRIVE) arrive_after_copies(shared.full(ring.stage));
+                else commit_copies();
                 if (step + 1 < last) column = column_of[(long long)(step + 1) * STEP];
                 ring.step();
-                if (++late > LAG) {
+                if (!COPIES_ARRIVE && ++late > LAG) {
                     wait_for_copies<LAG>();
                     arrive();
                 }
@@ -108,6 +112,7 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
                 const uint4 first = load_16(image + (warp * 32 + lane) * 16), second = load_16(image + VALUE_BYTES / 2 + (warp * 32 + lane) * 16);
                 const u32 metadata = load_4(image + VALUE_BYTES + (warp * 32 + lane) * 4);
                 const u64 b = matrix_descriptor(stage, GROUP_BYTES);
+                if (COPIES_ARRIVE) show_tensor_cores();
                 begin_products();
                 multiply_group<0>(sums, first, b, metadata);
                 multiply_group<1>(sums, second, b + (32 * 128 >> 4), metadata);
