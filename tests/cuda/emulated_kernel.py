@@ -58,10 +58,11 @@ def emulated(
     blocks = len(tiles.rows) * token_blocks * kernel.together
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
                for array in (x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y)]  # fmt: skip
+    strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
     failure = library(kernel, tiles.dtype, aligned, activation, edit).emulate(
         c_int(min(blocks, 4 - kernel.together % 2) if kernel.stays else blocks), c_int(kernel.threads),
-        c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address, c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)),
-        c_longlong(stride), c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
+        c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address, *strides,
+        c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:GUARD], y[:, tokens:].flatten(), whole[-GUARD:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"

@@ -29,7 +29,7 @@ def architecture(device: torch.device) -> str:
 
 
 @cache
-def function(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
+def loaded(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
     """The kernel of ``source``, loaded on ``device``, where its blocks may have that many bytes of shared memory."""
     driver = _driver()
     code = machine_code(source, architecture(device), defines)
@@ -71,7 +71,7 @@ def _driver() -> Any:
 @cache
 def _primary_context(device: torch.device) -> Any:
     driver = _driver()
-    return _checked(driver.cuDevicePrimaryCtxRetain(torch.cuda._get_device_index(device)), f"open {device}")
+    return _checked(driver.cuDevicePrimaryCtxRetain(device.index), f"open {device}")
 
 
 def _enter_context(driver: Any, device: torch.device) -> None:

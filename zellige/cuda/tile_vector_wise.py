@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zellige.cuda.launch import architecture, function, launch
+from zellige.cuda.launch import architecture, launch, loaded
 from zellige.cuda.two_four import IMAGE_BYTES, STEP
 from zellige.cuda.vector_tiles import VectorTiles
 from zellige.errors import InputError
@@ -95,7 +95,7 @@ def multiply(
     if kernel.name == "wgmma" and name != "sm_90a":
         raise InputError(f"the wgmma kernel runs on compute capability 9.0 alone, this GPU is {name}; leave the kernel out")
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
-    compiled = function(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
+    compiled = loaded(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
     token_blocks = -(-tokens // (kernel.tokens * kernel.together))
     blocks = len(tiles.rows) * token_blocks * kernel.together
     if kernel.stays:
