@@ -138,6 +138,7 @@ def compiled(
     (KERNELS["sm_90a"], "sm_90a", torch.bfloat16, True, None, 168),
     (KERNELS["sm_90a"], "sm_90a", torch.float16, False, "gelu", 168),
     (Kernel("wgmma", tokens=128, stages=6), "sm_90a", torch.bfloat16, True, "relu", 168),
+    (Kernel("wgmma", tokens=256, stages=5, together=2, self_arriving=True), "sm_90a", torch.bfloat16, True, None, 168),
 ])  # fmt: skip
 def test_the_compiler_keeps_sums_in_registers(
     kernel: Kernel, target: str, dtype: torch.dtype, aligned: bool, activation: str | None, most_registers: int

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zellige.errors import InputError
 
 _SPLITS = np.array([[0, *three, *sorted({*range(1, 8)} - {*three})] for three in combinations(range(1, 8), 3)])
-"""The 35 ways to split 8 columns into two groups of 4; which group comes first doesn't matter. The first leaves them as they are."""
+"""The 35 ways to split 8 columns into groups of 4; the first leaves them as they are. Which group comes first doesn't matter."""
 
 
 def kept(scores: NDArray) -> float:
