@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
 from gpu_masks import MASKS
+from gpu_vectors import EVERYWHERE, HOPPER, hopper, label
 
 from zellige.cuda.config import Config, candidates
 from zellige.cuda.product import DeviceTiles, multiply
+from zellige.cuda.tile_vector_wise import multiply as multiply_vectors
 from zellige.cuda.tiles import cut_tiles
 from zellige.cuda.timing import Repeated
+from zellige.cuda.vector_tiles import vector_tiles
 
 TOKENS = 4096
 ROTATED = 160e6  # bytes of inputs that a graph goes through: several times the L2 cache
@@ -43,7 +46,7 @@ class Way:
 
 
 class Called:
-    """Calls made anew in every lap: for what a graph can't capture, and what takes so long that gaps between launches don't count."""
+    """Calls made anew in every lap: for what a graph can't capture; gaps between launches must not count."""
 
     def __init__(self, calls: Sequence[Callable[[], torch.Tensor]]):
         self.calls, self.count = calls, len(calls)
@@ -133,6 +136,16 @@ def tiles(problem: Problem, features: bool = True) -> dict[str, Way]:
             for config in candidates(cut.tile, cut.step, problem.layer.tokens, capability())}
 
 
+def vectors(problem: Problem) -> dict[str, Way]:
+    """Tile-vector-wise tiles through sparse tensor cores, by the kernels for this GPU."""
+    if problem.layer.mask != "tvw-128":
+        return {}
+    packed = vector_tiles(problem.weight).to(DEVICE)
+    kernels = HOPPER if hopper() else EVERYWHERE
+    return {label(kernel): Way(partial(multiply_vectors, packed, kernel=kernel), True)
+            for one in kernels for kernel in (one, replace(one, tokens_first=True))}
+
+
 def cusparse(problem: Problem) -> dict[str, Way]:
     """Compressed sparse rows, where there is no structure to know of."""
     if problem.layer.mask != "unstructured":
@@ -142,5 +155,6 @@ def cusparse(problem: Problem) -> dict[str, Way]:
 
 
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
-    "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False), "cusparse": cusparse}
+    "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False), "tvw": vectors,
+    "cusparse": cusparse}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

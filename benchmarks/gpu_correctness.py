@@ -15,6 +15,7 @@ import torch
 from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, relative_error, tiles
 from gpu_masks import MASKS
 from gpu_run import Run, say
+from gpu_vectors import FUNCTIONS
 
 from zellige.cuda.config import Config, candidates
 from zellige.cuda.product import DeviceTiles, multiply
@@ -26,8 +27,6 @@ CUTS = ((128, 1, 64), (128, 8, 64), (128, 64, 64), (64, 1, 64), (64, 64, 64), (3
 
 SHAPES = ((1000, 777, 4095), (512, 2048, 64), (300, 257, 17), (128, 128, 1), (37, 4099, 130))
 """Rows, columns and tokens."""
-
-FUNCTIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
 
 SUSPECT = ("tw2-128", 0.5, 4096, 4096, 512)
 """Mask, sparsity, rows, columns and tokens whose accesses are checked: neither its last tile nor its last steps are full."""

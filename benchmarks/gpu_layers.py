@@ -26,7 +26,7 @@ SMALL = {"bert-base up": (3072, 768), "bert-base q": (768, 768), "bert-base down
          "bert-large down": (1024, 4096), "llama-8b kv": (1024, 4096), "vit-l qkv": (3072, 1024), "bert-large q": (1024, 1024)}
 
 SPARSITIES = (0.75, 0.5, 0.9)
-PATIENCE = 25.0
+PATIENCE = 40.0
 """Seconds that a layer may take."""
 
 
@@ -54,6 +54,10 @@ def large(run: Run) -> object:
 
 def small(run: Run) -> object:
     return timed(run, list(of(SMALL, ("tw2-128", "block-128"))), spare=40)
+
+
+def vectors(run: Run) -> object:
+    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))), spare=40)
 
 
 def others(run: Run) -> object:

@@ -45,6 +45,7 @@ def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.
         left = mask[own[0]].nonzero().flatten()
         fours = -(-len(left) // 4)
         two = (torch.rand(len(own), fours, 4, generator=generator).argsort(-1).argsort(-1) < 2).flatten(1)
+        two[1::2] = ~two[:len(own) // 2 * 2:2]  # what a row drops its neighbour keeps, so that no column is empty
         mask[own[:, None], left] = two[:, :len(left)]
     return mask
 
