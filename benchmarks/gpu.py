@@ -26,8 +26,8 @@ import torch
 from gpu_run import Run, conditions, say
 
 SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
-    "accesses": (gpu_correctness.accesses, 120), "correctness": (gpu_correctness.correctness, 60),
-    "compile": (gpu_correctness.compile_ahead, 60), "ceilings": (gpu_layers.ceilings, 20),
+    "compile": (gpu_correctness.compile_ahead, 60), "accesses": (gpu_correctness.accesses, 120),
+    "correctness": (gpu_correctness.correctness, 60), "ceilings": (gpu_layers.ceilings, 20),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 100),
     "large layers": (gpu_layers.large, 70), "small layers": (gpu_layers.small, 50),
     "tile-vector-wise": (gpu_layers.vectors, 60),

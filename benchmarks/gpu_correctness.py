@@ -102,7 +102,7 @@ def case_error(weight: torch.Tensor, cut: DeviceTiles, tokens: int, activation: 
 def accesses(run: Run) -> object:
     """One layer in each configuration, by itself and under compute-sanitizer, every tensor in an allocation of its own."""
     script = [sys.executable, str(Path(__file__).parent / "gpu.py"), "--one", *map(str, SUSPECT)]
-    found = {"plain": _output(script, SANITIZE_SECONDS)}
+    found = {"plain": _output(script, SANITIZE_SECONDS / 2)}
     tools = [shutil.which("compute-sanitizer"), *glob("/usr/local/cuda*/bin/compute-sanitizer")]
     sanitizer = next(filter(None, tools), None)
     if sanitizer is None:
