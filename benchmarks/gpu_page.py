@@ -62,8 +62,8 @@ def layers(facts: dict[str, Any]) -> str:
             dense = geometric_mean(layer["seconds"]["cublas"] for layer in at.values())
             cells = [_cell(at.get(level)) for level in SPARSITIES]
             rows.append([shape[0], f"{shape[1]} × {shape[2]}", f"{dense * 1e6:.0f}", *cells])
-        means = [[gain(layer) or 0.0 for layer in own if layer["sparsity"] == level and min(layer["rows"], layer["columns"]) >= LARGE]
-                 for level in SPARSITIES]
+        large = [layer for layer in own if min(layer["rows"], layer["columns"]) >= LARGE]
+        means = [[gain(layer) or 0.0 for layer in large if layer["sparsity"] == level] for level in SPARSITIES]
         if any(means):
             cells = [times(geometric_mean(mean)) if mean else "" for mean in means]
             rows.append([f"geometric mean, {LARGE}² and more", "", "", *cells])
