@@ -28,15 +28,15 @@ FREE_WGMMA = Kernel("wgmma", tokens=128, stages=3, self_arriving=True)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
-    (MMA, torch.bfloat16, 300, 520, 136, True, True, "gelu"),
+    pytest.param(MMA, torch.bfloat16, 300, 520, 136, True, True, "gelu", marks=pytest.mark.full),
     (MMA, torch.bfloat16, 300, 520, 137, True, True, "gelu"),
-    (MMA, torch.bfloat16, 130, 67, 1, False, False, "gelu"),
-    (WIDE_MMA, torch.float16, 129, 333, 264, True, False, None),
-    (WGMMA, torch.bfloat16, 300, 520, 264, True, True, "gelu"),
+    pytest.param(MMA, torch.bfloat16, 130, 67, 1, False, False, "gelu", marks=pytest.mark.full),
+    pytest.param(WIDE_MMA, torch.float16, 129, 333, 264, True, False, None, marks=pytest.mark.full),
+    pytest.param(WGMMA, torch.bfloat16, 300, 520, 264, True, True, "gelu", marks=pytest.mark.full),
     pytest.param(WGMMA, torch.bfloat16, 300, 520, 137, True, True, "gelu", marks=pytest.mark.full),
     pytest.param(WGMMA, torch.bfloat16, 130, 67, 1, False, False, "gelu", marks=pytest.mark.full),
     pytest.param(NARROW_WGMMA, torch.float16, 129, 333, 264, True, False, None, marks=pytest.mark.full),
-    (PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu"),
+    pytest.param(PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu", marks=pytest.mark.full),
     (FREE_WGMMA, torch.bfloat16, 300, 520, 264, False, True, "silu"),
 ]
 
@@ -131,13 +131,13 @@ def compiled(
 
 @pytest.mark.parametrize("kernel, target, dtype, aligned, activation, most_registers", [
     (KERNELS["sm_80"], "sm_80", torch.bfloat16, True, None, 168),
-    (KERNELS["sm_80"], "sm_80", torch.float16, False, "gelu", 168),
-    (ELSEWHERE, "sm_89", torch.bfloat16, True, "silu", 168),
-    (Kernel("mma", tokens=256, stages=3), "sm_80", torch.bfloat16, True, "gelu", 255),
-    (Kernel("mma", tokens=256, stages=4), "sm_90a", torch.bfloat16, True, None, 255),
+    pytest.param(KERNELS["sm_80"], "sm_80", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
+    pytest.param(ELSEWHERE, "sm_89", torch.bfloat16, True, "silu", 168, marks=pytest.mark.full),
+    pytest.param(Kernel("mma", tokens=256, stages=3), "sm_80", torch.bfloat16, True, "gelu", 255, marks=pytest.mark.full),
+    pytest.param(Kernel("mma", tokens=256, stages=4), "sm_90a", torch.bfloat16, True, None, 255, marks=pytest.mark.full),
     (KERNELS["sm_90a"], "sm_90a", torch.bfloat16, True, None, 168),
-    (KERNELS["sm_90a"], "sm_90a", torch.float16, False, "gelu", 168),
-    (Kernel("wgmma", tokens=128, stages=6), "sm_90a", torch.bfloat16, True, "relu", 168),
+    pytest.param(KERNELS["sm_90a"], "sm_90a", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
+    pytest.param(Kernel("wgmma", tokens=128, stages=6), "sm_90a", torch.bfloat16, True, "relu", 168, marks=pytest.mark.full),
     (Kernel("wgmma", tokens=256, stages=5, together=2, self_arriving=True), "sm_90a", torch.bfloat16, True, None, 168),
 ])  # fmt: skip
 def test_the_compiler_keeps_sums_in_registers(
