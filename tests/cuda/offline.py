@@ -38,7 +38,7 @@ def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = 
     sys.modules["kernel"] = kernel
     spec.loader.exec_module(kernel)
 
-    constants = CONSTANTS | choices
+    constants = CONSTANTS | choices  # a number that is 1 is a constant of the compiled kernel, as ``tokens`` may be
     names = kernel.tile_product.arg_names
     signature = dict.fromkeys(names, "i32")
     signature |= dict.fromkeys(("x", "values", "y", "bias", "residual"), "*" + dtype)

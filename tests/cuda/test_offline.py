@@ -19,6 +19,7 @@ CASES = {
     "columns, deep": {"stages": 4, "TOKENS": 256},
     "columns, split": {"SPLIT": True, "ACTIVATION": "gelu"},
     "groups of 8, token-major": {"UNIT": 8, **BY_TOKENS},
+    "one token": {"tokens": 1, "SPLIT": True, "UNIT": 8, "TOKENS": 64, "warps": 4, **BY_TOKENS},
     "blocks": {"UNIT": 64, "dtype": "fp16", "ACTIVATION": "silu"},
 }
 BOX_CASES = {

@@ -50,15 +50,14 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
         if parts > 1:
             home = tl.load(pieces + piece * FIELDS + 5) * blocks + block
             inner = tl.arange(0, TILE)[:, None] * TOKENS + tl.arange(0, TOKENS)[None, :]
-            first_sums = partials + home.to(tl.int64) * (TILE * TOKENS) + inner
-            apart = blocks.to(tl.int64) * (TILE * TOKENS)
-            tl.store(first_sums + part * apart, sums)
+            tl.store(partials + (home + part * blocks).to(tl.int64) * (TILE * TOKENS) + inner, sums)
             tl.debug_barrier()
             finish = tl.atomic_add(tickets + home, 1, sem="acq_rel") == parts - 1
             if finish:
                 sums = tl.zeros((TILE, TOKENS), tl.float32)
                 for other in range(parts):
-                    sums += tl.load(first_sums + other * apart, cache_modifier=".cg")
+                    there = partials + (home + other * blocks).to(tl.int64) * (TILE * TOKENS) + inner
+                    sums += tl.load(there, cache_modifier=".cg")
     if finish:
         line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
         write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
