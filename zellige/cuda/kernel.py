@@ -61,9 +61,10 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
     if finish:
         line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
         write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
-    for idle in tl.range(tl.load(pieces + piece * FIELDS + 6), tl.load(pieces + piece * FIELDS + 7), num_stages=1):
-        line = tl.load(rows + idle * TILE + tl.arange(0, TILE))
-        write(tl.zeros((TILE, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
+    LINES: tl.constexpr = TILE // 4  # a few at a time: the addresses of all would not fit the registers
+    for lines in tl.range(4 * tl.load(pieces + piece * FIELDS + 6), 4 * tl.load(pieces + piece * FIELDS + 7), num_stages=1):
+        line = tl.load(rows + lines * LINES + tl.arange(0, LINES))
+        write(tl.zeros((LINES, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
               Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
 
 
