@@ -28,10 +28,9 @@ from gpu_run import Run, conditions, say
 SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "compile": (gpu_correctness.compile_ahead, 60), "accesses": (gpu_correctness.accesses, 120),
     "correctness": (gpu_correctness.correctness, 60), "ceilings": (gpu_layers.ceilings, 20),
-    "tile-vector-wise correctness": (gpu_vectors.correctness, 100),
-    "large layers": (gpu_layers.large, 70), "small layers": (gpu_layers.small, 50),
-    "tile-vector-wise": (gpu_layers.vectors, 60),
-    "other sparsities": (gpu_layers.others, 35), "linear": (gpu_layers.linears, 20), "uneven tiles": (gpu_layers.uneven, 10),
+    "large layers": (gpu_layers.large, 70), "other sparsities": (gpu_layers.others, 45),
+    "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),
+    "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
 }
 """Name → what it does, and the seconds that must be left for it to start."""
 

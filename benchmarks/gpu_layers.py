@@ -53,25 +53,25 @@ def large(run: Run) -> object:
 
 
 def small(run: Run) -> object:
-    return timed(run, list(of(SMALL, ("tw2-128", "block-128"))), spare=40)
+    return timed(run, list(of(SMALL, ("tw2-128", "block-128"))), spare=20)
 
 
 def vectors(run: Run) -> object:
-    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))), spare=40)
+    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))), spare=30)
 
 
 def others(run: Run) -> object:
     """For the comparison with smaller blocks and with no structure, at the same sparsity."""
     few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
-    return timed(run, list(of(few, ("block-32", "unstructured"))), spare=25)
+    return timed(run, list(of(few, ("block-32", "unstructured"))), spare=45)
 
 
 def uneven(run: Run) -> object:
     return timed(run, list(of({"llama-8b q": LARGE["llama-8b q"]}, ("tw2-128 uneven",))), spare=5)
 
 
-def timed(run: Run, layers: list[Layer], spare: float) -> list[dict[str, Any]]:
-    """What was found of each layer; what is known so far is written after every one."""
+def timed(run: Run, layers: list[Layer], spare: float) -> dict[str, float]:
+    """Add what is found of each layer to the run's facts, which are written after every one; the geometric means."""
     found: list[dict[str, Any]] = run.facts.setdefault("layers", [])
     before = len(found)
     for layer, result, reason in run.one_by_one(time_layer, layers, spare, PATIENCE):
@@ -82,8 +82,10 @@ def timed(run: Run, layers: list[Layer], spare: float) -> list[dict[str, Any]]:
             found.append(result | {"floor_s": floor(result, run.facts.get("ceilings", {}))})
             say(line(found[-1]))
         run.write()
-    summarize(found[before:])
-    return found[before:]
+    means = summary(found[before:])
+    for key, mean in means.items():
+        say(f"     {key:36} {mean:.2f}×")
+    return means
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
@@ -130,15 +132,14 @@ def floor(found: dict[str, Any], best: dict[str, float]) -> float:
     return max(2 * kept * found["tokens"] / best["flop_per_s"], moved / best["bytes_per_s"])
 
 
-def summarize(found: list[dict[str, Any]]) -> None:
-    """Print geometric means of the speedups, mask by mask."""
+def summary(found: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means of the speedups, mask by mask."""
     groups: dict[str, list[float]] = {}
     for layer in found:
         for name, speedup in layer.get("speedup", {}).items():
             if name != next(iter(CONTESTANTS)) and layer["errors"][name] <= TOLERANCE:
                 groups.setdefault(f"{layer['mask']} {layer['sparsity']:.0%} {name}", []).append(speedup)
-    for key, speedups in sorted(groups.items()):
-        say(f"     {key:36} {geometric_mean(speedups):.2f}× in the mean of {len(speedups)}")
+    return {key: geometric_mean(speedups) for key, speedups in sorted(groups.items())}
 
 
 def linears(run: Run) -> object:

@@ -61,7 +61,7 @@ def correctness(run: Run) -> object:
     """Every kernel in every case."""
     kernels = EVERYWHERE + HOPPER * hopper()
     found: dict[str, list[str]] = {}
-    for kernel, lines, reason in run.many(check, kernels, min(CHECK_SECONDS, 0.4 * run.left)):
+    for kernel, lines, reason in run.many(check, kernels, min(CHECK_SECONDS, run.left - 5)):
         found[label(kernel)] = lines or [f"WRONG: {reason}"]
         wrong = [line for line in found[label(kernel)] if "WRONG" in line]
         say(f"   {label(kernel):20} " + ("right" if not wrong else "\n      ".join(["", *wrong])))
