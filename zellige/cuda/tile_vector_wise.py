@@ -87,6 +87,8 @@ def multiply(
         _check(tiles, residual, "residual", (n, tokens))
     if activation not in ACTIVATIONS:
         raise InputError(f"expected one of the activations {ACTIVATIONS}, got {activation!r}")
+    if 2 * x.stride(0) >= 1 << 32:
+        raise InputError(f"the rows of x must lie less than 4 GB apart, not {2 * x.stride(0)} bytes; take fewer tokens at a time")
     y = torch.empty((n, tokens), dtype=x.dtype, device=x.device)
     if not tokens:
         return y
