@@ -61,7 +61,7 @@ class Kernel:
 
 KERNELS = {
     "sm_80": Kernel("mma", tokens=128, stages=4),
-    "sm_90a": Kernel("wgmma", tokens=256, stages=5),
+    "sm_90a": Kernel("wgmma", tokens=256, stages=5, tokens_first=True, self_arriving=True),
 }
 """By architecture; elsewhere less shared memory is sure."""
 
