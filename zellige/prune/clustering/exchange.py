@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import embedding, pad
 
-from zellige.patterns.sums import tree_sum
 from zellige.prune.clustering.grid import Grid, Orders
 from zellige.prune.clustering.progress import Progress
 
@@ -102,8 +101,9 @@ class _AxisSearch:
         """Lets each pair of pieces exchange two lines, or none; ``places`` and ``excess`` are changed."""
         here, there = self._drawn(len(one)), self._drawn(len(one))
         leaving, coming = places[one[:, None], here], places[other[:, None], there]
-        gains = _gains(sums[leaving], sums[coming], excess[one], excess[other])
-        gains.masked_fill_((leaving == len(sums) - 1)[:, :, None] | (coming == len(sums) - 1)[:, None, :], -torch.inf)
+        gains = _gains(embedding(leaving, sums), embedding(coming, sums), excess[one], excess[other])
+        if places.numel() > len(sums) - 1:
+            gains.masked_fill_((leaving == len(sums) - 1)[:, :, None] | (coming == len(sums) - 1)[:, None, :], -torch.inf)
         if not self.spread:
             finite = gains[gains.isfinite()]
             self.spread = float(finite.std()) if len(finite) > 1 else 0.0
@@ -131,4 +131,4 @@ def _gains(leaving: torch.Tensor, coming: torch.Tensor, one: torch.Tensor, other
     change = coming[:, None, :, :] - leaving[:, :, None, :]
     after = (change + one[:, None, None, :]).abs_().sum(3)
     after += change.sub_(other[:, None, None, :]).abs_().sum(3)
-    return after - (tree_sum(one.abs(), 1) + tree_sum(other.abs(), 1))[:, None, None]
+    return after.sub_((one.abs() + other.abs()).sum(1)[:, None, None])
