@@ -1,4 +1,4 @@
-"""Whether the CUDA C++ kernels, tile-vector-wise and tile-wise, are right on a GPU: odd shapes, strides, both types, all epilogues."""
+"""Whether the CUDA C++ kernels, tile-vector-wise and tile-wise, are right: odd shapes, strides, both types, all epilogues."""
 
 from __future__ import annotations
 

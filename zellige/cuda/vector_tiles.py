@@ -63,7 +63,8 @@ def vector_tiles(
 
     ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are
     the columns that have a non-zero in the tile, ascending. Without ``sparse`` values are kept as they are, 2:4
-    or not. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list misses a column that isn't zero or names one twice.
+    or not. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list misses a column that isn't zero or names one
+    twice.
     """
     if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
         raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
