@@ -33,11 +33,11 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import PruneReport, prune
+    from zellige.prune import Clustering, PruneReport, cluster, prune
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured",
-    "ZelligeError", "__version__", "compile", "export", "load", "parse_pattern", "prune", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise",
+    "Unstructured", "ZelligeError", "__version__", "cluster", "compile", "export", "load", "parse_pattern", "prune", "verify",
 ]
 
 _HOMES = {
@@ -45,7 +45,7 @@ _HOMES = {
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
-    "PruneReport": "zellige.prune", "prune": "zellige.prune",
+    **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
 }
 
 

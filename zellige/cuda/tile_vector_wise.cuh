@@ -26,26 +26,29 @@ __device__ __forceinline__ Place place_of(int item, int tiles, int token_blocks,
     return {tile, (token_block * together + rank) * TOKENS};
 }
 
-// Lane l of a warp copies its chunk of rows first, first + 1, ... of a step; `column` holds the row of X for row `lane % rows` of these.
+// Lane l of a warp copies its chunk of rows first, first + 1, ... of a step; `column` holds the row of X for row `lane % rows` of these, and
+// `first` is a multiple of 8. One warp on each scheduler copies, so what counts is how few instructions a chunk takes: an address is one
+// multiplication of 32 bits (row_bytes apart), places in shared memory differ by constants.
 template <int COUNT>
-__device__ __forceinline__ void gather(u32 target, const u16* x, long long x_stride, int column, int first, int token, int tokens)
+__device__ __forceinline__ void gather(u32 target, const u16* x, u32 row_bytes, int column, int first, int token, int tokens)
 {
-    const int lane = threadIdx.x & 31, chunk = lane % CHUNKS, at = token + chunk * 8, left = tokens - at;
-    const u32 group = target + chunk / 8 * GROUP_BYTES;
+    const int lane = threadIdx.x & 31, chunk = lane % CHUNKS, above = lane / CHUNKS, left = tokens - token - chunk * 8;
+    const unsigned char* from = (const unsigned char*)(x + (left > 0 ? token + chunk * 8 : 0));
+    const u32 group = target + chunk / 8 * GROUP_BYTES + (first + above) * 128;
+    const int bytes = left >= 8 ? 16 : left > 0 ? left * 2 : 0;
 #pragma unroll
     for (int i = 0; i < COUNT; i += ROWS_AT_ONCE) {
-        const int within = i + lane / CHUNKS, k = first + within;
-        const long long row = __shfl_sync(0xffffffffu, column, within);
-        const u32 place = group + k * 128 + ((chunk % 8 ^ (k & 7)) << 4);
-        const u16* source = x + row * x_stride + at;
+        const u32 row = __shfl_sync(0xffffffffu, column, i + above);
+        const u32 place = group + i * 128 + ((chunk % 8 ^ (i + above & 7)) << 4);
+        const unsigned char* source = from + (u64)row * row_bytes;
 #if ALIGNED
-        const int bytes = left >= 8 ? 16 : left > 0 ? left * 2 : 0;
-        copy_16(place, bytes ? source : x, bytes);
+        copy_16(place, source, bytes);
 #else
         u32 words[4];
 #pragma unroll
         for (int pair = 0; pair < 4; pair++) {
-            const u32 low = 2 * pair < left ? source[2 * pair] : 0, high = 2 * pair + 1 < left ? source[2 * pair + 1] : 0;
+            const u16* numbers = (const u16*)source + 2 * pair;
+            const u32 low = 4 * pair < bytes ? numbers[0] : 0, high = 4 * pair + 2 < bytes ? numbers[1] : 0;
             words[pair] = low | high << 16;
         }
         store_16(place, make_uint4(words[0], words[1], words[2], words[3]));

@@ -69,13 +69,13 @@ class Kernel:
 
 KERNELS = {
     "sm_80": Kernel("mma", tokens=128, stages=4),
-    "sm_90a": Kernel("wgmma", tokens=256, stages=5),
+    "sm_90a": Kernel("wgmma", tokens=256, stages=5, tokens_first=True, self_arriving=True),
 }
 """By architecture; elsewhere less shared memory is sure."""
 
 ELSEWHERE = Kernel("mma", tokens=128, stages=3)
 
-DENSE = Kernel("wgmma", tokens=256, stages=4, tokens_first=True, sparse=False)
+DENSE = Kernel("wgmma", tokens=256, stages=4, tokens_first=True, self_arriving=True, sparse=False)
 """For tiles that aren't 2:4."""
 
 
@@ -98,6 +98,8 @@ def multiply(
         _check(tiles, residual, "residual", (n, tokens))
     if activation not in ACTIVATIONS:
         raise InputError(f"expected one of the activations {ACTIVATIONS}, got {activation!r}")
+    if 2 * x.stride(0) >= 1 << 32:
+        raise InputError(f"the rows of x must lie less than 4 GB apart, not {2 * x.stride(0)} bytes; take fewer tokens at a time")
     y = torch.empty((n, tokens), dtype=x.dtype, device=x.device)
     if not tokens:
         return y

@@ -47,7 +47,7 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             const u32 stage = shared + step % STAGES * STAGE_BYTES;
 #pragma unroll
             for (int at = thread * 16; at < IMAGE_BYTES; at += 256 * 16) copy_16(stage + X_BYTES + at, images + (long long)step * IMAGE_BYTES + at);
-            gather<8>(stage, x, x_stride, column, warp * 8, place.token, tokens);
+            gather<8>(stage, x, (u32)(x_stride * 2), column, warp * 8, place.token, tokens);
             if (step + 1 < steps) column = columns[(step + 1) * STEP];
         }
         commit_copies();

@@ -13,6 +13,7 @@
 #include "tile_vector_wise.cuh"
 
 constexpr int STAGE_BYTES = X_BYTES + IMAGE_BYTES, COPIERS = 128, MULTIPLYING_WARPS = 8, LAG = STAGES - 2;
+constexpr int AHEAD = 4;                         // steps between asking for column numbers and using them: the L2 cache takes its time
 constexpr bool COPIES_ARRIVE = SELF_ARRIVING && ALIGNED;
 constexpr int PART_BYTES = IMAGE_BYTES / TOGETHER;
 constexpr int OUT_ROW_BYTES = 128 + 16, OUT_BYTES = 16 * OUT_ROW_BYTES;   // of a warp: 16 rows x 64 tokens, rows in different banks
@@ -90,30 +91,40 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             arrived.step();
             late--;
         };
+        const auto copy_step = [&](int step, int column, int token) {
+            const u32 stage = shared.stage(ring.stage);
+            barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
+            if (thread == 256) {
+                barrier_arrive_expecting(shared.full(ring.stage), IMAGE_BYTES);
+                const u32 target = stage + X_BYTES + rank * PART_BYTES;
+                const unsigned char* image = images + (long long)step * IMAGE_BYTES + rank * PART_BYTES;
+                if (TOGETHER > 1) copy_bulk_to_both(target, image, PART_BYTES, shared.full(ring.stage));
+                else copy_bulk(target, image, PART_BYTES, shared.full(ring.stage));
+            }
+            gather<16>(stage, x, (u32)(x_stride * 2), column, copier * 16, token, tokens);
+            if (COPIES_ARRIVE) arrive_after_copies(shared.full(ring.stage));
+            else commit_copies();
+            ring.step();
+            if (!COPIES_ARRIVE && ++late > LAG) {
+                wait_for_copies<LAG>();
+                arrive();
+            }
+        };
         for (int item = first_item; item < items; item += items_at_once) {
             const Place place = place_of(item, tiles, token_blocks, tokens_first, TOGETHER, rank);
             const int first = starts[place.tile], last = starts[place.tile + 1];
             const int* column_of = columns + copier * 16 + (lane & 15);
-            int column = first < last ? column_of[(long long)first * STEP] : 0;
-            for (int step = first; step < last; step++) {
-                const u32 stage = shared.stage(ring.stage);
-                barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-                if (thread == 256) {
-                    barrier_arrive_expecting(shared.full(ring.stage), IMAGE_BYTES);
-                    const u32 target = stage + X_BYTES + rank * PART_BYTES;
-                    const unsigned char* image = images + (long long)step * IMAGE_BYTES + rank * PART_BYTES;
-                    if (TOGETHER > 1) copy_bulk_to_both(target, image, PART_BYTES, shared.full(ring.stage));
-                    else copy_bulk(target, image, PART_BYTES, shared.full(ring.stage));
-                }
-                gather<16>(stage, x, x_stride, column, copier * 16, place.token, tokens);
-                if (COPIES_ARRIVE) arrive_after_copies(shared.full(ring.stage));
-                else commit_copies();
-                if (step + 1 < last) column = column_of[(long long)(step + 1) * STEP];
-                ring.step();
-                if (!COPIES_ARRIVE && ++late > LAG) {
-                    wait_for_copies<LAG>();
-                    arrive();
-                }
+            const auto column_at = [&](int step) { return step < last ? column_of[(long long)step * STEP] : 0; };
+            int following[AHEAD];                // columns of the steps after these: loaded while these are copied
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) following[i] = column_at(first + i);
+            for (int some = first; some < last; some += AHEAD) {
+                int column[AHEAD];
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++) column[i] = following[i], following[i] = column_at(some + AHEAD + i);
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++)
+                    if (some + i < last) copy_step(some + i, column[i], place.token);
             }
         }
         wait_for_copies<0>();

@@ -1,4 +1,4 @@
-"""Which weights go: scores, allocation over layers, selection of layers, and the report on what was done.
+"""Which weights go: scores, allocation over layers, selection of layers, clustering, and the report on what was done.
 
 The package bears the name of its one public function, and ``zellige.prune`` must mean the function whether or not the
 package was imported before; so the package can be called like it.
@@ -10,10 +10,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from zellige.prune.clustering import Clustering, cluster
 from zellige.prune.prune import prune
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 
-__all__ = ["Amounts", "LayerReport", "PruneReport", "prune"]
+__all__ = ["Amounts", "Clustering", "LayerReport", "PruneReport", "cluster", "prune"]
 
 
 class _CallablePackage(ModuleType):
