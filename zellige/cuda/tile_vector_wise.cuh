@@ -1,4 +1,5 @@
-// What both kernels share: Y = act(W X + bias + residual), W tile-wise and, where TWO_FOUR, 2:4 along what its tiles keep; X and Y feature-major.
+// What both kernels share: Y = act(W X + bias + residual), W tile-wise and, where TWO_FOUR, 2:4 along the columns that its tiles keep; X and Y
+// feature-major.
 //
 // A block makes 128 rows (one tile) x TOKENS tokens. It walks the tile's kept columns in steps of 64; for a step it copies one image of
 // the weight (two_four.py, else swizzled.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
