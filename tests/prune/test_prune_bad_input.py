@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {"pattern": Block(8, 8), "sparsity": 0.5}
         *[({"sparsity": value}, "Sparsity") for value in (1, 1.0, -0.1, 2, math.nan, math.inf, "half", None, True)],
         ({"pattern": "blocks"}, "Unknown pattern"),
         ({"pattern": (8, 8)}, "A pattern is"),
-        ({"score": "l3"}, "Unknown score 'l3'. Known: l1, l2"),
+        ({"score": "l3"}, "Unknown score 'l3'. Known: l1, l2, variance"),
         ({"scope": "model"}, "Unknown scope 'model'. Known: layer, global"),
         ({"targets": ["nothing"]}, "targets"),
         ({"ignore": ["1", "3"]}, "No layer is left"),

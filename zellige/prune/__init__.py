@@ -10,10 +10,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from zellige.prune.hessian import Hessian
 from zellige.prune.prune import prune
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 
-__all__ = ["Amounts", "LayerReport", "PruneReport", "prune"]
+__all__ = ["Amounts", "Hessian", "LayerReport", "PruneReport", "prune"]
 
 
 class _CallablePackage(ModuleType):

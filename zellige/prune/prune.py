@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,12 @@ from torch import nn
 from zellige.errors import PruneError
 from zellige.patterns import Pattern, Scored, parse_pattern
 from zellige.prune.allocation import scope_named
+from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.cut import Cut, measure, write
+from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, last_layer, uses
 from zellige.prune.report import Amounts, LayerReport, PruneReport
-from zellige.prune.scores import Score, score_named
+from zellige.prune.scores import Score, name_of, score_named, scores_of
 from zellige.prune.selection import Selection
 from zellige.prune.usage import place
 
@@ -28,10 +30,13 @@ def prune(
     sparsity: float,
     example_inputs: Any = None,
     *,
-    score: str = "l1",
+    score: str | Score | DataScore = "l1",
     scope: str = "layer",
     targets: str | Sequence[str] | None = None,
     ignore: str | Sequence[str] | None = None,
+    data: Iterable[Any] | None = None,
+    loss: Loss | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> PruneReport:
     """Zeroes the blocks that matter least in the model's convolutions and linear layers, in place.
 
@@ -46,18 +51,23 @@ def prune(
         sparsity: share of blocks to remove, at least 0 and less than 1. Patterns such as ``NM(2, 4)`` have only one.
         example_inputs: positional arguments of the model. With them the stem is found by order of execution, and
             layers that inference never uses are left alone; without them, order of definition counts.
-        score: ``"l1"`` or ``"l2"``.
+        score: ``"l1"``, ``"l2"`` or ``"variance"``; a function from a weight to scores of its shape; or, measured on ``data``,
+            ``"taylor"``, ``"fisher"``, ``"hessian"`` and ``"wanda"``.
         scope: ``"layer"`` or ``"global"``.
         targets: names of layers, or of modules that hold layers, or ``re:`` patterns; all layers if None. The stem,
             small and unused layers are pruned if they are named in full.
         ignore: the same for layers to leave alone.
+        data: batches of tensors, or of tuples, lists or dicts of tensors; gone through once.
+        loss: a function ``loss(model, batch)`` that gives one number to differentiate, the mean over the batch's samples.
+            ``"wanda"`` needs none: without it a batch holds the arguments of the model.
+        progress: is told in a few words what is being done.
 
     Returns:
         What was done, layer by layer.
 
     Raises:
-        PruneError: an argument doesn't fit; weights are NaN, infinite or on the meta device, or a layer's all zero; no layer
-            can be pruned.
+        PruneError: an argument doesn't fit; data is lacking, or the model, the loss or the score fails on it; weights are NaN,
+            infinite or on the meta device, or a layer's all zero; no layer can be pruned.
 
     >>> from zellige.patterns import Block
     >>> report = prune(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)), Block(8, 8), 0.5)
@@ -67,6 +77,7 @@ def prune(
     pattern = _checked_pattern(pattern)
     pattern.check(sparsity)
     score_of, allocate = score_named(score), scope_named(scope)
+    calibration = _checked_calibration(Calibration(data, loss, progress), score_of)
     if not isinstance(model, nn.Module):
         raise PruneError(f"prune takes a torch.nn.Module, not {type(model).__name__}.")
 
@@ -80,13 +91,14 @@ def prune(
     if not pruned:
         raise PruneError(_nothing_to_prune(choices))
 
+    scores = scores_of(score_of, model, pruned, calibration)
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
-        scored = [Scored(layer.shape, partial(_scores, layer, score_of), layer.name) for layer in pruned]
+        scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
         masks = allocate(pattern, scored, sparsity)
         cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
     rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
     warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(layers, in_use))), *_tied(model, pruned))
-    report = PruneReport(str(pattern), float(sparsity), score, scope, rows, warnings)
+    report = PruneReport(str(pattern), float(sparsity), name_of(score), scope, rows, warnings)
     write(list(cuts.values()))
     return report
 
@@ -97,6 +109,16 @@ def _checked_pattern(pattern: Pattern | str) -> Pattern:
     if not isinstance(pattern, Pattern):
         raise PruneError(f"A pattern is one of zellige.patterns, or a text such as 'block:8x8'; not {pattern!r}.")
     return pattern
+
+
+def _checked_calibration(calibration: Calibration, score: Score | DataScore) -> Calibration:
+    """Data that nothing looks at is a mistake, and so is a score without the data that it looks at."""
+    if isinstance(score, DataScore) and calibration.data is None:
+        raise PruneError(f"Score '{score}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and batch). "
+                         "Where there is none, as on the command line, take l1, l2 or variance.")
+    if not isinstance(score, DataScore) and (calibration.data is not None or calibration.loss is not None):
+        raise PruneError("data and loss are for scores that are measured on them, such as 'taylor'; this one looks at weights.")
+    return calibration
 
 
 def _check_weight(layer: Layer) -> None:
@@ -116,11 +138,6 @@ def _nothing_to_prune(choices: Sequence[Choice]) -> str:
     reasons = "; ".join(f"'{choice.layer.name}' ({choice.reason})" for choice in choices[:5])
     more = f"; and {len(choices) - 5} more" if len(choices) > 5 else ""
     return f"No layer is left to prune: {reasons}{more}. Name a layer in full in targets to prune it against a default."
-
-
-def _scores(layer: Layer, score_of: Score) -> torch.Tensor:
-    """The scores of a layer's weights, computed on the CPU."""
-    return score_of(layer.weight.detach().cpu())
 
 
 def _rows(choice: Choice, cut: Cut | None, pattern: Pattern) -> Iterator[LayerReport]:
