@@ -33,7 +33,9 @@ Threads = Annotated[
 ]
 PatternText = Annotated[str | None, typer.Option("--pattern", help="Prune first, in this pattern: block:8x8, tile:128, nm:2:4, …")]
 Sparsity = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")]
-Scope = Annotated[str, typer.Option(help="layer: the same share of every layer; global: one threshold over all.")]
+Scope = Annotated[
+    str, typer.Option(help="layer: the same share of every layer; global: one threshold over all; erk: by each layer's form.")
+]
 Score = Annotated[str, typer.Option(help="What a block is worth: l1, l2 or variance.")]
 Dtype = Annotated[str, typer.Option(help="Type to compute in.")]
 Target = Annotated[str, typer.Option(help="What to compile for.")]

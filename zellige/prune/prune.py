@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.patterns import Pattern, Scored, parse_pattern
-from zellige.prune.allocation import scope_named
+from zellige.prune.allocation import apart, scope_named
 from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.cut import Cut, measure, write
 from zellige.prune.data_score import DataScore
@@ -19,15 +19,17 @@ from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, last
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 from zellige.prune.scores import Score, name_of, score_named, scores_of
 from zellige.prune.selection import Selection
+from zellige.prune.table import sparsity_in
 from zellige.prune.usage import place
 
 NEARLY_EMPTY = 0.95
+TABLE = "table"  # the scope of a report, where every layer has a sparsity of its own
 
 
 def prune(
     model: nn.Module,
     pattern: Pattern | str,
-    sparsity: float,
+    sparsity: float | Mapping[str, float],
     example_inputs: Any = None,
     *,
     score: str | Score | DataScore = "l1",
@@ -41,19 +43,21 @@ def prune(
     """Zeroes the blocks that matter least in the model's convolutions and linear layers, in place.
 
     Exactly ⌊sparsity × blocks⌋ blocks go: of every layer (``scope="layer"``), or of all layers together
-    (``scope="global"``, where each layer keeps one block at least). Tile-wise patterns count weights, and come as near to
+    (``scope="global"``, where each layer keeps one block at least), or of every layer with a sparsity that its form says, so
+    that all together come out at the one asked for (``scope="erk"``). Tile-wise patterns count weights, and come as near to
     that from below as whole rows and columns can; the report has what was attained. On any error the model is untouched.
     Biases, modes and hooks are never touched.
 
     Args:
         model: any module; a weight that several layers share is pruned once.
         pattern: such as ``Block(8, 8)``, or its text form, ``"block:8x8"``.
-        sparsity: share of blocks to remove, at least 0 and less than 1. Patterns such as ``NM(2, 4)`` have only one.
+        sparsity: share of blocks to remove, at least 0 and less than 1. Patterns such as ``NM(2, 4)`` have only one. Or a table
+            from names, or ``re:`` patterns, as in ``targets``, to sparsities; layers that it doesn't name are left alone.
         example_inputs: positional arguments of the model. With them the stem is found by order of execution, and
             layers that inference never uses are left alone; without them, order of definition counts.
         score: ``"l1"``, ``"l2"`` or ``"variance"``; a function from a weight to scores of its shape; or, measured on ``data``,
             ``"taylor"``, ``"fisher"``, ``"hessian"`` and ``"wanda"``.
-        scope: ``"layer"`` or ``"global"``.
+        scope: ``"layer"``, ``"global"`` or ``"erk"``.
         targets: names of layers, or of modules that hold layers, or ``re:`` patterns; all layers if None. The stem,
             small and unused layers are pruned if they are named in full.
         ignore: the same for layers to leave alone.
@@ -75,8 +79,11 @@ def prune(
     (48, 96)
     """
     pattern = _checked_pattern(pattern)
-    pattern.check(sparsity)
     score_of, allocate = score_named(score), scope_named(scope)
+    if isinstance(sparsity, Mapping):
+        targets, scope = _check_table(sparsity, pattern, targets, scope), TABLE
+    else:
+        pattern.check(sparsity)
     calibration = _checked_calibration(Calibration(data, loss, progress), score_of)
     if not isinstance(model, nn.Module):
         raise PruneError(f"prune takes a torch.nn.Module, not {type(model).__name__}.")
@@ -94,11 +101,15 @@ def prune(
     scores = scores_of(score_of, model, pruned, calibration)
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
         scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
-        masks = allocate(pattern, scored, sparsity)
+        if isinstance(sparsity, Mapping):
+            masks = apart(pattern, scored, [sparsity_in(sparsity, layer.names) for layer in pruned])
+        else:
+            masks = allocate(pattern, scored, sparsity)
         cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
     rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
     warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(layers, in_use))), *_tied(model, pruned))
-    report = PruneReport(str(pattern), float(sparsity), name_of(score), scope, rows, warnings)
+    asked = _attained(cuts.values()) if isinstance(sparsity, Mapping) else float(sparsity)
+    report = PruneReport(str(pattern), asked, name_of(score), scope, rows, warnings)
     write(list(cuts.values()))
     return report
 
@@ -109,6 +120,25 @@ def _checked_pattern(pattern: Pattern | str) -> Pattern:
     if not isinstance(pattern, Pattern):
         raise PruneError(f"A pattern is one of zellige.patterns, or a text such as 'block:8x8'; not {pattern!r}.")
     return pattern
+
+
+def _check_table(
+    table: Mapping[str, float], pattern: Pattern, targets: str | Sequence[str] | None, scope: str
+) -> tuple[str, ...]:
+    """The names in a table of sparsities, which are the layers to prune."""
+    if targets is not None or scope != "layer":
+        raise PruneError("A table of sparsities says itself which layers lose how much: leave out targets and scope beside it.")
+    for name, share in table.items():
+        try:
+            pattern.check(share)
+        except PruneError as error:
+            raise PruneError(f"The table of sparsities has {share!r} for {name!r}. {error}") from None
+    return tuple(table)
+
+
+def _attained(cuts: Collection[Cut]) -> float:
+    """The share of blocks that go."""
+    return sum(cut.removed for cut in cuts) / sum(cut.blocks for cut in cuts)
 
 
 def _checked_calibration(calibration: Calibration, score: Score | DataScore) -> Calibration:
