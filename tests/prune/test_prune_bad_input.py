@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {"pattern": Block(8, 8), "sparsity": 0.5}
         ({"pattern": "blocks"}, "Unknown pattern"),
         ({"pattern": (8, 8)}, "A pattern is"),
         ({"score": "l3"}, "Unknown score 'l3'. Known: l1, l2, variance"),
-        ({"scope": "model"}, "Unknown scope 'model'. Known: layer, global, erk"),
+        ({"scope": "model"}, "Unknown scope 'model'. Known: layer, global, erk, sensitivity"),
         ({"targets": ["nothing"]}, "targets"),
         ({"ignore": ["1", "3"]}, "No layer is left"),
         ({"targets": []}, "No layer is left"),

@@ -10,11 +10,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from zellige.prune.budget import Price
 from zellige.prune.hessian import Hessian
 from zellige.prune.prune import prune
 from zellige.prune.report import Amounts, LayerReport, PruneReport
 
-__all__ = ["Amounts", "Hessian", "LayerReport", "PruneReport", "prune"]
+__all__ = ["Amounts", "Hessian", "LayerReport", "Price", "PruneReport", "prune"]
 
 
 class _CallablePackage(ModuleType):

@@ -61,6 +61,10 @@ def _mask(pattern: Pattern, layer: Scored, sparsity: float | Fraction) -> torch.
 SCOPES: dict[str, Allocation] = {"layer": within_layers, "global": across_layers, "erk": by_form}
 
 
+SENSITIVITY = "sensitivity"
+"""The scope that is measured (``sensitivity.py``); it takes more than scores."""
+
+
 def scope_named(name: str) -> Allocation:
     """The allocation of that name.
 
@@ -68,5 +72,5 @@ def scope_named(name: str) -> Allocation:
         PruneError: there is none.
     """
     if name not in SCOPES:
-        raise PruneError(f"Unknown scope {name!r}. Known: {', '.join(SCOPES)}.")
+        raise PruneError(f"Unknown scope {name!r}. Known: {', '.join((*SCOPES, SENSITIVITY))}.")
     return SCOPES[name]

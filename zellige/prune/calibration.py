@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class Calibration:
             yield tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, copy=tensor.is_inference()), batch)
         if not count:
             raise PruneError(f"{purpose} needs data, and there is no batch in it (an iterator gives its batches only once).")
+
+    def held(self) -> Calibration:
+        """The same with its batches in a list, to go through them several times."""
+        unfit = isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable)
+        return self if unfit else replace(self, data=list(self.data or ()))
 
     def tell(self, text: str) -> None:
         if self.progress is not None:
