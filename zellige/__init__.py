@@ -13,14 +13,16 @@ What needs PyTorch is imported when it is first used: loading and running a comp
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zellige.errors import ZelligeError
 from zellige.version import __version__
 
 if TYPE_CHECKING:
-    from zellige.api import compile, export, verify
+    from zellige.api import compile, export, prune, verify
     from zellige.engine import Engine, load
     from zellige.patterns import (
         NM,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import PruneReport, prune
+    from zellige.prune import PruneReport
 
 __all__ = [
     "NM", "VNM", "Block", "Channel", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured",
@@ -45,8 +47,24 @@ _HOMES = {
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
-    "PruneReport": "zellige.prune", "prune": "zellige.prune",
+    "PruneReport": "zellige.prune",
 }
+
+
+class _Package(ModuleType):
+    """``zellige.prune`` is the API's function, before and after the package of that name was imported."""
+
+    def _prune(self) -> Any:
+        return import_module("zellige.api").prune
+
+    def _imported(self, package: ModuleType) -> None:
+        """The import system sets the package here; it is found in ``sys.modules``."""
+
+    if not TYPE_CHECKING:
+        prune = property(_prune, _imported)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
@@ -58,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "prune"})

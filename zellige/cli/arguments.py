@@ -63,6 +63,23 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
+def parse_budget(text: str | None, sparsity: float | None) -> dict[str, float] | None:
+    """``latency=0.5`` as a budget, beside which there is no sparsity; wrong usage for anything else.
+
+    >>> parse_budget("bytes=0.4", None)
+    {'bytes': 0.4}
+    """
+    if (text is None) == (sparsity is None):
+        raise typer.BadParameter("expected one of --sparsity and --budget", param_hint="--sparsity")
+    if text is None:
+        return None
+    kind, _, share = text.partition("=")
+    try:
+        return {kind: float(share)}
+    except ValueError:
+        raise typer.BadParameter(f"expected latency=0.5 or bytes=0.4, got {text!r}", param_hint="--budget") from None
+
+
 def both_or_neither(pattern: str | None, sparsity: float | None) -> None:
     """A pattern needs a sparsity, and the other way round; wrong usage otherwise."""
     if (pattern is None) != (sparsity is None):

@@ -71,7 +71,8 @@ def prune(
         loss: a function ``loss(model, batch)`` that gives one number to differentiate, the mean over the batch's samples.
             ``"wanda"`` needs none: without it a batch holds the arguments of the model.
         progress: is told in a few words what is being done.
-        budget: a share of what the dense network costs, such as ``{"bytes": 0.4}``: bytes of its parameters, or a kind of cost in
+        budget: a share of what the dense network costs: ``{"latency": 0.5}`` of its time on this CPU as the compiler expects it
+            (``zl.prune`` knows it, and needs ``example_inputs``), ``{"bytes": 0.4}`` of its parameters, or of a cost in
             ``prices``. Sparsities are those that lose the least sum of scores for it, or with scope ``"sensitivity"`` the least
             loss; a layer loses 95 % at most (there: 90 %).
         prices: what the layers cost at each density, by the name of the kind of cost.
