@@ -69,14 +69,17 @@ def test_score_curves_hold_what_every_mask_takes() -> None:
     model, pattern = network(), Block(8, 8)
     layers = find_layers(model)
     scored = [Scored(layer.shape, layer.weight.detach().abs, layer.name) for layer in layers]
-    for layer, curve in zip(layers, score_curves(pattern, layers, scored), strict=True):
+    for layer, curve in zip(layers, score_curves(pattern, layers, scored, False), strict=True):
         blocks = sorted(float(part) for part in pattern.block_scores(layer.weight.detach().abs()))
         for level, harm, density, size in zip(LEVELS, curve.harm, curve.density, curve.bytes, strict=True):
             gone = int(level * len(blocks))
-            assert harm == pytest.approx(sum(blocks[:gone]), rel=1e-12)
+            assert harm == pytest.approx(sum(blocks[:gone]) / sum(blocks), rel=1e-9)
             assert density == 1 - gone / len(blocks)
             assert size <= layer.weight.numel() * 4 and (gone == 0 or size >= layer.weight.numel() * density * 4)
         assert len(curve.choices) == 96 and curve.choices[-1] == Fraction(95, 100)
+    for share, plain, layer in zip(*(score_curves(pattern, layers, scored, loss) for loss in (False, True)), layers, strict=True):
+        total = float(layer.weight.detach().abs().sum(dtype=torch.float64))
+        assert [total * harm for harm in share.harm] == pytest.approx(plain.harm, rel=1e-9)
 
 
 def test_loss_curves_are_measured_one_layer_at_a_time() -> None:
@@ -129,7 +132,7 @@ def test_a_budget_takes_the_least_score_for_a_cost_of_ones_own() -> None:
     model, pattern = network(), Unstructured()
     layers = find_layers(model)
     scored = [Scored(layer.shape, layer.weight.detach().abs, layer.name) for layer in layers]
-    curves = score_curves(pattern, layers, scored)
+    curves = score_curves(pattern, layers, scored, False)
     best = min(
         (first + last, one, other)
         for one, first, left in zip(curves[0].choices, curves[0].at(curves[0].harm), curves[0].at(curves[0].density), strict=True)
@@ -137,6 +140,25 @@ def test_a_budget_takes_the_least_score_for_a_cost_of_ones_own() -> None:
         if 2 * left + kept + 1 <= 0.6 * 4)
     report = prune(model, pattern, budget={"energy": 0.6}, prices={"energy": Price(cost, 4.0)})
     assert [layer.amounts.removed for layer in report.pruned] == [int(best[1] * 512), 0, int(best[2] * 512)]
+
+
+@pytest.mark.parametrize(("score", "free"), [("l1", 0), ("taylor", 1)])
+def test_shares_of_magnitudes_compare_and_losses_add_up(score: str, free: int) -> None:
+    """The second of two like layers has a hundredth of the first one's influence on the loss, and all of its magnitude."""
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(16, 16), nn.Linear(16, 16)])
+
+    def loss(model: nn.ModuleList, batch: torch.Tensor) -> torch.Tensor:
+        return (model[0](batch).square() + model[1](batch).square() / 100).mean()
+
+    with torch.no_grad():
+        model[1].weight.copy_(model[0].weight)
+        model[0].weight.mul_(10 if score == "l1" else 1)
+    data = {} if score == "l1" else {"data": BATCHES, "loss": loss}
+    price = Price(lambda layer, density: density * (1.1 if layer == str(free) else 1.0), 2.1)
+    report = prune(model, Unstructured(), score=score, budget={"time": 0.7}, prices={"time": price}, **data)
+    removed = [layer.amounts.removed for layer in report.pruned]
+    assert removed[free] > removed[1 - free]
 
 
 def test_weights_under_several_names_cost_all_of_them() -> None:

@@ -1,7 +1,7 @@
 """Sparsities for what matters to a user: the layers lose least, and the network costs no more than was asked.
 
 The cost of a layer is a function of its density; what it costs besides, pruning can't change. Harm is the sum of scores that
-go or, with scope ``sensitivity``, what the loss was measured to rise by. ``trade.py`` finds the best choice.
+go (``curves.py``) or, with scope ``sensitivity``, what the loss was measured to rise by. ``trade.py`` finds the best choice.
 """
 
 from __future__ import annotations

@@ -64,8 +64,9 @@ def masks_at(pattern: Pattern, layer: Scored, levels: Sequence[Fraction]) -> lis
     return [pattern.masks([held], float(level))[0] for level in levels]
 
 
-def score_curves(pattern: Pattern, layers: Sequence[Layer], scored: Sequence[Scored]) -> list[Curve]:
-    """For every layer the curve whose harm is the sum of the scores that go.
+def score_curves(pattern: Pattern, layers: Sequence[Layer], scored: Sequence[Scored], of_loss: bool) -> list[Curve]:
+    """For every layer the curve whose harm is the sum of the scores that go: as it is where scores are ``of_loss``, otherwise as a
+    share of the layer's own, since magnitudes of layers of several sizes and scales don't compare.
 
     Raises:
         PruneError: the pattern leaves no choice of sparsities, or scores can't be ranked.
@@ -75,7 +76,8 @@ def score_curves(pattern: Pattern, layers: Sequence[Layer], scored: Sequence[Sco
         with torch.device("cpu"):
             scores = of_layer.scores()
             masks = masks_at(pattern, Scored(layer.shape, partial(_same, scores), layer.name), levels)
-            harm = [float(scores[~mask].sum(dtype=torch.float64)) for mask in masks]
+            unit = 1.0 if of_loss else float(scores.sum(dtype=torch.float64))
+            harm = [float(scores[~mask].sum(dtype=torch.float64)) / unit for mask in masks]
             curves.append(curve_of(pattern, of_layer, layer.weight.element_size(), levels, masks, harm))
     return curves
 

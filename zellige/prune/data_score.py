@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -15,6 +16,9 @@ from zellige.prune.layers import Layer
 
 class DataScore(ABC):
     """The base of all scores that are measured on batches; subclasses are frozen dataclasses."""
+
+    of_loss: ClassVar[bool] = False
+    """Whether scores say what happens to the loss, so that those of several layers compare, and add up."""
 
     def __str__(self) -> str:
         return type(self).__name__.lower()

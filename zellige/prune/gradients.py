@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from zellige.prune.layers import Layer
 class Taylor(DataScore):
     """Σ over batches of (∂L/∂w · w)², L the loss of a batch."""
 
+    of_loss: ClassVar[bool] = True
+
     def measure(self, model: nn.Module, layers: Sequence[Layer], calibration: Calibration) -> Callable[[Layer], torch.Tensor]:
         squares, _ = squared_gradients(str(self), model, layers, calibration, lambda batch: [batch])
         return lambda layer: doubled(squares[layer]) * doubled(layer.weight).square()
@@ -34,6 +36,8 @@ class Taylor(DataScore):
 @dataclass(frozen=True)
 class Fisher(DataScore):
     """½ w² · mean over samples of (∂L/∂w)², L the loss of one sample. Samples are run one by one."""
+
+    of_loss: ClassVar[bool] = True
 
     def measure(self, model: nn.Module, layers: Sequence[Layer], calibration: Calibration) -> Callable[[Layer], torch.Tensor]:
         squares, count = squared_gradients(str(self), model, layers, calibration, lambda batch: samples(batch, str(self)))

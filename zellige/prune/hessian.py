@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ class Hessian(DataScore):
         PruneError: ``probes`` is not a positive whole number.
     """
 
+    of_loss: ClassVar[bool] = True
     probes: int = 8
     seed: int = 0
 

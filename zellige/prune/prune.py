@@ -73,8 +73,9 @@ def prune(
         progress: is told in a few words what is being done.
         budget: a share of what the dense network costs: ``{"latency": 0.5}`` of its time on this CPU as the compiler expects it
             (``zl.prune`` knows it, and needs ``example_inputs``), ``{"bytes": 0.4}`` of its parameters, or of a cost in
-            ``prices``. Sparsities are those that lose the least sum of scores for it, or with scope ``"sensitivity"`` the least
-            loss; a layer loses 95 % at most (there: 90 %).
+            ``prices``. Sparsities are those with which layers lose the least score for it (Taylor, Fisher and Hessian as they
+            are, others as shares of each layer's), or with scope ``"sensitivity"`` the least loss; a layer loses 95 % at most
+            (there: 90 %).
         prices: what the layers cost at each density, by the name of the kind of cost.
 
     Returns:
@@ -119,7 +120,9 @@ def prune(
     scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
     curves: list[Curve] = []
     if limit is not None or measured:
-        curves = loss_curves(model, pattern, pruned, scored, calibration) if measured else score_curves(pattern, pruned, scored)
+        of_loss = isinstance(score_of, DataScore) and score_of.of_loss
+        curves = (loss_curves(model, pattern, pruned, scored, calibration) if measured else
+                  score_curves(pattern, pruned, scored, of_loss))
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
         if sparsity is None:
             assert limit is not None
