@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, Triton's own functions too: before anything imports triton
 common = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("quick", max_examples=25, **common)
 settings.register_profile("full", max_examples=400, **common)

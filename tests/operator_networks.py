@@ -72,9 +72,9 @@ class OperatorGenerator(Generator):
         function, parameters = self.pick(
             ("leaky_relu", {}), ("elu", {}), ("selu", {}), ("celu", {"alpha": 0.5}), ("gelu", {"approximate": "tanh"}),
             ("mish", {}), ("hard_sigmoid", {}), ("softplus", {"beta": 2.0}), ("absolute", {}), ("negate", {}), ("square", {}),
-            ("exp", {}))
+            ("exp", {}), ("erf", {}), ("expm1", {}))
         y = self.b.activation(x, function, **parameters)
-        return self.b.activation(y, "tanh") if function in ("square", "exp") else y
+        return self.b.activation(y, "tanh") if function in ("square", "exp", "expm1") else y
 
     def make_softmax(self, x):
         return self.b(self.pick("softmax", "log_softmax"), x, dimension=self.between(0, 3))
@@ -105,6 +105,12 @@ class OperatorGenerator(Generator):
         divisor = self.b("add", self.b.activation(self.like(x), "sigmoid"), self.b.constant(0.5))
         return self.b("divide", self.pick(x, self.b.constant(1.0)), divisor)
 
+    def make_choice(self, x):
+        """The larger or the smaller of two values: where rounding decides between them, they are all but equal."""
+        _, c, _, w = self.b.shape(x)
+        other = self.pick(self.like(x), self.b.random(*self.pick((1,), (c, 1, 1), (w,))))
+        return self.b("where", x, other, *self.either(x, other), comparison=self.pick("greater", "greater_equal"))
+
     def make_second_input(self, x):
         return self.b(self.pick("add", "maximum"), *self.either(x, self.b.input(*self.b.shape(x))))
 
@@ -132,12 +138,12 @@ class OperatorGenerator(Generator):
     def make_any_pad(self, x):
         mode = self.pick("reflect", "replicate", "circular", "constant", "zeros")
         smallest = min(self.b.shape(x)[2:])
-        least = -1 if smallest > 2 and mode != "circular" else 0
+        least = -1 if smallest > 2 else 0
         pads = tuple(self.between(least, min(smallest - 1, 3)) for _ in range(4))
         return self.b("pad", x, padding=pads, mode=mode, value=1.5)
 
     def make_any_resize(self, x):
-        mode = self.pick("nearest", "bilinear")
+        mode = self.pick("nearest", "nearest_exact", "bilinear")
         return self.b("interpolate", x, mode=mode, size=(self.pick(1, 2, 3, 5, 7, 9), self.pick(1, 2, 4, 6, 9)),
                       align_corners=mode == "bilinear" and self.chance())
 

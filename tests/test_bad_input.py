@@ -1,40 +1,20 @@
-"""Bad input of every kind: each gives one clear error, or works."""
+"""Inputs of every kind to an engine: each gives one clear error, or works."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import mmap
-import resource
 import warnings
-import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from engine_checks import compiled, random_inputs
-from small_networks import Build
+from small_model import SHAPE, Small
 from torch import nn
 
 import zellige as zl
-from zellige.cpu import cache, host
-from zellige.errors import CacheError, CompileError, FileFormatError, InputError, UnsupportedModelError, ZelligeError
-
-
-class Small(nn.Module):
-    """Two convolutions and a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2), nn.Linear(8, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(torch.relu(self.second(torch.relu(self.first(x)))).mean((2, 3)))
-
-
-SHAPE = (2, 3, 9, 11)
+from zellige.errors import InputError, UnsupportedModelError
 
 
 @pytest.fixture(scope="module")
@@ -268,137 +248,3 @@ def test_weights_that_are_no_numbers(x: torch.Tensor, name: str, value: float) -
         model.get_parameter(name).view(-1)[1] = value
     with pytest.raises(UnsupportedModelError, match=rf"{name} holds 1 values that are NaN or infinite"):
         zl.compile(model, (x,))
-
-
-# Models and options
-
-
-class Branches(Small):
-    def forward(self, x):
-        return super().forward(x if x.sum() > 0 else -x)
-
-
-class Exotic(Small):
-    def forward(self, x):
-        return super().forward(torch.cumsum(x, 1)) + torch.sort(x, 1)[0].mean()
-
-
-def refuse(error: type[ZelligeError], message: str, *arguments: object, **options: object) -> None:
-    with pytest.raises(error, match=message):
-        zl.compile(*arguments, **options)
-
-
-def test_models_that_do_not_qualify(x: torch.Tensor) -> None:
-    refuse(UnsupportedModelError, r"training mode.*model\.eval\(\)", Small().train(), (x,))
-    refuse(UnsupportedModelError, "decides by a tensor's values", Branches().eval(), (x,))
-    refuse(UnsupportedModelError, r"(?s)cumsum.*sort", Exotic().eval(), (x,))
-    refuse(UnsupportedModelError, r"expected a torch.nn.Module", lambda x: x, (x,))
-
-
-def test_example_inputs_that_do_not_qualify(model: Small, x: torch.Tensor) -> None:
-    refuse(InputError, r"empty: its shape is \(0, 3, 9, 11\)", model, (x[:0],))
-    refuse(InputError, r"write \(x,\)", model, x)
-    refuse(InputError, "must be float32, got float64", model, (x.double(),))
-    refuse(InputError, "must be float32, got float16", Small().eval().half(), (x.half(),))
-    refuse(InputError, "fails on example inputs", model, (x[:, :2],))
-    refuse(InputError, "fails on example inputs", model, ())
-
-
-@pytest.mark.parametrize("threads", [0, -1, 1.0, "2", True, 257])
-def test_threads_that_make_no_sense(model: Small, x: torch.Tensor, tmp_path: Path, threads: object) -> None:
-    refuse(CompileError, "threads must be an integer from 1 to 256, or None", model, (x,), threads=threads)
-
-
-def test_options_that_do_not_exist(model: Small, x: torch.Tensor) -> None:
-    refuse(CompileError, r"dtype must be one of f32; got 'bf16'", model, (x,), dtype="bf16")
-    refuse(CompileError, r"tune must be one of model, measure; got 'guess'", model, (x,), tune="guess")
-    refuse(CompileError, r"unknown target 'gpu': expected cpu, cpu:x86-64-v4", model, (x,), target="gpu")
-    refuse(CompileError, r"unknown target 'cpu:'", model, (x,), target="cpu:")
-
-
-def test_a_target_that_can_not_run_here(model: Small, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(CompileError, r"code for aarch64 can't run here.*to run, use target='cpu'", model, (x,), target="cpu:aarch64")
-    modest = {**host.cpu_features(), "avx512bw": False}
-    monkeypatch.setattr(host, "cpu_features", lambda: modest)
-    refuse(CompileError, r"code for x86-64-v4 can't run here.*lacks .*avx512bw.*use target='cpu'", model, (x,),
-           target="cpu:x86-64-v4")
-
-
-# Sizes
-
-
-def test_a_value_too_large_for_its_tables() -> None:
-    b = Build(1, 1, 50_000, 50_000, dtype="float32")
-    with pytest.raises(CompileError, match="larger than 2147483647: use a smaller batch or input"):
-        compiled(b.done(b.activation(b.x, "relu")))
-
-
-def test_too_little_memory() -> None:
-    """A network that the system has no memory for is refused; one that fits runs afterwards."""
-    b = Build(1, 64, 2000, 2000, dtype="float32")
-    large = b.done(b.activation(b.conv(b.x, 64, 3, padding=(1, 1, 1, 1)), "relu"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20), hard))
-    try:
-        with pytest.raises(CompileError, match="not enough memory"):
-            compiled(large)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    gc.collect()
-    b = Build(1, 4, 5, 5, dtype="float32")
-    small = compiled(b.done(b.activation(b.x, "relu")))
-    np.testing.assert_array_equal(small(*(inputs := random_inputs(small.graph))), np.maximum(inputs[0], 0))
-
-
-# The cache
-
-
-@pytest.fixture
-def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process: machine code that other engines hold is not shared."""
-    monkeypatch.setattr(cache, "_loaded", weakref.WeakValueDictionary())
-
-
-@pytest.mark.usefixtures("nothing_loaded")
-def test_a_cache_that_others_can_write(model: Small, x: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache").chmod(0o777)
-    monkeypatch.setenv("ZELLIGE_CACHE", str(tmp_path / "cache"))
-    refuse(CacheError, r"nobody else can write, but .*/cache .*mode 0777.*chmod 700.*ZELLIGE_CACHE", model, (x,))
-
-
-@pytest.mark.usefixtures("nothing_loaded")
-def test_a_cache_that_can_not_be_used(model: Small, x: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                      engine: zl.Engine) -> None:
-    (tmp_path / "file").write_text("no directory")
-    monkeypatch.setenv("ZELLIGE_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.warns(RuntimeWarning, match="compiled anew every time.*ZELLIGE_CACHE") as caught:
-        anew = zl.compile(model, (x,))
-    assert len([warning for warning in caught if warning.category is RuntimeWarning]) == 1
-    assert torch.equal(anew(x), engine(x))
-
-
-@pytest.mark.usefixtures("nothing_loaded")
-def test_a_cache_of_its_own(model: Small, x: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                            engine: zl.Engine) -> None:
-    monkeypatch.setenv("ZELLIGE_CACHE", str(tmp_path / "new" / "cache"))
-    first = zl.compile(model, (x,))
-    assert torch.equal(first(x), engine(x))
-    assert (tmp_path / "new" / "cache").stat().st_mode & 0o777 == 0o700
-
-
-# Files
-
-
-def test_files_that_are_none(tmp_path: Path, engine: zl.Engine) -> None:
-    path = tmp_path / "model.zlg"
-    with pytest.raises(ZelligeError, match=r"can't load .*model\.zlg: No such file"):
-        zl.load(path)
-    path.write_bytes(b"")
-    with pytest.raises(FileFormatError, match="truncated"):
-        zl.load(path)
-    with pytest.raises(ZelligeError, match="can't"):
-        engine.save(tmp_path / "nowhere" / "model.zlg")
-    with pytest.raises(ZelligeError, match="can't"):
-        engine.save(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import zellige as zl
-from zellige.errors import InputError
+from zellige.errors import InputError, UnsupportedModelError
 
 
 class Two(nn.Module):
@@ -113,3 +113,19 @@ def test_the_model_stays_as_it_was(model, engine, x):
     model.eval()
     for name, value in model.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, before[name])
+
+
+def test_what_is_no_model_no_engine_no_arguments(model, engine, x):
+    with pytest.raises(InputError, match=r"inputs must be a tuple of the model's arguments, got Tensor: write \(x,\)"):
+        zl.verify(model, engine, x)
+    with pytest.raises(InputError, match="inputs must be a tuple of the model's arguments, got NoneType"):
+        zl.verify(model, engine, None)
+    with pytest.raises(InputError, match="the arguments must be a tuple of 1, got a tuple of 0"):
+        zl.verify(model, engine, ())
+    with pytest.raises(InputError, match=r"expected an engine.* got NoneType"):
+        zl.verify(model, None, (x,))
+    for nothing in (None, "model", lambda x: x):
+        with pytest.raises(UnsupportedModelError, match=r"expected a torch\.nn\.Module or a torch\.export\.ExportedProgram"):
+            zl.verify(nothing, engine, (x,))
+    with pytest.raises(InputError, match="Linear itself fails on these inputs in float64: RuntimeError"):
+        zl.verify(nn.Linear(7, 4).eval(), engine, (x,))

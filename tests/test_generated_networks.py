@@ -75,7 +75,7 @@ def test_threads_clones_and_files_change_no_bit(seed, tmp_path_factory):
 
 
 @pytest.mark.full
-@settings(max_examples=40 * settings().max_examples)
+@settings(max_examples=10 * settings().max_examples)
 @given(seed=st.integers(0, 2**30), length=st.integers(1, 25))
 def test_many_networks(seed, length):
     assert_compiled_right(OperatorGenerator(seed).network(length), tolerance=10 * TOLERANCE)

@@ -1,4 +1,4 @@
-"""Budgets of latency: the pruned network's own plan keeps them, and ``zl.prune`` knows the compiler however it is imported."""
+"""Budgets of latency: the pruned network's own plan keeps them, and ``zl.prune`` knows the compiler in any order of imports."""
 
 import subprocess
 import sys
@@ -82,7 +82,26 @@ def test_what_latency_needs_is_said() -> None:
         zl.prune(network(), "block:8x8", example_inputs=INPUTS, budget={"latency": 0.05})
 
 
-def test_prune_is_the_function_even_if_its_package_is_imported_first() -> None:
-    script = "from zellige.prune.report import Amounts\nimport zellige as zl, zellige.api\nassert zl.prune is zl.api.prune"
+@pytest.mark.parametrize("imports", [
+    "from zellige.prune.report import Amounts\nimport zellige as zl",
+    "import zellige as zl\nzl.prune",
+    "from zellige import prune\nimport zellige as zl\nassert zl.prune is prune",
+    "import zellige.api, zellige as zl",
+])
+def test_prune_is_package_and_function_in_any_order_of_imports(imports: str) -> None:
+    script = f"""
+import inspect
+{imports}
+import zellige.prune.usage as usage
+import zellige.prune as package
+assert zl.prune is package and zl.prune.usage is usage
+assert inspect.signature(zl.prune) == inspect.signature(package.prune)
+try:
+    zl.prune(None, "block:8x8", budget={{"latency": 0.5}})
+except zl.ZelligeError as error:
+    assert "needs the model and example_inputs" in str(error)
+else:
+    raise AssertionError("the compiler wasn't asked")
+"""
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

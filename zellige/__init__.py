@@ -13,9 +13,7 @@ What needs PyTorch is imported when it is first used: loading and running a comp
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zellige.errors import ZelligeError
@@ -35,11 +33,11 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import PruneReport
+    from zellige.prune import Clustering, PruneReport, cluster
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured",
-    "ZelligeError", "__version__", "compile", "export", "load", "parse_pattern", "prune", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise",
+    "Unstructured", "ZelligeError", "__version__", "cluster", "compile", "export", "load", "parse_pattern", "prune", "verify",
 ]
 
 _HOMES = {
@@ -47,33 +45,20 @@ _HOMES = {
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
-    "PruneReport": "zellige.prune",
+    **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
 }
-
-
-class _Package(ModuleType):
-    """``zellige.prune`` is the API's function, before and after the package of that name was imported."""
-
-    def _prune(self) -> Any:
-        return import_module("zellige.api").prune
-
-    def _imported(self, package: ModuleType) -> None:
-        """The import system sets the package here; it is found in ``sys.modules``."""
-
-    if not TYPE_CHECKING:
-        prune = property(_prune, _imported)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'zellige' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    if name == "prune":  # the package, which can be called: its modules are found under this name too
+        return home
+    value = getattr(home, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, "prune"})
+    return sorted({*globals(), *_HOMES})

@@ -16,21 +16,24 @@ from typing import Any
 
 import torch
 
-from zellige.cpu.compiler import find_isa
+from zellige.cpu.calls import Plan
+from zellige.cpu.compiler import find_isa, plan_for
 from zellige.cpu.debug import GRAPH, debug
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.object import build_object
-from zellige.engine import Engine, build_engine, check_threads
-from zellige.errors import CompileError, InputError, PruneError
+from zellige.engine import MOST_THREADS, Engine, build_engine, check_threads, check_winograd
+from zellige.errors import FAILURES, CompileError, InputError, PruneError, UnsupportedModelError, in_one_line
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
 from zellige.latency import latency_price
 from zellige.pack.atomic import write_atomically
+from zellige.pack.path import checked_path
 from zellige.passes.pipeline import optimize
 from zellige.patterns import Pattern, parse_pattern
 from zellige.prune import Price, PruneReport
 from zellige.prune import prune as prune_by_scores
 from zellige.prune.calibration import undisturbed
+from zellige.prune.layers import find_layers
 
 DTYPES = ("f32",)
 LATENCY = "latency"  # the kind of cost that the compiler's model knows
@@ -62,8 +65,8 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
     had here. The model is not changed.
     """
     started = time.perf_counter()
-    if dtype not in DTYPES:
-        raise CompileError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    check_dtype(dtype)
+    check_winograd(winograd)
     find_isa(target)
     check_threads(threads)
     graph = optimized_graph(model, example_inputs)
@@ -84,6 +87,7 @@ def _latency_price(model: Any, pattern: Pattern | str, example_inputs: Any) -> P
     if not isinstance(model, torch.nn.Module) or example_inputs is None:
         raise PruneError("A budget of latency needs the model and example_inputs: what a layer takes depends on their shapes.")
     inputs = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    find_layers(model)  # a model that can't be pruned is refused as such, before it is compiled
     with undisturbed(model):
         graph = optimized_graph(model, tuple(inputs))
     return latency_price(graph, parse_pattern(pattern) if isinstance(pattern, str) else pattern, find_isa("cpu"))
@@ -99,9 +103,13 @@ def export(model: Any, example_inputs: Sequence[Any], path: str | os.PathLike[st
 
     Raises what ``compile`` raises, and ``CompileError`` for a path that ends otherwise.
     """
-    image = Path(path)
+    image = Path(checked_path(path))
     if image.suffix != ".o":
-        raise CompileError(f"an object file's name must end in .o, got {os.fspath(path)}")
+        raise CompileError(f"an object file's name must end in .o, got {image}")
+    check_winograd(winograd)
+    if threads is None:
+        raise CompileError(f"threads must be an integer from 1 to {MOST_THREADS}: code for any machine can't count this one's CPUs")
+    threads = check_threads(threads)
     isa = find_isa(target)
     name = re.sub(r"^(?=\d)", "_", re.sub(r"\W", "_", image.stem, flags=re.ASCII))
     code = build_object(optimized_graph(model, example_inputs), isa, name, Options(winograd=winograd), threads)
@@ -111,12 +119,25 @@ def export(model: Any, example_inputs: Sequence[Any], path: str | os.PathLike[st
     return declarations
 
 
+def plan(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", dtype: str = "f32", threads: int | None = None,
+         winograd: bool = True, tune: str = "model") -> tuple[Graph, Plan]:
+    """What ``compile`` would run, for any target whether this machine runs it or not: the optimised graph and its plan."""
+    check_dtype(dtype)
+    check_winograd(winograd)
+    isa, threads = find_isa(target), check_threads(threads)
+    graph = optimized_graph(model, example_inputs)
+    return graph, plan_for(graph, isa, Options(winograd=winograd, tune=tune, threads=threads))
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise ``CompileError`` for a type that no kernel computes in."""
+    if dtype not in DTYPES:
+        raise CompileError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+
+
 def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:
     """The model as a graph after all passes; ``ZELLIGE_DEBUG=2`` prints it after each."""
-    if isinstance(example_inputs, torch.Tensor) or not isinstance(example_inputs, Sequence):
-        got = type(example_inputs).__name__
-        raise InputError(f"example_inputs must be a tuple of the model's arguments, got {got}: write (x,)")
-    graph = from_torch(model, tuple(example_inputs))
+    graph = from_torch(model, _arguments(example_inputs, "example_inputs"))
     debug(GRAPH, "graph from PyTorch", lambda: str(graph))
     return optimize(graph, observe=lambda name, changed: debug(GRAPH, f"graph after {name}", lambda: str(changed)))
 
@@ -125,9 +146,18 @@ def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:
     """Compare an engine with its model, run by PyTorch in float64. A number that is NaN or infinite in one of them alone makes
     the errors so.
 
-    Raises ``InputError`` if the engine was compiled from another model.
+    Raises ``InputError`` if the inputs don't fit, or the engine was compiled from another model, ``UnsupportedModelError`` for
+    what is no model.
     """
-    expected, got = _tensors(_run_in_double(model, inputs)), [output.double() for output in _tensors(engine(*inputs))]
+    arguments = _arguments(inputs, "inputs")
+    if not callable(engine):
+        raise InputError(f"expected an engine, as zl.compile and zl.load give it, got {type(engine).__name__}")
+    module = model.module() if isinstance(model, torch.export.ExportedProgram) else model
+    if not isinstance(module, torch.nn.Module):
+        raise UnsupportedModelError(
+            f"expected a torch.nn.Module or a torch.export.ExportedProgram, got {type(model).__name__}")
+    got = [output.double() for output in _tensors(engine(*arguments))]
+    expected = _tensors(_run_in_double(module, arguments))
     if [output.shape for output in expected] != [output.shape for output in got]:
         raise InputError("the engine's outputs are shaped otherwise than the model's: it was compiled from another model")
     absolute = float(torch.stack([_largest_difference(*pair) for pair in zip(expected, got, strict=True)]).max())
@@ -135,11 +165,20 @@ def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:
     return Verification(absolute, absolute / largest if largest else absolute)
 
 
-def _run_in_double(model: Any, inputs: Sequence[Any]) -> Any:
-    module = model.module() if isinstance(model, torch.export.ExportedProgram) else model
+def _arguments(inputs: Any, name: str) -> tuple[Any, ...]:
+    """The arguments of a call, which come as one tuple (or list)."""
+    if isinstance(inputs, torch.Tensor | str) or not isinstance(inputs, Sequence):
+        raise InputError(f"{name} must be a tuple of the model's arguments, got {type(inputs).__name__}: write (x,)")
+    return tuple(inputs)
+
+
+def _run_in_double(module: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
     reference = copy.deepcopy(module).double().eval()
-    with torch.no_grad():
-        return reference(*_double(tuple(inputs)))
+    try:
+        with torch.no_grad():
+            return reference(*_double(inputs))
+    except FAILURES as error:
+        raise InputError(f"{type(module).__name__} itself fails on these inputs in float64: {in_one_line(error)}") from error
 
 
 def _largest_difference(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from typing import Any
+from numbers import Integral
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from zellige.cpu.lower.lowering import Options
 from zellige.cpu.pool import Pool
 from zellige.cpu.ports import Port, torch_of
 from zellige.cpu.program import Program
-from zellige.errors import CompileError, FileFormatError, InputError
+from zellige.errors import CompileError, FileFormatError, InputError, ZelligeError
 from zellige.graph.ir import Graph
 from zellige.graph.trees import flatten, unflatten
 from zellige.pack.file import load_graph, save_graph
@@ -58,8 +59,9 @@ class Engine:
     def __call__(self, *inputs: Any) -> Any:
         """Run the network. Arguments and results nest as the model's do; torch tensors give torch tensors, arrays give arrays.
 
-        A NaN or an infinity spreads as in PyTorch, with two exceptions: weights that were left out stop it, and a Winograd
-        convolution spreads it to all of its 4 × 4 tiles that read it.
+        A NaN or an infinity spreads as in PyTorch in float64, with four exceptions: weights that were left out stop it, a Winograd
+        convolution makes NaN of all of its tiles that read it, linear layers and convolutions of single pixels may make NaN of what
+        would be infinite, and ``silu`` of −∞ is 0 (less than 3·10⁻³⁷ from it), not NaN.
 
         Raises ``InputError`` for other shapes or element types than compiled for.
         """
@@ -102,13 +104,21 @@ class Engine:
         save_graph(self.graph, path, {"winograd": self._options.winograd})
 
     def profile(self, rounds: int = 20) -> Profile:
-        """Time every layer, in the order in which they run. Inputs are random."""
+        """Time every layer, in the order in which they run: medians over ``rounds``. Inputs are random.
+
+        Raises ``InputError`` unless ``rounds`` is an integer of at least 1.
+        """
+        if not _is_integer(rounds) or rounds < 1:
+            raise InputError(f"rounds must be an integer of at least 1, got {rounds!r}")
         generator = np.random.default_rng(0)
         inputs = [port.take(generator.standard_normal(port.shape, dtype=np.float32)) for port in self._inputs]
         outputs = [port.make(None) for port in self._outputs]
         with self._lock:
             self._bind(inputs + outputs)
-            return profile_program(self._program, self._compiled.isa, rounds)
+            return profile_program(self._program, self._compiled.isa, int(rounds))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise ZelligeError("an engine can't be copied or pickled: clone() gives another one, save(path) a file to load elsewhere")
 
     def _bind(self, arrays: list[tuple[Any, int]]) -> None:
         """Tell the program where inputs and outputs lie; whoever calls holds them, and the lock."""
@@ -143,17 +153,34 @@ def load(path: str | os.PathLike[str], *, target: str = "cpu", threads: int | No
     Raises ``FileFormatError`` for a file that is truncated, altered, inconsistent or of a newer version.
     """
     started = time.perf_counter()
+    graph, options = read_network(path)
+    return build_engine(graph, replace(options, tune=tune), target, threads, started)
+
+
+def read_network(path: str | os.PathLike[str]) -> tuple[Graph, Options]:
+    """The graph in a ``.zlg`` file, and the options it was saved with. Raises what ``load`` raises of files."""
     graph, extra = load_graph(path)
     if not isinstance(extra.get("winograd"), bool):
         raise FileFormatError(f"{os.fspath(path)}: expected the option 'winograd' to be true or false, "
                               f"got {extra.get('winograd')!r}")
-    return build_engine(graph, Options(winograd=extra["winograd"], tune=tune), target, threads, started)
+    return graph, Options(winograd=extra["winograd"])
 
 
 def check_threads(threads: int | None) -> int:
     """The number of threads to use: by default, the CPUs that this process may use."""
     if threads is None:
         return usable_cpus()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+    if not _is_integer(threads) or not 1 <= threads <= MOST_THREADS:
         raise CompileError(f"threads must be an integer from 1 to {MOST_THREADS}, or None for all usable CPUs; got {threads!r}")
-    return threads
+    return int(threads)
+
+
+def check_winograd(winograd: object) -> None:
+    """``True`` or ``False``: it is stored in files, where a word that means no would be taken as yes."""
+    if not isinstance(winograd, bool):
+        raise CompileError(f"winograd must be True or False, got {winograd!r}")
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, of Python or of numpy; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

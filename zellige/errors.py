@@ -3,6 +3,19 @@
 A message says what was expected, what came, where (which layer, file or argument) and what to do about it.
 """
 
+FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a model's own code may raise while it runs or is traced."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of somebody else's code says: its kind, and the first line that is not empty.
+
+    >>> in_one_line(KeyError(101)), in_one_line(EOFError())
+    ('KeyError: 101', 'EOFError: no message')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
 
 class ZelligeError(Exception):
     """The base of all errors that a user can cause."""

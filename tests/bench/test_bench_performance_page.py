@@ -55,7 +55,11 @@ def results(tmp_path: Path) -> Path:
         **{f"sparsity-{name.replace('_', '-')}-block8x8-batch1.json": {"points": POINTS, "fastest_dense": "ncnn"}
            for name in plots.NETWORKS},
     }  # fmt: skip
+    elsewhere = {"cpu": {"name": "Some CPU", "llvm_name": "other", "cpus": 4}, "rounds": 21, "date": "2026-11-26T06:00:00"}
+    files["other/cpu-resnet50-block8x8-50-batch1.json"] = (
+        result("torchvision:resnet50", 0.5, 1.7) | {"conditions": elsewhere, "threads": 4})
     for name, facts in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps(facts))
     return tmp_path
 
@@ -75,6 +79,8 @@ def test_every_number_of_the_page_is_a_results(results: Path, monkeypatch: pytes
     text = page.read_text()
     for expected in (
         "| resnet50 | OpenVINO, 8.80 | **1.10×** (8.00) | **2.00×** (8.00) |  |  |",
+        "Some CPU (other), 4 CPUs, 4 threads, 21 rounds, 2026-11-26:",
+        "| resnet50 | OpenVINO, 13.6 |  | **1.70×** (8.00) |  |  |",
         "| ResNet-50, batch 32 | 8.00 | OpenVINO, 15.2 | 1.90× | 2.00× | **0.95** |",
         "| 100 channels beside 96 | 8.00 | OpenVINO, 15.2 | 1.90× | 1.90× | **1.00** |",
         "| ResNet-50, 225 × 225 pixels |",

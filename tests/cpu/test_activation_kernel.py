@@ -16,16 +16,11 @@ SMALLEST_STEP = 2.0 ** -149
 ABSOLUTE = 2e-43  # what an exponential that is subnormal has lost, times an argument around −100
 SHORT = {"sigmoid": 3.1e-39, "silu": 3e-37}  # of functions that stop falling at −88.7: their value there
 
-erfc = np.vectorize(math.erfc, otypes=[float])
+erf, erfc = (np.vectorize(function, otypes=[float]) for function in (math.erf, math.erfc))
 
 
 def sigmoid(x):
     return np.where(x > 0, 1, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x)))
-
-
-def times(x, factor):
-    """x · factor, 0 where the factor is (so at −∞)."""
-    return np.where(factor == 0, 0.0, x * factor)
 
 
 def softplus(x, beta=1.0, threshold=20.0):
@@ -39,7 +34,7 @@ def expm1(x, alpha=1.0, inner=1.0):
 
 def mish(x):
     n = np.exp(np.minimum(x, 40)) * (np.exp(np.minimum(x, 40)) + 2)
-    return times(x, n / (n + 2))
+    return x * (n / (n + 2))
 
 
 CASES = {
@@ -54,25 +49,29 @@ CASES = {
     ("elu", ("alpha", 0.75)): lambda x: expm1(x, 0.75),
     ("selu",): lambda x: 1.0507009873554805 * expm1(x, 1.6732632423543772),
     ("celu", ("alpha", 0.5)): lambda x: expm1(x, 0.5, 0.5),
-    ("gelu",): lambda x: times(x, 0.5 * erfc(-x / math.sqrt(2))),
-    ("gelu", ("approximate", "tanh")): lambda x: times(x, sigmoid(math.sqrt(8 / math.pi) * x * (1 + 0.044715 * x * x))),
-    ("silu",): lambda x: times(x, sigmoid(x)),
+    ("gelu",): lambda x: x * (0.5 * erfc(-x / math.sqrt(2))),
+    ("gelu", ("approximate", "tanh")): lambda x: x * sigmoid(math.sqrt(8 / math.pi) * x * (1 + 0.044715 * x * x)),
+    ("silu",): lambda x: np.where(np.isneginf(x), 0, x * sigmoid(x)),
     ("mish",): mish,
     ("sigmoid",): sigmoid,
     ("hard_sigmoid",): lambda x: np.clip(x + 3, 0, 6) / 6,
-    ("hard_swish",): lambda x: times(x, np.clip(x + 3, 0, 6) / 6),
+    ("hard_swish",): lambda x: x * (np.clip(x + 3, 0, 6) / 6),
     ("tanh",): np.tanh,
     ("softplus",): softplus,
     ("softplus", ("beta", 2.0), ("threshold", 5.0)): lambda x: softplus(x, 2.0, 5.0),
     ("exp",): np.exp,
+    ("expm1",): np.expm1,
     ("log",): np.log,
+    ("log1p",): np.log1p,
     ("sqrt",): np.sqrt,
     ("rsqrt",): lambda x: 1 / np.sqrt(x),
     ("reciprocal",): lambda x: 1 / x,
     ("absolute",): np.abs,
     ("negate",): np.negative,
+    ("sign",): lambda x: np.where(np.isnan(x), 0, np.sign(x)),
     ("square",): np.square,
-    **{("power", ("exponent", e)): lambda x, e=e: np.power(x if e % 1 == 0 else np.where(x < 0, np.nan, x), e)
+    ("erf",): erf,
+    **{("power", ("exponent", e)): lambda x, e=e: np.power(x, e)
        for e in (0.0, 1.0, 2.0, 3.0, 4.0, 0.5, -1.0, -2.0, 5.0, -3.0, 17.0, 1.5, 1 / 3, 2.7, -0.37)},
     ("power", ("exponent", -0.5)): lambda x: 1 / np.sqrt(x),
 }

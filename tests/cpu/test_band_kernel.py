@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inner_loops import inner_loops, on_stack
 from kernel_harness import NATIVE, check_assembly, kernel_assembly, run_kernel
 from maps import Value, numbers
 
@@ -163,12 +164,6 @@ def test_inner_loop_keeps_everything_in_registers(isa, masked):
     rows, vectors = isa.band[0], widest_tile(isa.band[0], isa)
     for singles in range(singles_beside(vectors, rows, isa) + 1):
         text = kernel_assembly(BandKernel(rows, (Tile(vectors, singles),), (activation("relu"),), masked), isa)
-        fma, count = r"\bvfmadd|\bfmla", rows * vectors + singles
-        loops = [body for body in re.split(r"\n[.\w$]+:", text) if len(re.findall(fma, body)) >= count]
-        assert len(loops) == 1
-        after_last = [match.end() for match in re.finditer(fma, loops[0])][count - 1]
-        back = re.compile(r"\n\s+(j[a-z]+|b\.[a-z]+)\s").search(loops[0], after_last)
-        assert back, "the loop does not end with a jump"
-        body = loops[0][:back.start()]
-        assert len(re.findall(fma, body)) == count
-        assert not re.search(r"\(%rsp|\[sp|\[x29", body), "the inner loop spills"
+        loop, = inner_loops(text, "_tile")
+        assert sum(bool(re.search(r"\bvfmadd|\bfmla", line)) for line in loop) == rows * vectors + singles
+        assert not on_stack(loop), "the inner loop spills"

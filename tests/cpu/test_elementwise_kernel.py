@@ -22,9 +22,13 @@ ORACLES = {
     "minimum": np.minimum,
     "scale_shift": lambda x, scale, shift: x * scale + shift,
     "prelu": lambda x, slope: np.where(x > 0, x, slope * x),
+    "where_greater": lambda left, right, x, y: np.where(left > right, x, y),
+    "where_greater_equal": lambda left, right, x, y: np.where(left >= right, x, y),
+    "where_equal": lambda left, right, x, y: np.where(left == right, x, y),
+    "where_not_equal": lambda left, right, x, y: np.where(left != right, x, y),
 }
-ARITY = dict.fromkeys(ORACLES, 2) | {"identity": 1, "scale_shift": 3}
-SLOTS = ("first", "second", "third")
+ARITY = {name: 4 if name.startswith("where") else {"identity": 1, "scale_shift": 3}.get(name, 2) for name in ORACLES}
+SLOTS = ("first", "second", "third", "fourth")
 
 
 def run(operation, target_layout, operands, additions=(), epilogue=(), isa=NATIVE[0], guarded=()):
@@ -102,5 +106,5 @@ def test_kinds_that_broadcasting_takes():
 
 def test_assembly_for_every_instruction_set():
     for operation, arity in ARITY.items():
-        check_assembly(ElementwiseKernel(operation, (FULL, SCALAR, SCALAR)[:arity], (ADD, activation("relu"))))
+        check_assembly(ElementwiseKernel(operation, (FULL, SCALAR, SCALAR, FULL)[:arity], (ADD, activation("relu"))))
         check_assembly(ElementwiseKernel(operation, (GUARDED,) * arity))

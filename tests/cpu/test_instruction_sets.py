@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import replace
 
+import llvmlite.ir as ir
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,19 @@ def test_a_row_of_the_table_is_all_that_kernels_need(isa: Isa):
     loop, = (part for part in re.split(r"\n\.L\w+:", text) if re.search(multiplying, part))
     assert len(re.findall(multiplying, loop)) == rows * vectors
     assert not re.search(r"\(sp\)|\(%rsp\)", loop), "the inner loop spills"
+
+
+def instructions() -> int:
+    return sum(issubclass(type(thing), ir.Instruction) for thing in gc.get_objects())
+
+
+def test_instructions_go_with_their_text():
+    """They refer to one another in circles, and many kernels' worth would lie in memory before Python looked for such."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = instructions()
+        emit_module(list(KERNELS), AVX512)
+        assert instructions() == before
+    finally:
+        gc.enable()

@@ -24,6 +24,9 @@ FUNCTIONS = {
     "power": lambda x: x.abs() ** 1.5, "cube": lambda x: x**3, "root": lambda x: x.abs() ** 0.5,
     "rrelu": lambda x: F.rrelu(x, 0.25, 0.5), "glu": lambda x: F.glu(x, 1), "softmax": lambda x: x.softmax(1),
     "log_softmax": lambda x: F.log_softmax(x, -1), "dropout": F.dropout2d, "in_place": lambda x: (x + 1).relu_(),
+    "expm1": torch.expm1, "log1p": lambda x: x.abs().log1p(), "sign": torch.sign, "erf": torch.erf,
+    "hard_shrink": lambda x: F.hardshrink(x, 1.5), "soft_shrink": lambda x: F.softshrink(x, 0.25),
+    "threshold": lambda x: F.threshold(x, 1.5, -20.0), "threshold_kept": lambda x: F.threshold(x, 0.5, 0.5),
 }
 
 
@@ -32,6 +35,19 @@ def test_activations():
     graph = assert_equal_to_torch(Calls(**functions), 4.0 * random(2, 6, 5, 4))
     used = {str(node.attributes["function"]) for node in graph if node.op == "activation"}
     assert used == set(ACTIVATIONS) - {"hard_tanh"}, "a hard tanh is a clamp"
+
+
+def test_choices():
+    known = torch.tensor([[True, False, True, False]]).T
+    model = Calls(
+        slope=lambda x, y: torch.where(x > 0, x, 0.125 * x), between=lambda x, y: torch.where(x >= y, x * 2, y),
+        less=lambda x, y: torch.where(x < 0.5, 1.0, x), at_most=lambda x, y: torch.where(x <= y[:, :1], x, 2.0),
+        numbers=lambda x, y: torch.where(x.relu() == 0, -1.0, 3.0), unequal=lambda x, y: torch.where(x.relu() != 0, y, x),
+        filled=lambda x, y: x.masked_fill(y > 0.25, 7.0), tensor=lambda x, y: x.masked_fill(x < y, torch.tensor(2.0)),
+        known=lambda x, y: torch.where(known, x, y), mask=lambda x, y: x.masked_fill(~known, -5.0),
+        broadcast=lambda x, y: torch.where(y[:1, :1] > 0, x, y[:, :, :1]))
+    graph = assert_equal_to_torch(model, random(2, 3, 4, 5), random(2, 3, 4, 5, seed=1))
+    assert "where" in {node.op for node in graph}
 
 
 def test_activation_modules():

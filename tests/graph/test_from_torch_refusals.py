@@ -50,7 +50,10 @@ def test_every_unsupported_operator_is_named_with_its_module():
     (lambda self, x: F.max_pool2d(x, 2, return_indices=True), ["max_pool2d_with_indices (the indices of the maxima)"]),
     (lambda self, x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), ["max_unpool2d", "indices"]),
     (lambda self, x: x.max(1), ["max.dim (the indices of the extremes)"]),
-    (lambda self, x: x * (x > 0), ["gt.Scalar"]),
+    (lambda self, x: x * (x > 0), ["gt.Scalar (a truth value that is more than the condition of a choice)"]),
+    (lambda self, x: (x, x == 0), ["eq.Scalar (a truth value"]),
+    (lambda self, x: torch.where(x > 0, x > 1, x < -1).float(), ["where.self (it computes in bool, expected float32)"]),
+    (lambda self, x: torch.where(torch.logical_and(x > 0, x < 1), x, 0.0), ["gt.Scalar", "lt.Scalar", "logical_and"]),
     (lambda self, x: x + torch.rand(8), ["rand"]),
     (lambda self, x: x @ x, ["matmul (a product of two computed values)"]),
     (lambda self, x: F.conv2d(x, x), ["conv2d (a weight that is computed from the input)"]),
@@ -97,7 +100,7 @@ def test_training_mode():
     (nn.Conv2d(8, 4, 3).to(torch.bfloat16), "weight is bfloat16, expected float32"),
     (nn.Conv2d(8, 4, 3, device="meta"), "weight is on device meta"),
     (object(), "expected a torch.nn.Module"),
-    (torch.jit.script(nn.Conv2d(8, 4, 3)), "torch.export can't trace"),
+    (torch.jit.script(nn.Conv2d(8, 4, 3)), "is TorchScript, scripted or traced"),
     (Function(lambda self, x: torch.from_numpy(x.numpy())), "torch.export can't trace Function"),
 ])
 def test_models_that_do_not_qualify(model, words):
@@ -111,6 +114,10 @@ def test_weights_that_are_not_finite(value, parameter):
     getattr(conv, parameter).data.view(-1)[2] = value
     assert f"layer.{parameter} holds 1 values that are NaN or infinite" in refusal(
         nn.Sequential(collections.OrderedDict(layer=conv)))
+
+
+def test_results_without_elements():
+    assert "without elements, of shape (1, 0, 8, 8)" in refusal(Function(lambda self, x: (x, x[:, 3:3])))
 
 
 def test_constants_that_become_infinite():

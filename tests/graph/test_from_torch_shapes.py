@@ -33,6 +33,16 @@ def test_pieces_and_joins():
     assert_equal_to_torch(model, random(2, 6, 4, 5))
 
 
+def test_pieces_without_elements():
+    """They take part in what PyTorch computes, and leave no node."""
+    model = Calls(
+        split=lambda x: x.split([0, 6], 1)[1], joined=lambda x: torch.cat(x.split([2, 0, 4], 1)[::-1], 1),
+        slices=lambda x: torch.cat([x[:, 3:3], x], 1), computed=lambda x: torch.cat([F.relu(x[:, :0] + 1), x[:, 4:]], 1),
+        sum=lambda x: x + x[:, :0].sum(1, keepdim=True), convolved=lambda x: torch.cat([x, F.avg_pool2d(x[:0], 1)]))
+    graph = assert_equal_to_torch(model, random(2, 6, 4, 5))
+    assert sorted({node.op for node in graph}) == ["add", "concat", "reshape", "slice"]
+
+
 def test_shuffles():
     model = Calls(
         channels=lambda x: F.channel_shuffle(x, 4),

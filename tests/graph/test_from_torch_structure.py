@@ -148,3 +148,15 @@ def test_example_inputs_fix_dynamic_shapes():
     assert from_torch(program, (random(5, 3),)).inputs["input"].shape == (5, 3)
     with pytest.raises(InputError, match="fails on example inputs"):
         from_torch(program, (random(5, 7),))
+
+
+def test_the_device_that_tensors_are_made_on_by_default_makes_no_difference():
+    """Models are often built on the meta device; what becomes a constant holds numbers all the same."""
+    x = random(2, 3)
+    model = Calls(ones=lambda x: x + torch.ones_like(x[:, :1]), zeros=lambda x: x * 2 + x.new_zeros(3),
+                  empty=lambda x: torch.cat([x, x[:, :0]], 1))
+    with torch.device("meta"):
+        graph = from_torch(model.eval(), (x,))
+    expected = model(x)
+    for got, name in zip(run_reference(graph, [x.numpy()]), expected, strict=True):
+        np.testing.assert_allclose(got, expected[name].numpy(), rtol=1e-6)

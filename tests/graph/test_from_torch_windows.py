@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from against_torch import Abreast, Calls, assert_equal_to_torch, few, random
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -76,6 +76,8 @@ def test_interpolate(height, width, size, factor):
     model = Calls(
         nearest=lambda x: F.interpolate(x, size),
         nearest_factor=lambda x: F.interpolate(x, scale_factor=factor),
+        exact=lambda x: F.interpolate(x, size, mode="nearest-exact"),
+        exact_factor=lambda x: F.interpolate(x, scale_factor=factor, mode="nearest-exact"),
         bilinear=lambda x: F.interpolate(x, size, mode="bilinear"),
         bilinear_factor=lambda x: F.interpolate(x, scale_factor=(factor, 1.5), mode="bilinear"),
         corners=lambda x: F.interpolate(x, size, mode="bilinear", align_corners=True),
@@ -84,6 +86,7 @@ def test_interpolate(height, width, size, factor):
 
 
 @few
+@example(pads=[-1, 2, 2, -1], height=6, width=6)    # wrapping around what is left after cropping
 @given(pads=st.lists(st.integers(-2, 3), min_size=4, max_size=4), height=sizes, width=sizes)
 def test_pad(pads, height, width):
     grow = [abs(size) for size in pads]
@@ -93,10 +96,10 @@ def test_pad(pads, height, width):
         constant=lambda x: F.pad(x, pads, value=0.5),
         channels=lambda x: F.pad(x, [0, 0, *pads]),
         everything=lambda x: F.pad(x, [*grow, 1, -1, 0, 2], value=-1.0),
-        reflect=lambda x: F.pad(x, grow, mode="reflect"),
-        replicate=lambda x: F.pad(x, grow, mode="replicate"),
-        circular=lambda x: F.pad(x, grow, mode="circular"),
-        unbatched=lambda x: F.pad(x[0], grow, mode="reflect"),
+        reflect=lambda x: F.pad(x, pads, mode="reflect"),
+        replicate=lambda x: F.pad(x, pads, mode="replicate"),
+        circular=lambda x: F.pad(x, pads, mode="circular"),
+        unbatched=lambda x: F.pad(x[0], pads, mode="reflect"),
         matrix=lambda x: F.pad(x[0, 0], pads))
     assert_equal_to_torch(model, random(2, 5, height, width))
 

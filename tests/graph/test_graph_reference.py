@@ -13,7 +13,7 @@ from zellige.graph.ir import Fused, Graph, TensorType
 from zellige.graph.operators import ACTIVATIONS, OPERATORS, make_node
 from zellige.graph.reference import EVALUATE, evaluate, run_reference
 from zellige.graph.reference_functions import FUNCTIONS
-from zellige.graph.resampling import bilinear_taps, nearest_indices
+from zellige.graph.resampling import NEAREST, bilinear_taps
 
 numbers = np.random.default_rng(7)
 
@@ -92,7 +92,8 @@ SCALAR = {
     "softplus": lambda x, beta, threshold: x if beta * x > threshold else math.log(1 + math.exp(beta * x)) / beta,
     "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "rsqrt": lambda x: 1 / math.sqrt(x),
     "reciprocal": lambda x: 1 / x, "absolute": abs, "negate": lambda x: -x, "square": lambda x: x * x,
-    "power": lambda x, exponent: x**exponent,
+    "power": lambda x, exponent: x**exponent, "expm1": math.expm1, "log1p": math.log1p, "erf": math.erf,
+    "sign": lambda x: 0.0 if x == 0 else math.copysign(1.0, x),
 }
 OTHER = {"slope": 0.25, "alpha": 1.5, "approximate": "tanh", "low": -0.5, "high": 0.75, "beta": 2.0, "threshold": 1.0,
          "exponent": 1.7}
@@ -100,7 +101,7 @@ OTHER = {"slope": 0.25, "alpha": 1.5, "approximate": "tanh", "low": -0.5, "high"
 
 @pytest.mark.parametrize("function", ACTIVATIONS)
 def test_activations(function):
-    low = 0.1 if function in ("log", "sqrt", "rsqrt", "power") else -6.0
+    low = 0.1 if function in ("log", "log1p", "sqrt", "rsqrt", "power") else -6.0
     x = np.linspace(low, 8.0, 58)
     other = {name: OTHER[name] for name in ACTIVATIONS[function]}
     for parameters in (dict(ACTIVATIONS[function]), other):
@@ -117,9 +118,9 @@ def test_activations_stay_finite_far_out():
 
 @given(size=st.integers(1, 9), result=st.integers(1, 20))
 def test_resampling_tables_stay_inside(size, result):
-    nearest = nearest_indices(size, result, 0.0)
+    nearest = [indices(size, result, 0.0) for indices in NEAREST.values()]
     lower, upper, share = bilinear_taps(size, result, 0.0, align_corners=False)
-    for table in (nearest, lower, upper):
+    for table in (*nearest, lower, upper):
         assert len(table) == result and (table >= 0).all() and (table < size).all() and (np.diff(table) >= 0).all()
     assert ((share >= 0) & (share <= 1)).all() and (upper - lower <= 1).all()
 

@@ -107,7 +107,7 @@ BAD_SHAPES = [
     ("transpose", [(2, 3)], {"order": (0, 0)}, "is no permutation of 2 dimensions"),
     ("channel_shuffle", [(1, 3, 2, 2)], {"groups": 2}, "do not divide into 2 groups"),
     ("interpolate", [(1, 1, 2, 2)], {"mode": "nearest", "size": (3, 3), "align_corners": True}, "no meaning"),
-    ("interpolate", [(1, 1, 2, 2)], {"mode": "cubic", "size": (3, 3)}, "one of nearest, bilinear, got 'cubic'"),
+    ("interpolate", [(1, 1, 2, 2)], {"mode": "cubic", "size": (3, 3)}, "one of nearest, nearest_exact, bilinear, got 'cubic'"),
 ]
 
 

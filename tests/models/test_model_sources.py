@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from stand_in import tiny_network
 from torch import nn
 
@@ -24,6 +26,24 @@ def with_inputs():
 
 def nonsense():
     return 5
+
+def greedy(argument):
+    return nn.Linear(4, 2)
+
+def failing():
+    return {}["no such key"]
+
+def no_inputs():
+    return nn.Linear(4, 2), ()
+
+def a_word():
+    return nn.Linear(4, 2), ("x",)
+
+def a_number():
+    return nn.Linear(4, 2), 5
+
+def scalar():
+    return nn.ReLU(), torch.ones(())
 """
 
 
@@ -100,6 +120,31 @@ def test_factories_that_do_not_fit(factories: str) -> None:
         resolve(f"{factories}:network")
     with pytest.raises(ZelligeError, match="batch 3, not 2"):
         resolve(f"{factories}:with_inputs", batch=2)
+    with pytest.raises(ZelligeError, match="batch 1, not 2"):
+        resolve(f"{factories}:scalar", batch=2)
+    assert resolve(f"{factories}:scalar").example_inputs[0].shape == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("greedy", "failed, called without arguments: TypeError: greedy.. missing 1 required positional argument"),
+        ("failing", "failed, called without arguments: KeyError: 'no such key'"),
+        ("no_inputs", "gave .. as example inputs; expected a tensor, or a tuple of tensors"),
+        ("a_word", "gave .'x',. as example inputs; expected a tensor, or a tuple of tensors"),
+        ("a_number", "gave 5 as example inputs; expected a tensor, or a tuple of tensors"),
+    ],
+)
+def test_factories_that_fail(factories: str, name: str, message: str) -> None:
+    with pytest.raises(ZelligeError, match=f"{factories}:{name} {message}"):
+        resolve(f"{factories}:{name}")
+
+
+def test_a_module_that_fails_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_faults.py").write_text("def build(:\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZelligeError, match="my_faults can't be imported: SyntaxError"):
+        resolve("python:my_faults:build")
 
 
 def test_exported_programs_keep_their_shapes(tmp_path: Path) -> None:
@@ -115,6 +160,25 @@ def test_exported_programs_keep_their_shapes(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ZelligeError, match="can't be read as an exported program"):
         resolve(str(path))
+
+
+def test_exported_programs_without_inputs(tmp_path: Path) -> None:
+    class Constant(nn.Module):
+        def forward(self) -> torch.Tensor:
+            return torch.ones(1)
+
+    torch.export.save(torch.export.export(Constant(), ()), tmp_path / "constant.pt2")
+    with pytest.raises(ZelligeError, match="takes no inputs"):
+        resolve(str(tmp_path / "constant.pt2"))
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_are_read_as_weights(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes.pt"
+    for start in (b"", b"\x80\x02", b"PK\x03\x04"):
+        path.write_bytes(start + content)
+        with pytest.raises(FileFormatError, match=r"bytes\.pt (can't be read as weights|holds no state dict)"):
+            load_weights(nn.Linear(1, 1), path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -157,9 +221,13 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     torch.save({"weight": Payload()}, tmp_path / "pickle.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    for name in ("pickle.pt", "list.pt", "cut.safetensors"):
-        with pytest.raises(FileFormatError):
-            load_weights(nn.Linear(1, 1), tmp_path / name)
+    save_weights(nn.Linear(1, 1), tmp_path / "safetensors.pt")
+    for name, content in (("empty.pt", b""), ("words.pt", b"hello"), ("empty.safetensors", b"")):
+        (tmp_path / name).write_bytes(content)
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(FileFormatError, match=rf"{path.name} (can't be read as weights: |holds no state dict)") as caught:
+            load_weights(nn.Linear(1, 1), path)
+        assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(ZelligeError, match="there is no weights file"):
         load_weights(nn.Linear(1, 1), tmp_path / "nowhere.pt")
 

@@ -2,9 +2,12 @@
 
 import doctest
 import importlib
+from collections.abc import Callable
 from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +19,12 @@ from zellige.patterns import (
     Block,
     Channel,
     Pattern,
+    Scored,
     TileElementWise,
     TileVectorWise,
     TileWise,
     Unstructured,
+    WeightShape,
     parse_pattern,
 )
 from zellige.patterns.shares import exact_sparsity, floor_share, side_share
@@ -59,6 +64,20 @@ def test_text_and_pattern_are_one(pattern: Pattern) -> None:
 ])
 def test_known_forms(text: str, pattern: Pattern) -> None:
     assert parse_pattern(text) == pattern
+
+
+@pytest.mark.parametrize("make", [
+    lambda whole: Block(whole(8), whole(4)), lambda whole: TileWise(whole(16)), lambda whole: NM(whole(2), whole(4)),
+    lambda whole: VNM(whole(8), whole(2), whole(8)), lambda whole: TileVectorWise(whole(16), whole(2), whole(4)),
+    lambda whole: TileElementWise(whole(16), 0.01),
+])
+def test_whole_numbers_of_numpy_are_whole_numbers(make: Callable[[Callable[[int], int]], Pattern]) -> None:
+    plain, numpy = make(int), make(np.int64)
+    assert numpy == plain and hash(numpy) == hash(plain) and str(numpy) == str(plain)
+    weights = torch.rand(32, 48, generator=torch.Generator().manual_seed(0))
+    layers = [Scored(WeightShape((32, 48)), lambda: weights, "layer")]
+    sparsity = 0.75 if isinstance(plain, (VNM, TileVectorWise)) else 0.5
+    assert torch.equal(numpy.masks(layers, sparsity)[0], plain.masks(layers, sparsity)[0])
 
 
 @pytest.mark.parametrize("name", PATTERNS)

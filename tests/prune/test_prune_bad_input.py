@@ -27,8 +27,14 @@ GOOD: dict[str, Any] = {"pattern": Block(8, 8), "sparsity": 0.5}
         ({"pattern": "blocks"}, "Unknown pattern"),
         ({"pattern": (8, 8)}, "A pattern is"),
         ({"score": "l3"}, "Unknown score 'l3'. Known: l1, l2, variance"),
+        ({"score": ["l1"]}, "Unknown score .*. Known: l1, l2, variance"),
         ({"scope": "model"}, "Unknown scope 'model'. Known: layer, global, erk, sensitivity"),
+        ({"scope": ["layer"]}, "Unknown scope .*. Known: layer, global, erk, sensitivity"),
         ({"targets": ["nothing"]}, "targets"),
+        ({"targets": 5}, "targets takes names of layers and 're:' patterns, not 5"),
+        ({"ignore": 5}, "ignore takes names of layers and 're:' patterns, not 5"),
+        ({"ignore": ""}, "ignore entry '' matches no"),
+        ({"ignore": [""]}, "ignore entry '' matches no"),
         ({"ignore": ["1", "3"]}, "No layer is left"),
         ({"targets": []}, "No layer is left"),
         ({"example_inputs": (torch.zeros(1, 4, 5, 5),)}, "example_inputs"),
@@ -82,6 +88,32 @@ def test_models_without_layers_are_refused() -> None:
         prune(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), **GOOD)
     with pytest.raises(PruneError, match="depthwise"):
         prune(nn.Conv2d(64, 64, 3, groups=64), **GOOD)
+
+
+class Broken(nn.Module):
+    """Its own code fails, as code does."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self.layer, self.failure = nn.Linear(64, 64), failure
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise self.failure
+
+
+@pytest.mark.parametrize("failure", [AttributeError("no such thing"), KeyError("no such key"), ZeroDivisionError("by zero")])
+def test_a_model_that_fails_says_how(failure: Exception) -> None:
+    model = Broken(failure).train()
+    with pytest.raises(PruneError, match=f"can't run on example_inputs: {type(failure).__name__}: .*{failure.args[0]}"):
+        prune(model, **GOOD, example_inputs=(torch.zeros(1, 64),))
+    assert model.training
+
+
+def test_exported_programs_keep_no_layers() -> None:
+    program = torch.export.export(network().eval(), (torch.zeros(1, 3, 5, 5),))
+    with pytest.raises(PruneError, match=r"keeps no layers that could be pruned: prune the model first, then export it"):
+        prune(program.module(), **GOOD)
+    assert prune(torch.fx.symbolic_trace(network()), **GOOD).totals.removed  # its layers are there
 
 
 def test_what_is_no_module_is_refused() -> None:

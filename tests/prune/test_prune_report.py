@@ -60,7 +60,7 @@ def test_a_layer_of_zeros_has_nothing_to_lose() -> None:
     assert prune(model, "block:8x8", 0.5, ignore="0").layers[0].l1_kept == 1.0
 
 
-def test_the_function_hides_the_package_of_its_name() -> None:
+def test_the_package_can_be_called_like_its_function() -> None:
     torch.manual_seed(0)
     assert zellige.prune(nn.Linear(32, 32), "block:8x8", 0.5).totals.removed == 8
 

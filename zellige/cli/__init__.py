@@ -14,9 +14,11 @@ EXTRAS = {
     "typer": "cli",
     "rich": "cli",
     "torch": "torch",
+    "safetensors": "torch",
     "sklearn": "train",
     "torchvision": "models",
     "timm": "models",
+    "transformers": "models",
 }
 """Optional packages, and the extra that brings each of them."""
 

@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from zellige.errors import ZelligeError
+
+
+def writable(path: Path | None) -> Path | None:
+    """A file that is to be written: its directory must be there, which is asked before the work and not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ZelligeError(f"can't save to {path}: there is no directory {path.parent}")
+    return path
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -17,7 +27,11 @@ Model = Annotated[
 ]
 ModelOrFile = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A model, as for prune, or a compiled .zlg file.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="A model, as for prune, or a compiled .zlg file, which takes --target, --threads and --tune alone.",
+        show_default=False,
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -43,7 +57,9 @@ Winograd = Annotated[bool, typer.Option("--winograd/--no-winograd", help="Let 3Ã
 Tune = Annotated[str, typer.Option(help="How paths are chosen: model (by cost model) or measure (by timing).")]
 BreakEvenFlag = Annotated[bool, typer.Option("--break-even", help="Say from which sparsity on each layer would gain.")]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Fit the cost model to this machine, on its idle CPUs: seconds.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON too.", show_default=False)]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON too.", show_default=False, callback=writable)
+]
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:

@@ -56,9 +56,11 @@ def bench(
     from zellige.bench.subject import as_it_is, pruned_subject
     from zellige.patterns import parse_pattern
 
+    rivals = None if against is None else [name.strip() for name in against.split(",") if name.strip()]
+    if rivals == []:
+        raise typer.BadParameter(f"expected names with commas between them, got {against!r}", param_hint="--against")
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     named = network.load()
-    rivals = None if against is None else [name.strip() for name in against.split(",") if name.strip()]
     with working("preparing") as progress:
         if pattern is None or sparsity is None:
             subject = as_it_is(named)

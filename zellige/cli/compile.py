@@ -23,6 +23,7 @@ from zellige.cli.arguments import (
     Tune,
     Weights,
     Winograd,
+    writable,
 )
 from zellige.cli.network import COMPILED, OBJECT, EngineChoice, NetworkChoice
 from zellige.terminal import write_json
@@ -32,7 +33,8 @@ def compile_model(
     model: Model,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Where to write the compiled network: .zlg, or .o for an object file and its header."),
+        typer.Option("-o", "--output", callback=writable,
+                     help="Where to write the compiled network: .zlg, or .o for an object file and its header."),
     ],
     weights: Weights = None,
     pattern: PatternText = None,

@@ -14,8 +14,8 @@ from zellige.errors import CacheError
 from zellige.terminal import show, working, write_json
 
 PACKAGES = (
-    "zellige", "numpy", "llvmlite", "safetensors", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime",
-    "openvino", "ncnn", "pnnx", "scikit-learn", "typer", "rich",
+    "zellige", "numpy", "llvmlite", "safetensors", "torch", "torchvision", "timm", "transformers", "onnx", "onnxscript",
+    "onnxruntime", "openvino", "ncnn", "pnnx", "scikit-learn", "typer", "rich",
 )  # fmt: skip
 READY = "ready"
 

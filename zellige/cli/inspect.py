@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import (
@@ -26,6 +26,9 @@ from zellige.cli.arguments import (
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
 from zellige.terminal import show, working, write_json
+
+if TYPE_CHECKING:
+    from zellige.graph.ir import Graph
 
 SHOWN = (0.5, 0.75, 0.9)
 KEYS = ("name", "op", "pattern", "density", "path", "reason")
@@ -49,25 +52,29 @@ def inspect_model(
     break_even: BreakEvenFlag = False,
     json: Json = None,
 ) -> None:
-    """Show, layer by layer, how MODEL would run and why: operator, density, path, reason."""
+    """Show, layer by layer, how MODEL would run and why: operator, pattern, density, path, reason.
+
+    TARGET may be any, whether this machine runs it or not.
+    """
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
-    engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
+    graph, plan, allowed = EngineChoice(target, dtype, threads, winograd, tune).plan(network)
     if break_even:
-        show_break_even(model, engine, target, json)
+        show_break_even(model, graph, target, allowed, json)
         return
-    layers = [{key: getattr(row, key) for key in KEYS} for row in engine.layers]
-    write_json(json, {"model": model, "batch": engine.batch, "layers": layers})
-    rows = tuple((row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, row.reason) for row in engine.layers)
-    show(Table(": ".join(filter(None, (model, engine.batch))), COLUMNS, rows))
+    layers = [{key: getattr(row, key) for key in KEYS} for row in plan.layers]
+    write_json(json, {"model": model, "batch": plan.batch, "layers": layers})
+    rows = tuple((row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, row.reason) for row in plan.layers)
+    show(Table(": ".join(filter(None, (model, plan.batch))), COLUMNS, rows))
 
 
-def show_break_even(model: str, engine: Any, target: str, json: Path | None) -> None:
+def show_break_even(model: str, graph: Graph, target: str, winograd: bool, json: Path | None) -> None:
     """Per layer, the sparsity from which 8×8 blocks would pay, and what they would bring: the model's word, nothing is pruned."""
     from zellige.cpu.break_even import LEVELS, break_even
     from zellige.cpu.compiler import find_isa
+    from zellige.cpu.lower.lowering import Options
 
     with working("asking the planner"):
-        found = break_even(engine.graph, find_isa(target))
+        found = break_even(graph, find_isa(target), Options(winograd=winograd))
     write_json(json, {"model": model, "levels": LEVELS, "layers": [asdict(row) for row in found]})
     columns = (Column("layer"), Column("op"), Column("dense path"), Column("gains from", numeric=True),
                *(Column(f"at {level:.0%}", numeric=True) for level in SHOWN))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Sparsity, Weights, parse_budget
+from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Sparsity, Weights, parse_budget, writable
 from zellige.cli.network import NetworkChoice
 from zellige.terminal import working, write_json
 
@@ -15,7 +15,9 @@ from zellige.terminal import working, write_json
 def prune(
     model: Model,
     pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the weights (safetensors).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write the weights: a .safetensors file.", callback=writable)
+    ],
     sparsity: Sparsity = None,
     budget: Annotated[
         str | None, typer.Option(help="In place of a sparsity: latency=0.5 or bytes=0.4, of the dense one's.", show_default=False)
@@ -35,9 +37,11 @@ def prune(
     """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
     import zellige as zl
     from zellige.models import warm_statistics
-    from zellige.models.weights import ORIGIN, save_weights
+    from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
 
     share = parse_budget(budget, sparsity)
+    if output.suffix != SAFETENSORS:
+        raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     named = NetworkChoice(model, weights, shape=shape).load()
     with working("pruning"):
         report = zl.prune(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from zellige.cli.arguments import Json, Threads
+from zellige.cli.arguments import Json, Threads, writable
 from zellige.errors import ZelligeError
 from zellige.pack.atomic import write_atomically
 from zellige.terminal import write_json
@@ -19,7 +19,9 @@ from zellige.terminal import write_json
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE.zlg", help="A compiled network.", show_default=False)],
     inputs: Annotated[list[Path], typer.Option("--input", help="An input as .npy. Once per input, in order.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .npy for one output, .npz for any.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where to write: .npy for one output, .npz for any.", callback=writable)
+    ],
     threads: Threads = None,
     json: Json = None,
 ) -> None:
@@ -49,15 +51,18 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _flat(answer: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of an answer, each under a name that tells its place: ``output``, ``output.0``, ``output.logits``."""
+    """The arrays of an answer, each under a name that tells its place: ``output``, ``output.0``, ``output.logits``.
+
+    A ``None`` of the model's is no array, and is left out.
+    """
     if isinstance(answer, dict):
         for key, value in answer.items():
             yield from _flat(value, f"{name}.{key}")
     elif isinstance(answer, (tuple, list)):
         for index, value in enumerate(answer):
             yield from _flat(value, f"{name}.{index}")
-    else:
-        yield name, np.asarray(answer)
+    elif answer is not None:
+        yield name, answer
 
 
 def _packed(outputs: dict[str, np.ndarray], path: Path) -> bytes:
@@ -65,7 +70,7 @@ def _packed(outputs: dict[str, np.ndarray], path: Path) -> bytes:
     if path.suffix == ".npz":
         np.savez(buffer, **outputs)  # type: ignore[arg-type]
     elif len(outputs) == 1:
-        np.save(buffer, next(iter(outputs.values())))
+        np.save(buffer, next(iter(outputs.values())), allow_pickle=False)
     else:
         raise ZelligeError(f"the network has {len(outputs)} outputs, {path} holds one: give a name that ends in .npz")
     return buffer.getvalue()

@@ -56,7 +56,7 @@ def verify(
     named = network.load()
     network.prune(named)
     choice = EngineChoice(target, dtype, threads, winograd, tune)
-    engine = choice.compile(named) if engine_file is None else zl.load(engine_file, threads=threads)
+    engine = choice.compile(named) if engine_file is None else choice.load(engine_file)
     with working("comparing with float64"):
         found = zl.verify(named.model, engine, named.example_inputs)
     facts = {

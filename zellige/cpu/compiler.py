@@ -38,19 +38,24 @@ def find_isa(target: str) -> Isa:
     """``cpu`` is the best that this machine runs, ``cpu:NAME`` a named instruction set."""
     if target == "cpu":
         return host.host_isa()
-    name = target.removeprefix("cpu:")
-    if not target.startswith("cpu:") or name not in ISAS:
-        raise CompileError(f"unknown target {target!r}: expected cpu, {', '.join(f'cpu:{name}' for name in ISAS)}")
-    return ISAS[name]
+    named = {f"cpu:{name}": isa for name, isa in ISAS.items()}
+    if not isinstance(target, str) or target not in named:
+        raise CompileError(f"unknown target {target!r}: expected cpu, {', '.join(named)}")
+    return named[target]
+
+
+def plan_for(graph: Graph, isa: Isa, options: Options) -> Plan:
+    """The plan for an instruction set, by this machine's constants if it runs it; nothing is compiled, unless to time it."""
+    if options.tune not in TUNES:
+        raise CompileError(f"tune must be one of {', '.join(TUNES)}; got {options.tune!r}")
+    return plan_batch(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
 
 
 def compile_graph(graph: Graph, target: str, options: Options) -> Compiled:
     """Compile for this machine. Raises ``CompileError`` if it can't run the target's code."""
-    if options.tune not in TUNES:
-        raise CompileError(f"tune must be one of {', '.join(TUNES)}; got {options.tune!r}")
     isa = find_isa(target)
     host.require(isa)
-    plan = plan_batch(graph, isa, replace(options, costs=options.costs or known_costs(isa).costs))
+    plan = plan_for(graph, isa, options)
     debug(PLAN, "plan", lambda: str(plan))
     trim_heap()  # all weights are there a second time until the tables are filled
     code, libraries = build_kernels(plan.kernels, isa)

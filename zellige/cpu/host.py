@@ -70,8 +70,8 @@ def host_isa() -> Isa:
         if runs_here(isa):
             return isa
     wanted = "; ".join(f"{isa.name} lacks {', '.join(missing_features(isa))}" for isa in ISAS.values())
-    raise CompileError(f"{_this_machine()} runs none of the instruction sets that code can be made for: {wanted}. Compile for "
-                       f"another machine with target='cpu:NAME', or run on a newer CPU")
+    raise CompileError(f"{_this_machine()} runs none of the instruction sets that code can be made for: {wanted}. Make an "
+                       f"object file for another machine (zl.export with target='cpu:NAME'), or run on a newer CPU")
 
 
 def require(isa: Isa) -> None:
@@ -81,8 +81,8 @@ def require(isa: Isa) -> None:
         return
     able = [other.name for other in ISAS.values() if runs_here(other)]
     advice = f"use target='cpu' or 'cpu:{able[0]}' on this machine" if able else "run on another machine"
-    raise CompileError(f"code for {isa.name} can't run here: {_this_machine()} lacks {', '.join(missing)}. Such code can be "
-                       f"compiled and inspected anywhere; to run, {advice}")
+    raise CompileError(f"code for {isa.name} can't run here: {_this_machine()} lacks {', '.join(missing)}. It can be "
+                       f"inspected here, and exported to an object file (zl.export, zellige compile -o FILE.o); to run, {advice}")
 
 
 def _this_machine() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zellige.graph.builder import Constant, Value
+from zellige.graph.builder import Constant, Operand, Value
 
 
 class UnsupportedFormError(Exception):
@@ -16,6 +16,15 @@ class Untranslated:
     """A result that stands in no graph: nothing may read it. ``reason`` says what it is."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Comparison(Untranslated):
+    """A truth value, which only a choice between two tensors reads. ``kind`` is a comparison of the operator ``where``."""
+
+    kind: str
+    left: Operand
+    right: Operand
 
 
 def constant_only(value: Value, otherwise: str) -> Constant:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from zellige.graph.aten_call import UnsupportedFormError, Untranslated, axes, axis, constant_only
-from zellige.graph.builder import GraphBuilder, Operand, Value
+import numpy as np
+
+from zellige.graph.aten_call import Comparison, UnsupportedFormError, Untranslated, axes, axis, constant_only
+from zellige.graph.builder import Constant, GraphBuilder, Operand, Value
 
 
 def activation(function: str, *parameters: str) -> Callable[..., Value]:
@@ -79,9 +81,26 @@ def prelu(b: GraphBuilder, x: Value, slope: Value) -> Value:
 
 
 def threshold(b: GraphBuilder, x: Value, bound: float, value: float) -> Value:
-    if bound != value:
-        raise UnsupportedFormError("a value that is not the threshold")
-    return clamp(b, x, bound, None)
+    if bound == value:
+        return clamp(b, x, bound, None)
+    return b.emit("where", bound, x, value, x, comparison="greater_equal")
+
+
+def comparison(kind: str, swapped: bool = False) -> Callable[..., Comparison]:
+    """A comparison of two values, the other way round if ``swapped``."""
+    reason = "a truth value that is more than the condition of a choice"
+    return lambda b, x, y: Comparison(reason, kind, *((y, x) if swapped else (x, y)))
+
+
+def where(b: GraphBuilder, condition: Comparison | Constant, x: Operand, y: Operand) -> Value:
+    """``x`` where the condition holds, else ``y``; a mask that is known beforehand is compared with 0."""
+    if isinstance(condition, Constant):
+        condition = Comparison("", "not_equal", condition, 0.0)
+    return b.emit("where", condition.left, condition.right, x, y, comparison=condition.kind)
+
+
+def masked_fill(b: GraphBuilder, x: Value, mask: Comparison | Constant, value: Operand) -> Value:
+    return where(b, mask, value, x)
 
 
 def exponential(base: float) -> Callable[..., Value]:
@@ -154,9 +173,10 @@ def greatest(b: GraphBuilder, x: Value, dimensions: Any, keep: bool) -> Value:
 
 
 def log_sum_exp(b: GraphBuilder, x: Value, dimensions: Any, keep: bool) -> Value:
-    """The largest taken out first: no exponential exceeds 1."""
+    """The largest taken out first, so that no exponential exceeds 1; the nearest finite number if it is infinite."""
     over = axes(dimensions, len(b.shape(x)))
-    largest = greatest(b, x, list(over), True)
+    most = float(np.finfo(np.float32).max)
+    largest = b.step("activation", greatest(b, x, list(over), True), function="clamp", low=-most, high=most)
     powers = b.step("activation", b.step("subtract", x, largest), function="exp")
     total = b.step("activation", b.step("sum", powers, dimensions=over, keep=True), function="log")
     result = b.emit("add", total, largest)
@@ -176,12 +196,26 @@ def along(op: str) -> Callable[..., Value]:
     return lambda b, x, dimension, dtype: b.emit(op, x, dimension=axis(dimension, len(b.shape(x))))
 
 
+CHOICES: dict[str, Callable[..., Value]] = {
+    **dict.fromkeys(("where.self", "where.ScalarSelf", "where.ScalarOther", "where.Scalar"), where),
+    "masked_fill.Scalar": masked_fill,
+    "masked_fill.Tensor": masked_fill,
+}
+"""The operators that may read a comparison."""
+
+COMPARISONS: dict[str, Callable[..., Comparison]] = {
+    f"{name}.{form}": comparison(kind, swapped) for form in ("Scalar", "Tensor") for name, kind, swapped in (
+        ("gt", "greater", False), ("ge", "greater_equal", False), ("lt", "greater", True), ("le", "greater_equal", True),
+        ("eq", "equal", False), ("ne", "not_equal", False))}
+
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    **CHOICES,
+    **COMPARISONS,
     **{f"{name}.default": activation(function) for name, function in {
         "relu": "relu", "relu6": "relu6", "selu": "selu", "silu": "silu", "mish": "mish", "sigmoid": "sigmoid",
         "hardsigmoid": "hard_sigmoid", "hardswish": "hard_swish", "tanh": "tanh", "exp": "exp", "log": "log",
         "sqrt": "sqrt", "rsqrt": "rsqrt", "reciprocal": "reciprocal", "abs": "absolute", "neg": "negate",
-        "square": "square"}.items()},
+        "square": "square", "expm1": "expm1", "log1p": "log1p", "sign": "sign", "erf": "erf"}.items()},
     "leaky_relu.default": activation("leaky_relu", "slope"),
     "elu.default": elu,
     "celu.default": activation("celu", "alpha"),
@@ -195,10 +229,8 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "pow.Tensor_Scalar": power,
     "pow.Scalar": power_of,
     "exp2.default": exponential(2.0),
-    "expm1.default": lambda b, x: b.emit("subtract", b.step("activation", x, function="exp"), 1.0),
     "log2.default": lambda b, x: b.emit("multiply", b.step("activation", x, function="log"), 1 / math.log(2.0)),
     "log10.default": lambda b, x: b.emit("multiply", b.step("activation", x, function="log"), 1 / math.log(10.0)),
-    "log1p.default": lambda b, x: b.emit("activation", b.step("add", x, 1.0), function="log"),
     "threshold.default": threshold,
     "prelu.default": prelu,
     "_prelu_kernel.default": prelu,

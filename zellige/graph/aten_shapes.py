@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zellige.graph.aten_call import UnsupportedFormError, axis, constant_only
+from zellige.graph.aten_call import UnsupportedFormError, Untranslated, axis, constant_only
 from zellige.graph.builder import GraphBuilder, Value, filled
 
 MAXIMUM_PIECES = 64
@@ -84,10 +84,7 @@ def _bounds(size: int, start: int | None, stop: int | None) -> tuple[int, int]:
 
 def slicing(b: GraphBuilder, x: Value, dimension: int, start: int | None, stop: int | None, step: int) -> Value:
     at = axis(dimension, len(b.shape(x)))
-    first, last = _bounds(b.shape(x)[at], start, stop)
-    if first >= last:
-        raise UnsupportedFormError("an empty slice")
-    return piece(b, x, at, first, last, step)
+    return piece(b, x, at, *_bounds(b.shape(x)[at], start, stop), step)
 
 
 def select(b: GraphBuilder, x: Value, dimension: int, index: int) -> Value:
@@ -97,15 +94,17 @@ def select(b: GraphBuilder, x: Value, dimension: int, index: int) -> Value:
     return b.reshape(piece(b, x, at, first, first + 1), shape[:at] + shape[at + 1:])
 
 
-def split_sizes(b: GraphBuilder, x: Value, sizes: Sequence[int], dimension: int) -> tuple[Value, ...]:
-    at, start, parts = axis(dimension, len(b.shape(x))), 0, []
+def split_sizes(b: GraphBuilder, x: Value, sizes: Sequence[int], dimension: int) -> tuple[Value | Untranslated, ...]:
+    """Pieces without elements need no node: the walk knows them."""
+    at, start = axis(dimension, len(b.shape(x))), 0
+    parts: list[Value | Untranslated] = []
     for size in sizes:
-        parts.append(piece(b, x, at, start, start + size))
+        parts.append(piece(b, x, at, start, start + size) if size else Untranslated("a piece without elements"))
         start += size
     return tuple(parts)
 
 
-def split(b: GraphBuilder, x: Value, size: int, dimension: int) -> tuple[Value, ...]:
+def split(b: GraphBuilder, x: Value, size: int, dimension: int) -> tuple[Value | Untranslated, ...]:
     whole = b.shape(x)[axis(dimension, len(b.shape(x)))]
     return split_sizes(b, x, [min(size, whole - start) for start in range(0, whole, size)], dimension)
 
@@ -116,8 +115,8 @@ def unbind(b: GraphBuilder, x: Value, dimension: int) -> tuple[Value, ...]:
 
 
 def concat(b: GraphBuilder, parts: Sequence[Value], dimension: int) -> Value:
-    """PyTorch lets empty vectors take part; they add nothing."""
-    full = [part for part in parts if b.shape(part) != (0,)]
+    """Parts without elements add nothing."""
+    full = [part for part in parts if 0 not in b.shape(part)]
     return full[0] if len(full) == 1 else b.emit("concat", *full, dimension=axis(dimension, len(b.shape(full[0]))))
 
 

@@ -130,7 +130,10 @@ def adaptive_pool2d(op: str) -> Callable[..., Value]:
 
 
 def pad(b: GraphBuilder, x: Value, padding: Sequence[int], mode: str, value: float | None) -> Value:
-    """PyTorch lists (before, after) from the last dimension on; beyond height and width, constants are joined on."""
+    """PyTorch lists (before, after) from the last dimension on; beyond height and width, constants are joined on.
+
+    Wrapping around, PyTorch crops before it grows; all other modes crop what has grown, as the graph's ``pad`` does.
+    """
     shape = b.shape(x)
     before_after = [(padding[i], padding[i + 1]) for i in range(0, len(padding), 2)]
     inner, outer = before_after[:2], before_after[2:]
@@ -146,7 +149,11 @@ def pad(b: GraphBuilder, x: Value, padding: Sequence[int], mode: str, value: flo
     mode = ("zeros" if fill == 0.0 else "constant") if mode == "constant" else mode
     shape = b.shape(x)
     flat = b.reshape(x, shape if len(shape) == 4 else (1, math.prod(shape[:-2]), *((1, 1, *shape)[-2:])))
-    result = b.emit("pad", flat, padding=(top, bottom, left, right), mode=mode, value=fill)
+    pads = (top, bottom, left, right)
+    if mode == "circular" and min(pads) < 0 < max(pads):
+        flat = b.step("pad", flat, padding=tuple(min(size, 0) for size in pads), mode="zeros", value=0.0)
+        pads = (max(top, 0), max(bottom, 0), max(left, 0), max(right, 0))
+    result = b.emit("pad", flat, padding=pads, mode=mode, value=fill)
     height, width = b.shape(result)[2:]
     return b.reshape(result, (*shape[:-2], height, width)[-len(shape):])
 
@@ -210,6 +217,8 @@ WINDOWS: dict[str, Callable[..., Any]] = {
     "replication_pad2d.default": lambda b, x, padding: pad(b, x, padding, "replicate", None),
     "upsample_nearest2d.vec": resize("nearest", align_corners=False),
     "upsample_nearest2d.default": resize_by_scales("nearest", align_corners=False),
+    "_upsample_nearest_exact2d.vec": resize("nearest_exact", align_corners=False),
+    "_upsample_nearest_exact2d.default": resize_by_scales("nearest_exact", align_corners=False),
     "upsample_bilinear2d.vec": resize("bilinear"),
     "upsample_bilinear2d.default": resize_by_scales("bilinear"),
 }

@@ -16,11 +16,8 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from zellige.errors import InputError, UnsupportedModelError
+from zellige.errors import FAILURES, InputError, UnsupportedModelError, in_one_line
 from zellige.graph.aten_table import ATEN, CHECKS, SHAPE_ONLY
-
-FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a model's own code may raise while it is traced."""
 
 CONTAINERS: dict[type, str] = {tuple: "tuple", list: "list", dict: "dict", OrderedDict: "dict"}
 
@@ -31,6 +28,8 @@ def check_model(model: object) -> torch.nn.Module:
         raise UnsupportedModelError(
             f"expected a torch.nn.Module or a torch.export.ExportedProgram, got {type(model).__name__}")
     what = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedModelError(f"{what} is TorchScript, scripted or traced; compile the torch.nn.Module that it was made from")
     for path, module in model.named_modules():
         if module.training:
             raise UnsupportedModelError(f"{what} is in training mode (module {path or 'itself'}); "
@@ -153,8 +152,7 @@ def _word(dtype: torch.dtype) -> str:
 
 def _summary(error: BaseException) -> str:
     """What went wrong, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}{_location(error)}"
+    return f"{in_one_line(error)}{_location(error)}"
 
 
 def _location(error: BaseException) -> str:

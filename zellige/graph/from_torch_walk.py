@@ -15,7 +15,8 @@ import torch
 from torch import fx
 
 from zellige.errors import GraphError, UnsupportedModelError
-from zellige.graph.aten_call import UnsupportedFormError, Untranslated
+from zellige.graph.aten_call import Comparison, UnsupportedFormError, Untranslated
+from zellige.graph.aten_elementwise import CHOICES, COMPARISONS
 from zellige.graph.aten_table import ATEN, BROADCASTING, CHECKS, SHAPE_ONLY
 from zellige.graph.builder import Constant, GraphBuilder
 
@@ -77,8 +78,14 @@ class Walk:
         """Outputs must have been made, in float32."""
         for node in nodes:
             self._note_untranslated(node)
-            if isinstance(self.values[node], torch.Tensor) and self.values[node].dtype != torch.float32:
-                raise UnsupportedModelError(f"{self.model} returns a tensor of {self.values[node].dtype}, "
+            value = self.values[node]
+            if not isinstance(value, torch.Tensor):
+                continue
+            if value.numel() == 0:
+                raise UnsupportedModelError(f"{self.model} returns a tensor without elements, of shape {tuple(value.shape)}; "
+                                            "leave it out of the result")
+            if value.dtype != torch.float32:
+                raise UnsupportedModelError(f"{self.model} returns a tensor of {value.dtype}, "
                                             "expected float32")
 
     def _stand_in(self, node: fx.Node) -> Any:
@@ -104,16 +111,21 @@ class Walk:
             self._note(maker, value.reason)  # type: ignore[arg-type]
 
     def _reads_untranslated(self, node: fx.Node) -> bool:
-        for operand in node.all_input_nodes:
+        takes_comparisons = operator_name(node) in CHOICES or _is_dynamic(node)
+        unreadable = [operand for operand in node.all_input_nodes if isinstance(self.values[operand], Untranslated)
+                      and not (takes_comparisons and isinstance(self.values[operand], Comparison))]
+        for operand in unreadable:
             self._note_untranslated(operand)
-        return any(isinstance(self.values[operand], Untranslated) for operand in node.all_input_nodes)
+        return bool(unreadable)
 
     def _reads_foreign(self, node: fx.Node) -> bool:
         """Whether an operand that is computed has another element type already, so that its maker was noted."""
-        return any(_element_type(operand) != "float32" and not isinstance(self.values[operand], torch.Tensor)
+        return any(_element_type(operand) != "float32" and not isinstance(self.values[operand], (torch.Tensor, Comparison))
                    for operand in node.all_input_nodes)
 
     def _translate(self, node: fx.Node) -> Any:
+        if (empty := _empty(node)) is not None:
+            return empty
         if node.target is operator.getitem:
             parts = self.values[node.args[0]]  # type: ignore[index]
             return parts if isinstance(parts, Untranslated) else parts[node.args[1]]
@@ -134,6 +146,10 @@ class Walk:
             return self._fold(node)
         if name not in ATEN:
             raise UnsupportedFormError("")
+        if (name in COMPARISONS or name in CHOICES) and self._reads_foreign(node):
+            return self._stand_in(node)
+        if name in COMPARISONS:
+            return ATEN[name](self.builder, *self._arguments(node))
         if _element_type(node) != "float32":
             if not self._reads_foreign(node):
                 raise UnsupportedFormError(f"it computes in {_element_type(node)}, expected float32")
@@ -151,7 +167,7 @@ class Walk:
             value = self.values[operand]
             if isinstance(value, torch.Tensor):
                 return value
-            return torch.zeros(()).expand(operand.meta["val"].shape)
+            return torch.zeros((), device="cpu").expand(operand.meta["val"].shape)     # whatever the default device is
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), tensor)
         with torch.no_grad():
@@ -208,6 +224,14 @@ def _plain(argument: Any) -> Any:
 
 def _tensors(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _empty(node: fx.Node) -> torch.Tensor | None:
+    """The result if it has no elements: known without the numbers that it is made of."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or _is_dynamic(node) or 0 not in value.shape:
+        return None
+    return torch.zeros(tuple(value.shape), dtype=value.dtype, device="cpu")
 
 
 def _is_dynamic(node: fx.Node) -> bool:

@@ -32,13 +32,16 @@ ACTIVATIONS: Mapping[str, Mapping[str, Attribute]] = {
     "hard_tanh": {"low": -1.0, "high": 1.0}, "leaky_relu": {"slope": 0.01},
     "elu": {"alpha": 1.0}, "selu": {}, "celu": {"alpha": 1.0}, "gelu": {"approximate": "none"}, "silu": {}, "mish": {},
     "sigmoid": {}, "hard_sigmoid": {}, "hard_swish": {}, "tanh": {}, "softplus": {"beta": 1.0, "threshold": 20.0},
-    "exp": {}, "log": {}, "sqrt": {}, "rsqrt": {}, "reciprocal": {}, "absolute": {}, "negate": {}, "square": {},
-    "power": {"exponent": 2.0},
+    "exp": {}, "expm1": {}, "log": {}, "log1p": {}, "sqrt": {}, "rsqrt": {}, "reciprocal": {}, "absolute": {}, "negate": {},
+    "sign": {}, "square": {}, "power": {"exponent": 2.0}, "erf": {},
 }
 """Activation functions: name → parameters with their defaults."""
 
 PARAMETER_KINDS: Mapping[str, Kind] = {"approximate": choice("none", "tanh")}
 """Kinds of the activation functions' parameters; one that is not listed is a real number."""
+
+COMPARISONS = ("greater", "greater_equal", "equal", "not_equal")
+"""How ``where`` compares its first two inputs; the third is taken where it holds, the fourth elsewhere."""
 
 _MODES = ("zeros", "reflect", "replicate", "circular")
 _PADDING = AttributeSpec(integers(4, least=0), (0, 0, 0, 0))
@@ -60,6 +63,7 @@ OPERATORS: Mapping[str, Operator] = {
     "prelu": Operator(2, 2, shapes.prelu),
     **{name: Operator(2, 2, shapes.broadcast)
        for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")},
+    "where": Operator(4, 4, shapes.broadcast, {"comparison": AttributeSpec(choice(*COMPARISONS))}),
     "max_pool2d": Operator(1, 1, shapes.pool2d, {
         "kernel": _SIZE, "stride": _STRIDE, "padding": _PADDING, "dilation": _DILATION}),
     "average_pool2d": Operator(1, 1, shapes.pool2d, {
@@ -82,7 +86,7 @@ OPERATORS: Mapping[str, Operator] = {
     "transpose": Operator(1, 1, shapes.transpose, {"order": AttributeSpec(integers(least=0))}),
     "channel_shuffle": Operator(1, 1, shapes.channel_shuffle, {"groups": AttributeSpec(integer(least=1))}),
     "interpolate": Operator(1, 1, shapes.interpolate, {
-        "mode": AttributeSpec(choice("nearest", "bilinear")), "size": _SIZE,
+        "mode": AttributeSpec(choice("nearest", "nearest_exact", "bilinear")), "size": _SIZE,
         "scale": AttributeSpec(SCALES, (0.0, 0.0)), "align_corners": AttributeSpec(FLAG, False)}),
 }
 

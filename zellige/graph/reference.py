@@ -41,6 +41,14 @@ def _prelu(a: Attributes, x: Array, slope: Array) -> Array:
     return np.where(x > 0, x, (slope if slope.size == 1 else _over_channels(x, slope)) * x)
 
 
+_COMPARISONS: Mapping[str, Callable[[Array, Array], Array]] = {
+    "greater": np.greater, "greater_equal": np.greater_equal, "equal": np.equal, "not_equal": np.not_equal}
+
+
+def _where(a: Attributes, left: Array, right: Array, x: Array, y: Array) -> Array:
+    return np.where(_COMPARISONS[a["comparison"]](left, right), x, y)
+
+
 def _slice(a: Attributes, x: Array) -> Array:
     return x[(slice(None),) * a["dimension"] + (slice(a["start"], a["stop"], a["step"]),)]
 
@@ -63,6 +71,7 @@ EVALUATE: Mapping[str, Callable[..., Array]] = {
     "divide": lambda a, x, y: x / y,
     "maximum": lambda a, x, y: np.maximum(x, y),
     "minimum": lambda a, x, y: np.minimum(x, y),
+    "where": _where,
     "max_pool2d": windows.max_pool2d,
     "average_pool2d": windows.average_pool2d,
     "adaptive_average_pool2d": windows.adaptive_average_pool2d,

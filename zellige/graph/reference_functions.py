@@ -56,14 +56,18 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "tanh": np.tanh,
     "softplus": _softplus,
     "exp": np.exp,
+    "expm1": np.expm1,
     "log": np.log,
+    "log1p": np.log1p,
     "sqrt": np.sqrt,
     "rsqrt": lambda x: 1.0 / np.sqrt(x),
     "reciprocal": lambda x: 1.0 / x,
     "absolute": np.abs,
     "negate": np.negative,
+    "sign": lambda x: (x > 0) * 1.0 - (x < 0),
     "square": np.square,
     "power": lambda x, exponent: np.power(x, exponent),
+    "erf": _erf,
 }
 
 

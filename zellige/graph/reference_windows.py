@@ -10,23 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from zellige.graph.resampling import bilinear_taps, nearest_indices
+from zellige.graph.resampling import NEAREST, bilinear_taps
 
 Array = np.ndarray
 Attributes = Mapping[str, Any]
-_NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+_REPEATED: Mapping[str, Callable[[Array, int], Array]] = {
+    **dict.fromkeys(("zeros", "constant", "replicate"), lambda place, size: np.clip(place, 0, size - 1)),
+    "reflect": lambda place, size: size - 1 - np.abs(size - 1 - np.abs(place)),
+    "circular": lambda place, size: place % size,
+}
+"""Which element of an axis of ``size`` stands at a ``place`` before or behind it, by the mode of padding."""
 
 
 def pad_map(x: Array, padding: Sequence[int], mode: str = "zeros", value: float = 0.0) -> Array:
-    """``x`` (N × C × H × W) grown by (top, bottom, left, right); negative numbers crop."""
-    grow = [max(0, size) for size in padding]
-    crop = [max(0, -size) for size in padding]
-    widths = ((0, 0), (0, 0), (grow[0], grow[1]), (grow[2], grow[3]))
-    if mode in _NUMPY_MODES:
-        x = np.pad(x, widths, mode=_NUMPY_MODES[mode])  # type: ignore[call-overload]
-    else:
-        x = np.pad(x, widths, constant_values=value if mode == "constant" else 0.0)
-    return x[:, :, crop[0]:x.shape[2] - crop[1], crop[2]:x.shape[3] - crop[3]]
+    """``x`` (N × C × H × W) grown by (top, bottom, left, right); negative numbers crop, last of all."""
+    for axis, before, after in ((2, *padding[:2]), (3, *padding[2:])):
+        size = x.shape[axis]
+        place = np.arange(-before, size + after)
+        beyond = (place < 0) | (place >= size)
+        x = np.take(x, _REPEATED[mode](place, size), axis)
+        if mode in ("zeros", "constant"):
+            x = np.where(beyond[:, None] if axis == 2 else beyond, value if mode == "constant" else 0.0, x)
+    return x
 
 
 def taps(x: Array, kernel: Sequence[int], stride: Sequence[int],
@@ -86,11 +92,11 @@ def adaptive_max_pool2d(a: Attributes, x: Array) -> Array:
 
 
 def interpolate(a: Attributes, x: Array) -> Array:
-    """Both modes work on one dimension after the other."""
+    """All modes work on one dimension after the other."""
     for dimension, result, scale in zip((2, 3), a["size"], a["scale"], strict=True):
         size = x.shape[dimension]
-        if a["mode"] == "nearest":
-            x = np.take(x, nearest_indices(size, result, scale), axis=dimension)
+        if a["mode"] in NEAREST:
+            x = np.take(x, NEAREST[a["mode"]](size, result, scale), axis=dimension)
         else:
             lower, upper, share = bilinear_taps(size, result, scale, a["align_corners"])
             share = share[:, None] if dimension == 2 else share

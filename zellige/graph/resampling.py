@@ -20,8 +20,25 @@ def nearest_indices(size: int, result: int, scale: float) -> np.ndarray:
         return positions
     if result == 2 * size:
         return positions // 2
-    step = np.float32(1.0 / scale) if scale > 0.0 else np.float32(size) / np.float32(result)
-    return np.minimum(np.floor(positions.astype(np.float32) * step).astype(np.int64), size - 1)
+    return np.minimum(np.floor(positions.astype(np.float32) * _step(size, result, scale)).astype(np.int64), size - 1)
+
+
+def nearest_exact_indices(size: int, result: int, scale: float) -> np.ndarray:
+    """As ``nearest_indices``, from the middle of each element: what other libraries mean by nearest.
+
+    >>> nearest_exact_indices(5, 3, 0.0).tolist()
+    [0, 2, 4]
+    """
+    middles = np.arange(result, dtype=np.float32) + np.float32(0.5)
+    return np.minimum(np.floor(middles * _step(size, result, scale)).astype(np.int64), size - 1)
+
+
+NEAREST = {"nearest": nearest_indices, "nearest_exact": nearest_exact_indices}
+"""Modes that copy one element."""
+
+
+def _step(size: int, result: int, scale: float) -> np.float32:
+    return np.float32(1.0 / scale) if scale > 0.0 else np.float32(size) / np.float32(result)
 
 
 def bilinear_taps(size: int, result: int, scale: float,

@@ -197,5 +197,5 @@ def channel_shuffle(shapes: Sequence[Shape], a: Attributes) -> Shape:
 
 def interpolate(shapes: Sequence[Shape], a: Attributes) -> Shape:
     _rank(shapes[0], 4, "the input")
-    _expect(not (a["align_corners"] and a["mode"] == "nearest"), "align_corners has no meaning with mode nearest")
+    _expect(not a["align_corners"] or a["mode"] == "bilinear", f"align_corners has no meaning with mode {a['mode']}")
     return (*shapes[0][:2], *a["size"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from zellige.errors import ZelligeError
-from zellige.models.named import NamedModel, Request
+from zellige.errors import FAILURES, ZelligeError, in_one_line
+from zellige.models.named import NamedModel, Request, batch_of
 
 
 def exported_model(request: Request) -> NamedModel:
@@ -18,15 +18,17 @@ def exported_model(request: Request) -> NamedModel:
         raise ZelligeError(f"{path} can't be read as an exported program: it is no archive, or only part of one")
     try:
         program = torch.export.load(path)
-    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ZelligeError(f"{path} can't be read as an exported program: {str(error).splitlines()[0]}") from error
+    except (*FAILURES, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ZelligeError(f"{path} can't be read as an exported program: {in_one_line(error)}") from error
     if program.example_inputs is None:
         raise ZelligeError(f"{path} holds no example inputs: export it again with torch.export.export(model, inputs)")
     positional, keywords = program.example_inputs
     if keywords or not all(isinstance(value, torch.Tensor) for value in positional):
         raise ZelligeError(f"{path} takes inputs other than tensors by position, which can't be compiled")
     inputs = tuple(positional)
-    if request.shape is not None or (request.batch != 1 and request.batch != inputs[0].shape[0]):
+    if not inputs:
+        raise ZelligeError(f"{path} takes no inputs, so there is nothing to compile it for")
+    if request.shape is not None or (request.batch != 1 and request.batch != batch_of(inputs)):
         raise ZelligeError(
             f"{path} was exported for {', '.join(str(tuple(tensor.shape)) for tensor in inputs)}; "
             "export it again for another batch size or shape"

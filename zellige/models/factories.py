@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import reprlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from zellige.errors import ZelligeError
-from zellige.models.named import NamedModel, Request
+from zellige.errors import ZelligeError, in_one_line
+from zellige.models.named import NamedModel, Request, batch_of
 
 
 def factory_model(request: Request) -> NamedModel:
@@ -32,10 +33,10 @@ def factory_model(request: Request) -> NamedModel:
                 f"python:{request.name} gave no example inputs: return (module, (tensor, ...)), or give --shape"
             )
         inputs = (request.example(request.shape),)
-    inputs = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-    if request.batch not in (1, inputs[0].shape[0]):
+    inputs = _tensors(inputs, request)
+    if request.batch not in (1, batch_of(inputs)):
         raise ZelligeError(
-            f"python:{request.name} gave inputs for batch {inputs[0].shape[0]}, not {request.batch}: give --shape too"
+            f"python:{request.name} gave inputs for batch {batch_of(inputs)}, not {request.batch}: give --shape too"
         )
     return NamedModel(f"python:{request.name}", model.eval(), inputs, "as the factory made them", False)
 
@@ -47,8 +48,8 @@ def _find(name: str) -> Callable[[], object]:
     with _working_directory_first():
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ZelligeError(f"python:{name}: {module_name} can't be imported: {error}") from error
+        except Exception as error:  # whatever the user's code raises
+            raise ZelligeError(f"python:{name}: {module_name} can't be imported: {in_one_line(error)}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise ZelligeError(f"python:{name}: {module_name} has no function {attribute!r}")
@@ -59,7 +60,19 @@ def _find(name: str) -> Callable[[], object]:
 def _call(factory: Callable[[], object], request: Request) -> object:
     with torch.random.fork_rng(devices=[]), _working_directory_first():
         torch.manual_seed(request.seed)
-        return factory()
+        try:
+            return factory()
+        except Exception as error:  # whatever the user's code raises
+            raise ZelligeError(f"python:{request.name} failed, called without arguments: {in_one_line(error)}") from error
+
+
+def _tensors(inputs: object, request: Request) -> tuple[torch.Tensor, ...]:
+    """The example inputs that a factory gave: one tensor, or several in a tuple or list."""
+    found = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+    if not isinstance(found, tuple | list) or not found or not all(isinstance(value, torch.Tensor) for value in found):
+        got = reprlib.repr(inputs)
+        raise ZelligeError(f"python:{request.name} gave {got} as example inputs; expected a tensor, or a tuple of tensors")
+    return tuple(found)
 
 
 @contextmanager

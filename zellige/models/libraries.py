@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
 import torch
 
-from zellige.errors import ZelligeError
+from zellige.errors import FAILURES, ZelligeError, in_one_line
 from zellige.models.named import NamedModel, Request, Shape
 
 IMAGE: Shape = (3, 224, 224)
@@ -59,12 +60,20 @@ def hub_model(request: Request) -> NamedModel:
     """``hf:NAME_OR_DIR``: an image classifier of the hub, or a directory it was saved in, with its trained weights."""
     try:
         from transformers import AutoModelForImageClassification
+        from transformers.utils import logging
     except ImportError as error:
-        raise ZelligeError("transformers is not installed: pip install transformers") from error
+        raise ZelligeError("transformers is not installed: pip install 'zellige[models]'") from error
+    bars = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if bars:
+        logging.disable_progress_bar()
     try:
         network: Any = AutoModelForImageClassification.from_pretrained(request.name)
-    except (OSError, ValueError) as error:
-        raise ZelligeError(f"hf:{request.name} can't be loaded: {str(error).splitlines()[0]}") from error
+    except (*FAILURES, OSError) as error:
+        raise ZelligeError(f"hf:{request.name} can't be loaded, neither as a model of the hub nor as a directory that "
+                           f"save_pretrained wrote: {in_one_line(error)}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     size = getattr(network.config, "image_size", IMAGE[1])
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     example = request.example((getattr(network.config, "num_channels", 3), height, width))

@@ -27,6 +27,11 @@ class Request:
         return torch.randn((self.batch, *(self.shape or default)), generator=generator)
 
 
+def batch_of(inputs: tuple[torch.Tensor, ...]) -> int:
+    """The batch size of inputs: the first dimension of the first."""
+    return inputs[0].shape[0] if inputs[0].dim() else 1
+
+
 @dataclass
 class NamedModel:
     """A network in eval mode, example inputs for it, and where its weights come from.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from zellige.errors import FileFormatError, ZelligeError
+from zellige.errors import FileFormatError, ZelligeError, in_one_line
 from zellige.pack.atomic import write_atomically
 
+SAFETENSORS = ".safetensors"
 ORIGIN = "weights"
 """The note in a safetensors file that tells where its weights come from."""
 
@@ -54,19 +54,23 @@ def save_weights(model: torch.nn.Module, path: Path, notes: dict[str, str] | Non
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ZelligeError(f"there is no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == SAFETENSORS:
+        try:
             return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise FileFormatError(f"{path} can't be read as weights: {in_one_line(error)}") from error
+    try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise FileFormatError(f"{path} can't be read as weights: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # the unpickler raises whatever a file leads it to; what it then advises is not safe
+        raise FileFormatError(f"{path} can't be read as weights: expected a {SAFETENSORS} file, or a state dict that torch.save "
+                              f"wrote, with nothing but tensors in it") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise FileFormatError(f"{path} holds no state dict: expected names with tensors, as model.state_dict() gives")
     return state
 
 
 def _notes(path: Path) -> dict[str, str]:
-    if path.suffix != ".safetensors":
+    if path.suffix != SAFETENSORS:
         return {}
     with safe_open(path, framework="pt") as file:
         return file.metadata() or {}

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable
 
 from zellige.errors import ZelligeError
+from zellige.pack.path import checked_path
 
 Chunk = bytes | memoryview
 
@@ -22,10 +23,11 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> N
     """Write ``chunks`` to ``path``, replacing a file that is there.
 
     A symbolic link is followed; the permissions are those that the umask gives. Raises ``ZelligeError`` if the
-    directory is missing or not writable, ``path`` is something other than a file, or the disk is full.
+    directory is missing or not writable, ``path`` is no path or something other than a file, or the disk is full.
     """
+    name = checked_path(path)
     try:
-        target = os.path.realpath(os.fspath(path))
+        target = os.path.realpath(name)
         if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
             raise ZelligeError(f"can't save to {path}: it is there and is not a file; give the name of a file")
         _replace(target, chunks)

@@ -1,7 +1,8 @@
 """The bytes of a ``.zlg`` file: a safetensors file whose first metadata is the checksum of all the rest.
 
 Nothing is believed before it is checked: lengths against the file's size, the header as strict JSON, the version, where
-tensors lie, the checksum. The layout stands in ``docs/file-format.md``.
+tensors lie, the checksum. The layout stands in ``docs/file-format.md``. safetensors' own library reads these files too, but it
+can't put the checksum first, nor hold what it reads to it, nor leave tensors in the file until they are asked for.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from zellige.errors import FileFormatError, ZelligeError
+from zellige.pack.path import checked_path
 
 PIECE = 1 << 20
 """Bytes that are read at a time where all of a file is."""
@@ -33,7 +34,7 @@ class OpenFile:
     """A plain file, open until nobody holds it. Forked children, and threads, read it independently of one another."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = os.fspath(path)
+        self.name = checked_path(path)
         try:
             # O_NONBLOCK: a pipe that nobody writes to must not make us wait.
             self._descriptor = os.open(self.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -103,7 +103,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("conv2d", "batch_norm", "scale_shift", "activation", "prelu", "max_pool2d", "average_pool2d",
                      "adaptive_average_pool2d", "adaptive_max_pool2d", "pad", "channel_shuffle", "interpolate"), _map),
     "linear": _rows, "reshape": _reshape, "transpose": _transpose,
-    **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum", "minimum"), _broadcast),
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum", "minimum", "where"), _broadcast),
     **dict.fromkeys(("mean", "sum"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax", "concat", "slice"), _along),
 }

@@ -40,6 +40,7 @@ class Block(Partition):
     per_tap: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for side, size in (("rows", self.rows), ("columns", self.columns)):
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise PruneError(f"Block {side} must be a positive whole number, as in Block(8, 8), not {size!r}.")

@@ -39,6 +39,7 @@ class NM(FixedShare):
     along: str = "inputs"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_share("NM", self.n, self.m)
         if self.along not in AXES:
             raise PruneError(f"NM counts along one of {', '.join(AXES)}, not {self.along!r}.")

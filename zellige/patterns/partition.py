@@ -47,13 +47,21 @@ class Partition(Pattern):
 
     def choose(self, layers: Sequence[Scored], sparsity: Fraction) -> list[torch.Tensor]:
         means = [self.mean_scores(layer.scores(), layer.shape.groups) for layer in layers]
-        blocks = sum(map(len, means))
+        stay = self.staying(means, sparsity).split(list(map(len, means)))
+        return [self.expand(blocks, layer.shape) for blocks, layer in zip(stay, layers, strict=True)]
+
+    def staying(self, means: Sequence[torch.Tensor], sparsity: Fraction) -> torch.Tensor:
+        """Which blocks stay, of layers that share one threshold, by their mean scores: bool, one layer after the other.
+
+        Raises:
+            PruneError: nothing would be left of a layer.
+        """
+        layers, blocks = len(means), sum(map(len, means))
         removed = floor_share(sparsity, blocks)
-        if removed > blocks - len(layers):
-            raise PruneError(f"Sparsity {float(sparsity)} takes {removed} of {blocks} blocks, but each of the {len(layers)} "
+        if removed > blocks - layers:
+            raise PruneError(f"Sparsity {float(sparsity)} takes {removed} of {blocks} blocks, but each of the {layers} "
                              f"layers must keep one. Lower the sparsity, or take smaller blocks than {self}.")
-        gone = lowest(best_spared(means), removed).split(list(map(len, means)))
-        return [self.expand(~blocks, layer.shape) for blocks, layer in zip(gone, layers, strict=True)]
+        return ~lowest(best_spared(means), removed)
 
     def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:
         shape = WeightShape(tuple(weight.shape), groups)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 
 import torch
 
@@ -50,6 +51,12 @@ class Pattern(ABC):
 
     Masks are bool tensors of the weight's shape in which True means *stays*.
     """
+
+    def __post_init__(self) -> None:
+        """Whole numbers of numpy become Python's: tensors are cut by no others. Subclasses check theirs after this."""
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))
 
     @abstractmethod
     def __str__(self) -> str:

@@ -39,6 +39,7 @@ class TileElementWise(Pattern):
     per_tap: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _ = self.tile  # checks its arguments
         if not isinstance(self.delta, Real) or isinstance(self.delta, bool) or not 0 < self.delta < 1:
             raise PruneError(f"TileElementWise restores a share of all weights, more than 0 and less than 1, as in "

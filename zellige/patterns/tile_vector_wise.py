@@ -41,6 +41,7 @@ class TileVectorWise(Pattern):
     per_tap: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _ = self.tile, self.inside  # they check their arguments
 
     @property

@@ -47,6 +47,7 @@ class TileWise(Pattern):
     per_tap: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.rows, int) or isinstance(self.rows, bool) or self.rows < 1:
             raise PruneError(f"Tiles hold a positive whole number of rows, as in TileWise(128); not {self.rows!r}.")
 

@@ -44,6 +44,7 @@ class VNM(FixedShare):
     m: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_share("VNM", self.n, self.m)
         if not isinstance(self.v, int) or isinstance(self.v, bool) or self.v < 1:
             raise PruneError(f"VNM shares its columns among v rows, a positive whole number, as in VNM(64, 2, 8); not {self.v!r}.")

@@ -71,6 +71,6 @@ def scope_named(name: str) -> Allocation:
     Raises:
         PruneError: there is none.
     """
-    if name not in SCOPES:
+    if not isinstance(name, str) or name not in SCOPES:
         raise PruneError(f"Unknown scope {name!r}. Known: {', '.join((*SCOPES, SENSITIVITY))}.")
     return SCOPES[name]

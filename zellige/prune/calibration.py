@@ -15,12 +15,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from zellige.errors import PruneError
+from zellige.errors import FAILURES, PruneError, in_one_line
 from zellige.prune.layers import Layer
 from zellige.prune.usage import place
-
-FAILURES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError)
-"""What a user's model, loss or score raises that doesn't fit what it is given."""
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 """Model and batch in, one number to differentiate out, the mean over the batch's samples."""
@@ -72,7 +69,7 @@ class Calibration:
         try:
             loss = self.loss(model, batch)
         except FAILURES as error:
-            raise PruneError(f"{purpose}: the loss fails on a batch: {told(error)}") from error
+            raise PruneError(f"{purpose}: the loss fails on a batch: {in_one_line(error)}") from error
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             came = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise PruneError(f"{purpose}: the loss must be a tensor of one number, not {came}.")
@@ -93,7 +90,7 @@ class Calibration:
             model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
         except FAILURES as error:
             raise PruneError(f"{purpose}: the model can't run on a batch, which without a loss holds its arguments: "
-                             f"{told(error)}") from error
+                             f"{in_one_line(error)}") from error
 
 
 @contextmanager
@@ -157,8 +154,3 @@ def samples(batch: Any, purpose: str) -> Iterator[Any]:
                          f"their numbers are {', '.join(map(str, sorted(counts))) or 'none'}.")
     for at in range(counts.pop()):
         yield tree_unflatten([leaf[at:at + 1] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], structure)
-
-
-def told(error: Exception) -> str:
-    """A failure in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from zellige.errors import PruneError
-from zellige.prune.calibration import FAILURES, Calibration, samples, single_parameters, told, undisturbed
+from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.prune.calibration import Calibration, samples, single_parameters, undisturbed
 from zellige.prune.data_score import DataScore, accumulator, doubled, refuse_idle
 from zellige.prune.layers import Layer
 
@@ -86,4 +86,4 @@ def differentiate(loss: torch.Tensor, weights: Sequence[torch.Tensor], purpose: 
     try:
         torch.autograd.backward(loss, inputs=list(weights))
     except FAILURES as error:
-        raise PruneError(f"{purpose}: the loss can't be differentiated: {told(error)}") from error
+        raise PruneError(f"{purpose}: the loss can't be differentiated: {in_one_line(error)}") from error

@@ -18,8 +18,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from zellige.errors import PruneError
-from zellige.prune.calibration import FAILURES, Calibration, single_parameters, told, undisturbed
+from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.prune.calibration import Calibration, single_parameters, undisturbed
 from zellige.prune.data_score import DataScore, accumulator, doubled, refuse_idle
 from zellige.prune.layers import Layer
 
@@ -80,7 +80,7 @@ def _gradients(
     try:
         gradients = torch.autograd.grad(loss, list(weights), create_graph=True, allow_unused=True)
     except FAILURES as error:
-        raise PruneError(f"{purpose}: the loss can't be differentiated: {told(error)}") from error
+        raise PruneError(f"{purpose}: the loss can't be differentiated: {in_one_line(error)}") from error
     idle = [layer for layer, gradient in zip(layers, gradients, strict=True) if gradient is None]
     refuse_idle(idle, purpose, "the loss doesn't depend on the weights of")
     return gradients
@@ -97,4 +97,4 @@ def _products(
         return torch.autograd.grad([gradient for gradient, _ in bent], list(weights), [sign for _, sign in bent],
                                    retain_graph=again, allow_unused=True, materialize_grads=True)
     except FAILURES as error:
-        raise PruneError(f"{purpose}: the loss can't be differentiated twice: {told(error)}") from error
+        raise PruneError(f"{purpose}: the loss can't be differentiated twice: {in_one_line(error)}") from error

@@ -70,7 +70,8 @@ def find_layers(model: nn.Module) -> list[Layer]:
     """All convolutions and linear layers, in order of definition; a weight that several of them use is one layer.
 
     Raises:
-        PruneError: a weight has no shape yet (lazy modules), or one that is no matrix of rows and columns.
+        PruneError: a weight has no shape yet (lazy modules), or one that is no matrix of rows and columns; the model is an
+            exported program, in which operators are left and no layers.
     """
     found: dict[object, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -86,6 +87,8 @@ def find_layers(model: nn.Module) -> list[Layer]:
         aliases = (*found[key].names, name)[1:] if key in found else ()
         first = found.get(key) or Layer(name, module, weight, _shape(module, weight))
         found[key] = Layer(first.name, first.module, first.weight, first.shape, aliases)
+    if not found and _is_exported(model):
+        raise PruneError("An exported program keeps no layers that could be pruned: prune the model first, then export it.")
     return list(found.values())
 
 
@@ -122,6 +125,12 @@ def uses(model: nn.Module, layers: Sequence[Layer], example_inputs: Any) -> list
     if example_inputs is None:
         return None
     return weights_in_use(model, example_inputs, [layer.weight for layer in layers])
+
+
+def _is_exported(model: nn.Module) -> bool:
+    """Whether a module is what ``torch.export`` made: a list of operators, which take weights by name."""
+    return isinstance(model, torch.fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes)
 
 
 def _shape(module: nn.Module, weight: torch.Tensor) -> WeightShape:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from zellige.errors import PruneError
+from zellige.errors import FAILURES, PruneError, in_one_line
 from zellige.patterns.sums import row_sums, tree_sum
-from zellige.prune.calibration import FAILURES, Calibration, told
+from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
 from zellige.prune.gradients import Fisher, Taylor
 from zellige.prune.hessian import Hessian
@@ -83,7 +83,7 @@ def _of_weight(score: Score, layer: Layer, weight: torch.Tensor) -> torch.Tensor
     try:
         scores = score(weight)
     except FAILURES as error:
-        raise PruneError(f"The score fails on the weight of layer '{layer.name}': {told(error)}") from error
+        raise PruneError(f"The score fails on the weight of layer '{layer.name}': {in_one_line(error)}") from error
     if not isinstance(scores, torch.Tensor):
         return scores  # which the pattern refuses by name
     if scores.is_complex():

@@ -33,7 +33,8 @@ class Selection:
             PruneError: an entry matches no layer, or is no text, or no valid regular expression.
         """
         names = tuple(layers)
-        selection = cls(None if targets is None else _entries("targets", targets), _entries("ignore", ignore or ()))
+        wanted = None if targets is None else _entries("targets", targets)
+        selection = cls(wanted, () if ignore is None else _entries("ignore", ignore))
         for argument, entries in (("targets", selection.targets or ()), ("ignore", selection.ignore)):
             for entry in entries:
                 if not any(_matches(entry, name) for name in names):
@@ -54,6 +55,8 @@ class Selection:
 
 
 def _entries(argument: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, Iterable):
+        raise PruneError(f"{argument} takes names of layers and 're:' patterns, not {value!r}.")
     entries = (value,) if isinstance(value, str) else tuple(value)
     for entry in entries:
         if not isinstance(entry, str):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from zellige.errors import PruneError
+from zellige.errors import FAILURES, PruneError, in_one_line
 
 Place = tuple[object, ...]
 
@@ -60,8 +60,8 @@ def weights_in_use(model: nn.Module, example_inputs: Any, weights: Sequence[torc
         model.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]), watch:
             model(*inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        raise PruneError(f"The model can't run on example_inputs: {error}") from error
+    except FAILURES as error:
+        raise PruneError(f"The model can't run on example_inputs: {in_one_line(error)}") from error
     finally:
         for module, training in modes:
             module.training = training

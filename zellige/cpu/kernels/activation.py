@@ -2,7 +2,8 @@
 
 Results lie within 4 ulp of the true value (5 in the tail of ``gelu``), or within 2·10⁻⁴³ where it is all but zero (3·10⁻³⁷ for
 ``sigmoid`` and ``silu``, which stop falling at −88.7: networks apply them to every pixel, so they are kept short). NaN stays
-NaN. Where a product such as x · sigmoid(x) has no value at −∞, the limit is taken.
+NaN but in ``sign``, as PyTorch has it. Infinite arguments give what PyTorch gives in float64, with one exception: ``silu`` at
+−∞ is all but zero, not NaN.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ import numpy as np
 
 from zellige.cpu.emitter import Emitter
 from zellige.cpu.kernels.vector_math import (
-    EXP_LOWEST,
     NORMAL_LOWEST,
+    erf,
     exp,
     exp_of_bounded,
+    expm1,
     expm1_of_negative,
     log,
+    log1p,
     log1p_of_fraction,
     log_parts,
     normal_tail,
+    two_sum,
 )
 
 Parameters = tuple[tuple[str, float | str], ...]
 
 INFINITY = math.inf
-VANISHING = EXP_LOWEST - 16  # x · exp(x) is 0 here
 SIGMOID_LOWEST, SIGMOID_HIGHEST = -88.7, 87.0  # beyond these exp(−x) is no normal number
 SIXTH = 1 / 6
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -68,7 +71,6 @@ def gelu(b: Emitter, x: ir.Value, approximate: str = "none") -> ir.Value:
 
 def normal_gelu(b: Emitter, x: ir.Value) -> ir.Value:
     """x · Φ(x), by the tail of Φ on the left, where 1 + erf would lose all digits."""
-    x = b.maximum(x, NORMAL_LOWEST)
     tail = normal_tail(b, b.minimum(b.elementwise("llvm.fabs", x), -NORMAL_LOWEST))
     return b.fmul(x, b.select(positive(b, x), b.fsub(b.splat(1.0), tail), tail))
 
@@ -76,8 +78,7 @@ def normal_gelu(b: Emitter, x: ir.Value) -> ir.Value:
 def tanh_gelu(b: Emitter, x: ir.Value) -> ir.Value:
     """x · sigmoid(u) with u = 2 √(2/π) (x + 0.044715 x³) in twice the precision: exp magnifies what u lacks."""
     (first, first_low), (second, second_low) = split(TANH_GELU_SLOPE), split(0.044715 * TANH_GELU_SLOPE)
-    x = b.maximum(x, NORMAL_LOWEST)
-    near = b.minimum(x, -NORMAL_LOWEST)
+    near = clamp(b, x, NORMAL_LOWEST, -NORMAL_LOWEST)
     square = b.fmul(near, near)
     square_low = b.multiply_add(near, near, b.fneg(square))
     product = b.fmul(square, b.splat(second))
@@ -112,7 +113,6 @@ def _sigmoid_times(b: Emitter, x: ir.Value, factor: ir.Value) -> ir.Value:
 
 def mish(b: Emitter, x: ir.Value) -> ir.Value:
     """x · tanh(softplus(x)) = x · n / (n + 2), n = eˣ (eˣ + 2); on the right both are divided by e²ˣ."""
-    x = b.maximum(x, VANISHING)
     right = positive(b, x)
     small = exp(b, b.fneg(b.elementwise("llvm.fabs", x)))
     over = b.select(right, b.multiply_add(small, 2.0, 1.0), b.fmul(small, b.fadd(small, b.splat(2.0))))
@@ -138,8 +138,7 @@ def hard_sigmoid(b: Emitter, x: ir.Value) -> ir.Value:
 
 
 def hard_swish(b: Emitter, x: ir.Value) -> ir.Value:
-    x = b.maximum(x, -3.0)
-    return b.fmul(x, b.fmul(b.minimum(b.fadd(x, b.splat(3.0)), 6.0), b.splat(SIXTH)))
+    return b.fmul(x, hard_sigmoid(b, x))
 
 
 def power(b: Emitter, x: ir.Value, exponent: float) -> ir.Value:
@@ -147,7 +146,7 @@ def power(b: Emitter, x: ir.Value, exponent: float) -> ir.Value:
     if exponent in POWERS:
         return POWERS[exponent](b, x)
     whole = float(exponent).is_integer()
-    high, low = log_parts(b, b.elementwise("llvm.fabs", x) if whole else x)
+    high, low = log_parts(b, b.elementwise("llvm.fabs", x))
     nearest, lacking = split(exponent)
     raw = b.fmul(high, b.splat(nearest))
     rest = b.multiply_add(high, lacking, b.multiply_add(low, nearest, b.multiply_add(high, nearest, b.fneg(raw))))
@@ -155,7 +154,17 @@ def power(b: Emitter, x: ir.Value, exponent: float) -> ir.Value:
     near = b.and_(b.fcmp_ordered("<", b.elementwise("llvm.fabs", raw), b.splat(128.0)),
                   b.fcmp_ordered("<", value, b.splat(INFINITY)))
     value = b.select(near, b.multiply_add(value, rest, value), value)
-    return b.elementwise("llvm.copysign", value, x) if whole and exponent % 2 else value
+    if whole:
+        return b.elementwise("llvm.copysign", value, x) if exponent % 2 else value
+    # Negative numbers have no fractional powers, though those of −∞ are those of ∞.
+    negative = b.and_(b.fcmp_ordered("<", x, b.splat(0.0)), b.fcmp_ordered(">", x, b.splat(-INFINITY)))
+    return b.select(negative, b.splat(math.nan), value)
+
+
+def sign(b: Emitter, x: ir.Value) -> ir.Value:
+    """−1, 0 or 1; 0 of NaN."""
+    negative = b.fcmp_ordered("<", x, b.splat(0.0))
+    return b.select(positive(b, x), b.splat(1.0), b.select(negative, b.splat(-1.0), b.splat(0.0)))
 
 
 def positive(b: Emitter, x: ir.Value) -> ir.Value:
@@ -173,13 +182,6 @@ def square(b: Emitter, x: ir.Value) -> ir.Value:
 
 def square_root(b: Emitter, x: ir.Value) -> ir.Value:
     return b.elementwise("llvm.sqrt", x)
-
-
-def two_sum(b: Emitter, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """x + y rounded, and exactly what rounding took (Knuth)."""
-    total = b.fadd(x, y)
-    part = b.fsub(total, x)
-    return total, b.fadd(b.fsub(x, b.fsub(total, part)), b.fsub(y, part))
 
 
 def split(value: float) -> tuple[float, float]:
@@ -218,15 +220,20 @@ ACTIVATIONS: dict[str, Callable[..., ir.Value]] = {
     "tanh": tanh,
     "softplus": softplus,
     "exp": exp,
+    "expm1": expm1,
     "log": log,
+    "log1p": log1p,
     "sqrt": square_root,
     "rsqrt": lambda b, x: reciprocal(b, square_root(b, x)),
     "reciprocal": reciprocal,
     "absolute": lambda b, x: b.elementwise("llvm.fabs", x),
     "negate": lambda b, x: b.fneg(x),
+    "sign": sign,
     "square": square,
     "power": power,
+    "erf": erf,
 }
 
 # Made of straight lines: a few instructions each, no exponential.
-STRAIGHT = frozenset({"relu", "relu6", "clamp", "hard_tanh", "leaky_relu", "hard_sigmoid", "hard_swish", "absolute", "negate"})
+STRAIGHT = frozenset({"relu", "relu6", "clamp", "hard_tanh", "leaky_relu", "hard_sigmoid", "hard_swish", "absolute", "negate",
+                      "sign"})

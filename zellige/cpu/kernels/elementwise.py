@@ -24,7 +24,7 @@ from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.lanes import emit_fields, emit_store
 
 FULL, GUARDED, SCALAR = "full", "guarded", "scalar"
-OPERANDS = ("first", "second", "third")
+OPERANDS = ("first", "second", "third", "fourth")
 ITEM_FIELDS = 3     # first vector, end of vectors, offset of the target; then the offset of every operand and addition
 VECTOR_FIELDS = 3   # target, inside, store; then the source of every operand and addition that is not scalar
 
@@ -38,6 +38,10 @@ OPERATIONS: dict[str, Callable[..., ir.Value]] = {
     "minimum": lambda b, x, y: b.elementwise("llvm.minimum", x, y),
     "scale_shift": lambda b, x, scale, shift: b.multiply_add(x, scale, shift),
     "prelu": lambda b, x, slope: b.select(b.fcmp_ordered(">", x, b.splat(0.0)), x, b.fmul(slope, x)),
+    "where_greater": lambda b, left, right, x, y: b.select(b.fcmp_ordered(">", left, right), x, y),
+    "where_greater_equal": lambda b, left, right, x, y: b.select(b.fcmp_ordered(">=", left, right), x, y),
+    "where_equal": lambda b, left, right, x, y: b.select(b.fcmp_ordered("==", left, right), x, y),
+    "where_not_equal": lambda b, left, right, x, y: b.select(b.fcmp_unordered("!=", left, right), x, y),
 }
 
 

@@ -75,6 +75,7 @@ def _dismantle(module: ir.Module) -> None:
                 if isinstance(instruction, ir.PhiInstr):
                     instruction.incomings.clear()
             block.instructions.clear()
+            block.terminator = None
         function.blocks.clear()
         function.args = ()
     module.globals.clear()

@@ -30,6 +30,7 @@ from zellige.cpu.kernels.pool_windows import AVERAGE, MAXIMUM, START, emit_windo
 LISTED = 0          # the step of lanes that lie neither side by side nor two apart
 ITEM_FIELDS = 6     # first vector, end of vectors, source, target, operand0, operand1
 VECTOR_FIELDS = 5   # target, inside, store, edge, divisors; behind them
+EDGE = 3
 LIST_FIELDS = 3     # of taps in a list: source, first tap, end of taps
 TAP_FIELDS = 2      # offset, lanes for which the tap counts
 INFINITY_BITS = 0x7F800000
@@ -70,12 +71,12 @@ class PoolKernel(Kernel):
             source, target, *operands = (b.at(value, offset) for value, offset in zip(values, offsets, strict=True))
             with b.loop(first, last) as vector:
                 fields = b.at(vectors, vector, self._fields, I32)
-                goal, inside, store, edge, divisor = (b.load_index(fields, field) for field in range(VECTOR_FIELDS))
-                more = b.at(fields, VECTOR_FIELDS, element=I32)
+                edge, more = b.load_index(fields, EDGE), b.at(fields, VECTOR_FIELDS, element=I32)
                 if self.windows.size:
                     total = self._emit_unrolled(b, source, more, self.windows.size, edge)
                 else:
                     total = self._emit_listed(b, source, more, b.at(indices, vector, isa.lanes, I32), taps, edge)
+                goal, inside, store, _, divisor = (b.load_index(fields, field) for field in range(VECTOR_FIELDS))
                 if self.reduction == AVERAGE:
                     total = b.fdiv(total, b.load_vector(b.at(divisors, divisor, isa.lanes)))
                 additions = [b.at(operand, goal) for operand in operands]
@@ -94,15 +95,14 @@ class PoolKernel(Kernel):
         rows = [b.at(source, b.load_index(fields, row)) for row in range(height)]
         total = b.variable(b.splat(START[self.reduction]))
 
-        def masks(first: int, count: int) -> list[ir.Value]:
-            return [b.lane_mask(b.load_index(fields, first + number)) for number in range(count)]
+        def mask(number: int) -> ir.Value:
+            return b.lane_mask(b.load_index(fields, height + number))
 
         with b.if_else(b.icmp_signed("==", edge, ir.Constant(I64, 0))) as (inner, outer):
             with inner:
                 b.store(emit_window(b, self.reduction, self.windows.step, width, rows, None), total)
             with outer:
-                counts = masks(height, 2 * height), masks(3 * height, width)
-                b.store(emit_window(b, self.reduction, self.windows.step, width, rows, counts), total)
+                b.store(emit_window(b, self.reduction, self.windows.step, width, rows, mask), total)
         return b.load(total, typ=b.vector)
 
     def _emit_listed(self, b: Emitter, source: ir.Value, fields: ir.Value, indices: ir.Value, taps: ir.Value,

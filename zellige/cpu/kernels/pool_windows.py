@@ -17,29 +17,29 @@ from zellige.cpu.emitter import I32, Emitter
 from zellige.cpu.kernels.lanes import alternate
 
 Values = Sequence[ir.Value]
+Mask = Callable[[int], ir.Value]
 
 
-def emit_window(b: Emitter, reduction: str, step: int, width: int, rows: Values, masks: tuple[Values, Values] | None) -> ir.Value:
+def emit_window(b: Emitter, reduction: str, step: int, width: int, rows: Values, mask: Mask | None) -> ir.Value:
     """The total of the windows of a vector of outputs, ``step`` (1 or 2) elements apart.
 
-    ``rows`` point to the first tap of each row, for lane 0. If not all taps count, there are ``masks`` of rows and of columns:
-    those of the rows at the first column, then those at the last; at a step of 2 they hold for all lanes or none.
+    ``rows`` point to the first tap of each row, for lane 0. If not all taps count, ``mask`` loads the mask of a number: those of
+    the rows at the first column come first, those at the last then (at a step of 2 they hold for all lanes or none), at last those
+    of the columns. Each is loaded where it is used: registers for masks are few.
     """
     start, combine = b.splat(START[reduction]), COMBINE[reduction]
-    row_masks, column_masks = masks or ([], [])
+
+    def counted(number: int, value: ir.Value) -> ir.Value:
+        return b.select(mask(number), value, start) if mask else value
 
     def column(x: int, single: bool = False) -> ir.Value:
         """The total of all rows from element ``x`` on; of one element alone, in lane 0."""
-        values = [_single(b, row, x) if single else b.load_vector(b.at(row, x)) for row in rows]
-        if row_masks:
-            here = row_masks[len(rows):] if x and step == 1 else row_masks[:len(rows)]
-            values = [b.select(mask, value, start) for mask, value in zip(here, values, strict=True)]
-        return combine(b, values)
+        first = len(rows) if x and step == 1 else 0
+        return combine(b, [counted(number, _single(b, row, x) if single else b.load_vector(b.at(row, x)))
+                           for number, row in enumerate(rows, first)])
 
-    columns = list((neighbouring if step == 1 else every_second)(b, width, column))
-    if column_masks:
-        columns = [b.select(mask, value, start) for mask, value in zip(column_masks, columns, strict=True)]
-    return combine(b, columns)
+    columns = (neighbouring if step == 1 else every_second)(b, width, column)
+    return combine(b, [counted(number, total) for number, total in enumerate(columns, 2 * len(rows))])
 
 
 def neighbouring(b: Emitter, width: int, column: Callable[..., ir.Value]) -> Iterator[ir.Value]:

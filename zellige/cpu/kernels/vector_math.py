@@ -27,6 +27,10 @@ ATANH_TAIL = (0.6666667461395264, 0.3999894857406616, 0.28615209460258484, 0.214
 NORMAL_TAIL = (0.25009801983833313, 0.30425670742988586, 0.21365220844745636, 0.013052322901785374, -0.10447878390550613,
                -0.023495711386203766, 0.07771007716655731, 0.0022543082013726234, -0.06198945268988609, 0.03312099725008011)
 NORMAL_LOWEST = -15.0  # Φ of it is 0 in f32
+# erf x / x − 1 in powers of x², for |x| ≤ ERF_NEAR
+ERF_NEAR = 0.85
+ERF_BODY = (0.12837916612625122, -0.37612590193748474, 0.11282864958047867, -0.026807287707924843, 0.0050577037036418915,
+            -0.0006348518654704094)
 
 
 def polynomial(b: Emitter, coefficients: Sequence[float], x: ir.Value) -> ir.Value:
@@ -64,8 +68,25 @@ def expm1_of_negative(b: Emitter, x: ir.Value) -> ir.Value:
     return b.multiply_add(scale, fraction, b.fsub(scale, b.splat(1.0)))
 
 
+def expm1(b: Emitter, x: ir.Value) -> ir.Value:
+    """eˣ − 1, with all its digits near 0; halved on the way, so that no power of two overflows before the result does."""
+    shifted, rest = _reduce(b, b.minimum(b.maximum(x, -20.0), EXP_HIGHEST))
+    scale = _power_of_two(b, b.sub(_count(b, shifted), _integers(b, 1)))
+    fraction = b.multiply_add(polynomial(b, EXP_TAIL, rest), b.fmul(rest, rest), rest)
+    half = b.multiply_add(scale, fraction, b.fsub(scale, b.splat(0.5)))
+    return b.fadd(half, half)
+
+
 def log(b: Emitter, x: ir.Value) -> ir.Value:
     return log_parts(b, x)[0]
+
+
+def log1p(b: Emitter, x: ir.Value) -> ir.Value:
+    """ln(1 + x), with all its digits near 0: the logarithm of the rounded sum, and its derivative times what rounding took."""
+    total, lost = two_sum(b, b.splat(1.0), x)
+    high, low = log_parts(b, total)
+    finite = b.fcmp_ordered("<", b.elementwise("llvm.fabs", high), b.splat(float("inf")))
+    return b.select(finite, b.fadd(high, b.fadd(low, b.fdiv(lost, total))), high)
 
 
 def log_parts(b: Emitter, x: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -110,6 +131,22 @@ def normal_tail(b: Emitter, magnitude: ir.Value) -> ir.Value:
     fast = exp(b, b.fmul(square, b.splat(-0.5)))
     slow = b.fmul(inverse, polynomial(b, NORMAL_TAIL, b.fsub(inverse, b.splat(0.4))))
     return b.fmul(fast, b.multiply_add(b.fmul(lost, b.splat(-0.5)), slow, slow))
+
+
+def erf(b: Emitter, x: ir.Value) -> ir.Value:
+    """The error function: an odd polynomial near 0, else 1 − 2 Φ(−√2 |x|) with the sign of x."""
+    magnitude = b.elementwise("llvm.fabs", x)
+    near = b.multiply_add(polynomial(b, ERF_BODY, b.fmul(x, x)), x, x)
+    tail = normal_tail(b, b.minimum(b.fmul(magnitude, b.splat(2.0 ** 0.5)), -NORMAL_LOWEST))
+    far = b.elementwise("llvm.copysign", b.multiply_add(tail, -2.0, 1.0), x)
+    return b.select(b.fcmp_ordered("<", magnitude, b.splat(ERF_NEAR)), near, far)
+
+
+def two_sum(b: Emitter, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """x + y rounded, and exactly what rounding took (Knuth)."""
+    total = b.fadd(x, y)
+    part = b.fsub(total, x)
+    return total, b.fadd(b.fsub(x, b.fsub(total, part)), b.fsub(y, part))
 
 
 def _reduce(b: Emitter, x: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from zellige.cpu.calls import External, Slot
-from zellige.cpu.kernels.elementwise import ElementwiseKernel
+from zellige.cpu.kernels.elementwise import OPERANDS, ElementwiseKernel
 from zellige.cpu.kernels.epilogue import Epilogue, activation
 from zellige.cpu.layout import Dense, Layout
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.tables.elementwise import elementwise_work
 from zellige.graph.ir import Node
 
-OPERAND_SLOTS = ("first", "second", "third")
 PER_CHANNEL = frozenset({"scale_shift", "prelu"})  # their parameters stand along dimension 1
 
 
 def lower_elementwise(lowering: Lowering, node: Node) -> None:
     """An operator that makes every element from the elements at the same place."""
     operation, epilogue = node.op, lowering.epilogue(node)
+    if node.op == "where":
+        operation = f"where_{node.attributes['comparison']}"
     if node.op == "activation":
         parameters = {key: value for key, value in node.attributes.items() if key != "function"}
         operation, epilogue = "identity", (activation(str(node.attributes["function"]), parameters), *epilogue)  # type: ignore[arg-type]
@@ -28,13 +29,14 @@ def lower_elementwise(lowering: Lowering, node: Node) -> None:
 def append_elementwise(lowering: Lowering, node: Node, operation: str, epilogue: Epilogue) -> None:
     target = lowering.storage[node.name]
     first = len(lowering.plan.calls)
-    operands = [operand(lowering, node, name, number) for number, name in enumerate(node.inputs)]
+    places = {name: operand(lowering, node, name, number) for number, name in enumerate(node.inputs)}
+    operands = [places[name] for name in node.inputs]     # one table of a constant that is read twice
     guarded = [number for number, (slot, _) in enumerate(operands) if isinstance(slot, (External, np.ndarray))]
     additions = lowering.operands(node)
     kinds, work = elementwise_work(target.layout, [layout for _, layout in operands], [each.layout for each in additions],
                                    lowering.isa.lanes, guarded)
     slots: dict[str, Slot] = {"target": target.place, **work.tables}
-    slots |= {name: slot for name, (slot, _) in zip(OPERAND_SLOTS, operands, strict=False)}
+    slots |= {name: slot for name, (slot, _) in zip(OPERANDS, operands, strict=False)}
     slots |= {f"operand{number}": each.place for number, each in enumerate(additions)}
     lowering.call(node, ElementwiseKernel(operation, kinds, epilogue), slots, work.costs)
     lowering.layer(node, "elementwise", "lanes run over pixels", first_call=first)

@@ -15,7 +15,7 @@ from zellige.cpu.lower.resampling import lower_interpolate
 from zellige.cpu.lower.softmax import lower_softmax
 from zellige.graph.ir import Node
 
-ARITHMETIC = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift", "activation", "prelu")
+ARITHMETIC = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "where", "scale_shift", "activation", "prelu")
 POOLS = ("max_pool2d", "average_pool2d", "adaptive_average_pool2d", "adaptive_max_pool2d")
 
 LOWERINGS: dict[str, Callable[[Lowering, Node], None]] = {

@@ -10,10 +10,10 @@ from zellige.cpu.kernels.interpolate import BUFFERS
 from zellige.cpu.layout import LINE, Layout, Planes, round_up
 from zellige.cpu.tables.cells import offsets
 from zellige.cpu.tables.work import Work, lane_bits, table
-from zellige.graph.resampling import bilinear_taps, nearest_indices
+from zellige.graph.resampling import NEAREST, bilinear_taps
 
 LEAST_ITEMS = 16    # planes are split into parts to have so many
-FILL_CYCLES = {"nearest": 0.9, "bilinear": 1.4}  # of a lane
+FILL_CYCLES = {"nearest": 0.9, "nearest_exact": 0.9, "bilinear": 1.4}  # of a lane
 BLEND_CYCLES = 4    # of a vector
 
 
@@ -48,8 +48,8 @@ def interpolate_work(source: Layout, target: Layout, mode: str, scale: tuple[flo
 
 
 def _taps(size: int, result: int, mode: str, scale: float, align_corners: bool) -> Taps:
-    if mode == "nearest":
-        index = nearest_indices(size, result, scale)
+    if mode in NEAREST:
+        index = NEAREST[mode](size, result, scale)
         return Taps(index, index, np.zeros(result, np.float32))
     lower, upper, share = bilinear_taps(size, result, scale, align_corners)
     return Taps(lower, upper, share.astype(np.float32))

@@ -1,0 +1,160 @@
+"""Who multiplies a sparse weight with activations on a GPU: cuBLAS, Zellige's kernels, cuSPARSE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import torch
+from gpu_masks import MASKS
+from gpu_vectors import EVERYWHERE, HOPPER, hopper, label
+
+from zellige.cuda.config import Config, candidates
+from zellige.cuda.product import DeviceTiles, multiply
+from zellige.cuda.tile_vector_wise import multiply as multiply_vectors
+from zellige.cuda.tiles import cut_tiles
+from zellige.cuda.timing import Repeated
+from zellige.cuda.vector_tiles import vector_tiles
+
+TOKENS = 4096
+ROTATED = 160e6  # bytes of inputs that a graph goes through: several times the L2 cache
+DTYPE = torch.bfloat16
+DEVICE = torch.device("cuda")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight of rows × columns under a mask, and the tokens that it meets."""
+
+    name: str
+    rows: int
+    columns: int
+    mask: str
+    sparsity: float
+    tokens: int = TOKENS
+
+
+@dataclass(frozen=True)
+class Way:
+    """A product of one input; ``features``: whether that input and the result are feature-major; ``captured``: in a graph."""
+
+    product: Callable[[torch.Tensor], torch.Tensor]
+    features: bool
+    captured: bool = True
+
+
+class Called:
+    """Calls made anew in every lap: for what a graph can't capture; gaps between launches must not count."""
+
+    def __init__(self, calls: Sequence[Callable[[], torch.Tensor]]):
+        self.calls, self.count = calls, len(calls)
+        self.results = [calls[0]()]
+
+    def replay(self) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for call in self.calls:
+            call()
+        stop.record()
+        return start, stop
+
+
+@dataclass
+class Problem:
+    """A layer's weight and its inputs, in both orders."""
+
+    layer: Layer
+    seed: int = 0
+
+    @cached_property
+    def weight(self) -> torch.Tensor:
+        layer, generator = self.layer, torch.Generator().manual_seed(self.seed)
+        mask = MASKS[layer.mask].draw(layer.rows, layer.columns, layer.sparsity, generator).to(DEVICE)
+        values = torch.randn(layer.rows, layer.columns, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(self.seed))
+        return (values * mask / math.sqrt(layer.columns)).to(DTYPE)
+
+    @cached_property
+    def density(self) -> float:
+        return self.weight.count_nonzero().item() / self.weight.numel()
+
+    @cached_property
+    def token_major(self) -> list[torch.Tensor]:
+        """Inputs of tokens × columns, as many as exceed the cache."""
+        shape = (self.layer.tokens, self.layer.columns)
+        generator = torch.Generator(DEVICE).manual_seed(self.seed + 1)
+        return [torch.randn(*shape, device=DEVICE, dtype=DTYPE, generator=generator)
+                for _ in range(max(2, math.ceil(ROTATED / (2 * math.prod(shape)))))]
+
+    @cached_property
+    def feature_major(self) -> list[torch.Tensor]:
+        return [x.T.contiguous() for x in self.token_major]
+
+    @cached_property
+    def tiles(self) -> list[DeviceTiles]:
+        return [cut_on_device(self.weight, *cut) for cut in MASKS[self.layer.mask].cuts]
+
+    def repeated(self, way: Way) -> Repeated | Called:
+        repeat = Repeated if way.captured else Called
+        return repeat([partial(way.product, x) for x in (self.feature_major if way.features else self.token_major)])
+
+    def error(self, y: torch.Tensor, way: Way) -> float:
+        """Of the answers for the first input: ‖y − reference‖ ÷ ‖reference‖."""
+        return relative_error(y.T if way.features else y, self.token_major[0].float() @ self.weight.float().T)
+
+
+def cut_on_device(weight: torch.Tensor, tile: int, group: int, step: int) -> DeviceTiles:
+    return DeviceTiles.upload(cut_tiles(weight.float().cpu().numpy(), tile, group, step), DEVICE, DTYPE)
+
+
+def relative_error(y: torch.Tensor, reference: torch.Tensor) -> float:
+    return ((y.float() - reference).norm() / reference.norm().clamp_min(1e-30)).item()
+
+
+def capability() -> int:
+    major, minor = torch.cuda.get_device_capability()
+    return 10 * major + minor
+
+
+def tile_product(cut: DeviceTiles, config: Config, features: bool, x: torch.Tensor) -> torch.Tensor:
+    return multiply(cut, x, x_features=features, y_features=features, config=config)
+
+
+def cublas(problem: Problem) -> dict[str, Way]:
+    """Dense, in the layouts that it may choose from."""
+    weight = problem.weight
+    transposed = weight.T.contiguous()
+    return {"tokens NT": Way(lambda x: x @ weight.T, False), "tokens NN": Way(lambda x: x @ transposed, False),
+            "features": Way(lambda x: weight @ x, True)}
+
+
+def tiles(problem: Problem, features: bool = True) -> dict[str, Way]:
+    """Tiles in every configuration worth timing; token-major only where groups of 8 columns and more are kept."""
+    return {f"{cut.tile}: {config}": Way(partial(tile_product, cut, config, features), features)
+            for cut in problem.tiles if features or cut.unit >= 8
+            for config in candidates(cut.tile, cut.step, problem.layer.tokens, capability())}
+
+
+def vectors(problem: Problem) -> dict[str, Way]:
+    """Tile-vector-wise tiles through sparse tensor cores, by the kernels for this GPU."""
+    if problem.layer.mask != "tvw-128":
+        return {}
+    packed = vector_tiles(problem.weight).to(DEVICE)
+    kernels = HOPPER if hopper() else EVERYWHERE
+    return {label(kernel): Way(partial(multiply_vectors, packed, kernel=kernel), True)
+            for one in kernels for kernel in (one, replace(one, tokens_first=True))}
+
+
+def cusparse(problem: Problem) -> dict[str, Way]:
+    """Compressed sparse rows, where there is no structure to know of."""
+    if problem.layer.mask != "unstructured":
+        return {}
+    weight = problem.weight.to_sparse_csr()
+    return {"csr": Way(lambda x: weight @ x, True, captured=False)}
+
+
+CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
+    "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False), "tvw": vectors,
+    "cusparse": cusparse}
+"""Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

@@ -1,0 +1,163 @@
+"""Whether the products in tiles are right on a GPU: awkward shapes in many configurations, and all accesses checked."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from glob import glob
+from pathlib import Path
+
+import torch
+from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, relative_error, tiles
+from gpu_masks import MASKS
+from gpu_run import Run, say
+from gpu_vectors import FUNCTIONS
+
+from zellige.cuda.config import Config, candidates
+from zellige.cuda.product import DeviceTiles, multiply
+
+TOLERANCE = 2e-2
+
+CUTS = ((128, 1, 64), (128, 8, 64), (128, 64, 64), (64, 1, 64), (64, 64, 64), (32, 32, 32), (64, 32, 64))
+"""Rows of a tile, columns of a group and of a step."""
+
+SHAPES = ((1000, 777, 4095), (512, 2048, 64), (300, 257, 17), (128, 128, 1), (37, 4099, 130))
+"""Rows, columns and tokens."""
+
+SUSPECT = ("tw2-128", 0.5, 4096, 4096, 512)
+"""Mask, sparsity, rows, columns and tokens whose accesses are checked: neither its last tile nor its last steps are full."""
+
+SANITIZE_SECONDS = 40
+
+
+# ------------------------------------------------------------------------------------------------------------ results
+
+
+def correctness(run: Run) -> object:
+    """Configurations over awkward shapes, against float32 on the GPU, outputs poisoned beforehand."""
+    cases: list[tuple[str, float]] = []
+    jobs = [(shape, number) for shape in SHAPES for number in range(len(CUTS))]
+    for job, found, reason in run.many(shape_cases, jobs, min(60, 0.3 * run.left)):
+        cases += [(f"{job}: {reason}", float("nan"))] if found is None else found
+    wrong = [(case, error) for case, error in cases if not error <= TOLERANCE]
+    for case, error in wrong[:40]:
+        say(f"   WRONG {error:.3g} {case}")
+    worst = max((error for _, error in cases if error == error), default=float("nan"))
+    say(f"   {len(cases)} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
+    return {"cases": len(cases), "worst": str(worst), "wrong": [f"{error:.3g} {case}" for case, error in wrong]}
+
+
+def shape_cases(job: tuple[tuple[int, int, int], int]) -> list[tuple[str, float]]:
+    """Relative errors of one shape in one cut: what was done, and the error; NaN where it could not be done."""
+    (rows, columns, tokens), number = job
+    tile, group, step = CUTS[number]
+    activation = list(FUNCTIONS)[number % len(FUNCTIONS)]
+    configs = candidates(tile, step, tokens, capability())
+    found = []
+    for kind, picked in (("half", configs[:2]), ("full", configs[-1:]), ("empty", configs[:1])):
+        weight = awkward_weight(rows, columns, group, kind)
+        cut = cut_on_device(weight, tile, group, step)
+        for config in picked:
+            for x_features, y_features in ((True, True), (False, False), (True, False)):
+                case = f"{rows}x{columns}x{tokens} tile {tile} group {group} step {step} {kind} {config} {x_features} {y_features}"
+                try:
+                    error = case_error(weight, cut, tokens, activation, x_features, y_features, config)
+                except torch.AcceleratorError:
+                    raise
+                except Exception as problem:
+                    error, case = float("nan"), f"{case} {activation}: {type(problem).__name__}: {str(problem)[-300:]}"
+                found.append((case, error))
+    return found
+
+
+def awkward_weight(rows: int, columns: int, group: int, kind: str) -> torch.Tensor:
+    generator = torch.Generator(DEVICE).manual_seed(rows + columns)
+    weight = torch.randn(rows, columns, device=DEVICE, generator=generator) / math.sqrt(columns)
+    if kind == "half":
+        kept = torch.rand(-(-rows // 32), -(-columns // group), device=DEVICE, generator=generator) < 0.4
+        weight *= kept.repeat_interleave(32, 0).repeat_interleave(group, 1)[:rows, :columns]
+        weight *= torch.rand(rows, 1, device=DEVICE, generator=generator) < 0.7
+    return (weight * (kind != "empty")).to(DTYPE)
+
+
+def case_error(weight: torch.Tensor, cut: DeviceTiles, tokens: int, activation: str, x_features: bool, y_features: bool,
+               config: Config) -> float:
+    rows, columns = weight.shape
+    x, bias, residual = (torch.randn(*shape, device=DEVICE, dtype=DTYPE) for shape in ((tokens, columns), (rows,), (tokens, rows)))
+    reference = FUNCTIONS[activation](x.float() @ weight.float().T + bias.float() + residual.float())
+    poison = torch.full((tokens * rows,), float("nan"), device=DEVICE, dtype=DTYPE)
+    del poison  # the allocator hands this memory to the result
+    y = multiply(cut, x.T.contiguous() if x_features else x, bias, residual.T.contiguous() if y_features else residual,
+                 activation, x_features, y_features, config)
+    return relative_error(y.T if y_features else y, reference)
+
+
+# ----------------------------------------------------------------------------------------------------------- accesses
+
+
+def accesses(run: Run) -> object:
+    """One layer in each configuration, by itself and under compute-sanitizer, every tensor in an allocation of its own."""
+    script = [sys.executable, str(Path(__file__).parent / "gpu.py"), "--one", *map(str, SUSPECT)]
+    found = {"plain": _output(script, SANITIZE_SECONDS / 2)}
+    tools = [shutil.which("compute-sanitizer"), *glob("/usr/local/cuda*/bin/compute-sanitizer")]
+    sanitizer = next(filter(None, tools), None)
+    if sanitizer is None:
+        found["sanitized"] = "there is no compute-sanitizer"
+    else:
+        found["sanitized"] = _output([sanitizer, "--tool", "memcheck", "--print-limit", "5", *script], SANITIZE_SECONDS)
+    for name, text in found.items():
+        say(f"   {name}: {text}")
+    return found
+
+
+def _output(command: list[str], seconds: float) -> str:
+    environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    begin = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        code, text = str(done.returncode), done.stdout + done.stderr
+    except subprocess.TimeoutExpired as error:
+        parts = (part.decode() if isinstance(part, bytes) else part or "" for part in (error.stdout, error.stderr))
+        code, text = "none: it took too long", "".join(parts)
+    return f"exit status {code} after {time.monotonic() - begin:.0f} s\n{text[-1800:]}"
+
+
+def one(mask: str, sparsity: float, rows: int, columns: int, tokens: int) -> None:
+    """Multiply once in each configuration, and print how far off the answers are."""
+    problem = Problem(Layer("", rows, columns, mask, sparsity, tokens))
+    x = torch.randn(tokens, columns, device=DEVICE, dtype=DTYPE)
+    reference = x.float() @ problem.weight.float().T
+    for features in (True, False):
+        for name, way in tiles(problem, features).items():
+            y = way.product(x.T.contiguous() if features else x)
+            torch.cuda.synchronize()
+            say(f"{name} {relative_error(y.T if features else y, reference):.2e}")
+
+
+# ---------------------------------------------------------------------------------------------------------- compiling
+
+
+def compile_ahead(run: Run) -> object:
+    """Compile what will be timed, many at a time, into Triton's cache on disk."""
+    wanted = {(*cut, config, features) for mask in MASKS.values() for cut in mask.cuts
+              for config in candidates(cut[0], cut[2], TOKENS, capability())
+              for features in ((True, False) if cut[1] >= 8 else (True,))}
+    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, sorted(wanted), min(40, 0.3 * run.left)) if reason]
+    say(f"   {len(wanted)} configurations, {len(failed)} failed to compile or run")
+    for reason in failed[:8]:
+        say(f"   {reason}")
+    return {"configurations": len(wanted), "failed": failed}
+
+
+def compile_one(wanted: tuple[int, int, int, Config, bool]) -> None:
+    """Run a configuration once on a small layer with parts and once without: then its code is in the cache."""
+    tile, group, step, config, features = wanted
+    for columns in (16 * step, step):
+        cut = cut_on_device(torch.ones(tile, columns), tile, group, step)
+        x = torch.ones((columns, 512) if features else (512, columns), device=DEVICE, dtype=DTYPE)
+        multiply(cut, x, x_features=features, y_features=features, config=config)
+    torch.cuda.synchronize()

@@ -1,0 +1,169 @@
+"""How fast layers are on a GPU: every contestant's best way, in turn, as many layers as the budget allows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+import torch
+from gpu_contestants import CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, relative_error
+from gpu_correctness import TOLERANCE
+from gpu_run import Run, say
+
+from zellige.cuda.choices import ChoiceCache
+from zellige.cuda.linear import TileWiseLinear, choose
+from zellige.cuda.timing import Repeated, fastest, race
+
+LARGE = {"llama-8b q": (4096, 4096), "llama-8b up": (14336, 4096), "llama-8b down": (4096, 14336)}
+"""Name → rows, columns: the layers of 2048² and more."""
+
+SMALL = {"bert-base up": (3072, 768), "bert-base q": (768, 768), "bert-base down": (768, 3072), "bert-large up": (4096, 1024),
+         "bert-large down": (1024, 4096), "llama-8b kv": (1024, 4096), "vit-l qkv": (3072, 1024), "bert-large q": (1024, 1024)}
+
+SPARSITIES = (0.75, 0.5, 0.9)
+PATIENCE = 40.0
+"""Seconds that a layer may take."""
+
+
+def ceilings(run: Run) -> object:
+    """What the chip does at best: copied bytes per second, and FLOP per second of cuBLAS on random bf16 data."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
+    copy = median(race({"copy": Repeated([partial(torch.empty_like(source).copy_, source)] * 4)}, 7)["copy"])
+    a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=DTYPE) for _ in range(2))
+    product = median(race({"product": Repeated([partial(torch.matmul, a, b.T)] * 2)}, 7)["product"])
+    found = {"bytes_per_s": 2 * source.numel() / copy, "flop_per_s": 2 * 8192**3 / product}
+    say(f"   copy {found['bytes_per_s'] / 1e12:.2f} TB/s, 8192³ bf16 {found['flop_per_s'] / 1e12:.0f} TFLOP/s")
+    return found
+
+
+def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Sequence[float] = SPARSITIES) -> Iterator[Layer]:
+    for sparsity in sparsities:
+        for name, (rows, columns) in layers.items():
+            for mask in masks:
+                yield Layer(name, rows, columns, mask, sparsity)
+
+
+def large(run: Run) -> object:
+    return timed(run, list(of(LARGE, ("tw2-128", "block-128", "block-64"))), spare=60)
+
+
+def small(run: Run) -> object:
+    return timed(run, list(of(SMALL, ("tw2-128", "block-128"))), spare=20)
+
+
+def vectors(run: Run) -> object:
+    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))), spare=30)
+
+
+def others(run: Run) -> object:
+    """For the comparison with smaller blocks and with no structure, at the same sparsity."""
+    few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
+    return timed(run, list(of(few, ("block-32", "unstructured"))), spare=45)
+
+
+def uneven(run: Run) -> object:
+    return timed(run, list(of({"llama-8b q": LARGE["llama-8b q"]}, ("tw2-128 uneven",))), spare=5)
+
+
+def timed(run: Run, layers: list[Layer], spare: float) -> dict[str, float]:
+    """Add what is found of each layer to the run's facts, which are written after every one; the geometric means."""
+    found: list[dict[str, Any]] = run.facts.setdefault("layers", [])
+    before = len(found)
+    for layer, result, reason in run.one_by_one(time_layer, layers, spare, PATIENCE):
+        if result is None:
+            say(f"   {layer.name:16} {layer.mask:15} {layer.sparsity:.0%}  FAILED: {reason}")
+            found.append(asdict(layer) | {"error": reason})
+        else:
+            found.append(result | {"floor_s": floor(result, run.facts.get("ceilings", {}))})
+            say(line(found[-1]))
+        run.write()
+    means = summary(found[before:])
+    for key, mean in means.items():
+        say(f"     {key:36} {mean:.2f}×")
+    return means
+
+
+def time_layer(layer: Layer) -> dict[str, Any]:
+    """Each contestant's best way, found in heats of its own; then all of them in turn."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    problem = Problem(layer)
+    ready: dict[str, Any] = {}
+    ways: dict[str, str] = {}
+    errors: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, contestant in CONTESTANTS.items():
+        entries = contestant(problem)
+        times, fallen = fastest({key: partial(problem.repeated, way) for key, way in entries.items()}, finalists=2, final=5)
+        failed.update({f"{name} {key}": reason for key, reason in fallen.items()})
+        if times:
+            ways[name] = next(iter(times))
+            ready[name] = problem.repeated(entries[ways[name]])
+            ready[name].replay()
+            errors[name] = problem.error(ready[name].results[0], entries[ways[name]])
+    laps = race(ready, rounds=9)
+    baseline = laps[next(iter(CONTESTANTS))]
+    return asdict(layer) | {
+        "density": problem.density, "seconds": {name: median(seconds) for name, seconds in laps.items()},
+        "speedup": {name: median(a / b for a, b in zip(baseline, seconds, strict=True)) for name, seconds in laps.items()},
+        "ways": ways, "errors": errors, "failed": failed}
+
+
+def line(found: dict[str, Any]) -> str:
+    def told(name: str) -> str:
+        seconds, error = found["seconds"][name], found["errors"][name]
+        return (f"{name} {seconds * 1e6:.1f} µs {found['speedup'][name]:.2f}× ({found['floor_s'] / seconds:.0%} of roofline, "
+                f"{found['ways'][name]})" + ("" if error <= TOLERANCE else f" WRONG {error:.2g}"))
+
+    fallen = "".join(f"\n      {name}: {reason}" for name, reason in found["failed"].items())
+    return f"   {found['name']:16} {found['mask']:15} {found['sparsity']:.0%}  " + "  ".join(map(told, found["seconds"])) + fallen
+
+
+def floor(found: dict[str, Any], best: dict[str, float]) -> float:
+    """Seconds that the kept multiplications or the fewest bytes take at the chip's measured best; 0 if that is not known."""
+    if "flop_per_s" not in best:
+        return 0.0
+    kept = found["density"] * found["rows"] * found["columns"]
+    moved = 2 * (kept + found["tokens"] * (found["rows"] + found["columns"]))
+    return max(2 * kept * found["tokens"] / best["flop_per_s"], moved / best["bytes_per_s"])
+
+
+def summary(found: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means of the speedups, mask by mask."""
+    groups: dict[str, list[float]] = {}
+    for layer in found:
+        for name, speedup in layer.get("speedup", {}).items():
+            if name != next(iter(CONTESTANTS)) and layer["errors"][name] <= TOLERANCE:
+                groups.setdefault(f"{layer['mask']} {layer['sparsity']:.0%} {name}", []).append(speedup)
+    return {key: geometric_mean(speedups) for key, speedups in sorted(groups.items())}
+
+
+def linears(run: Run) -> object:
+    """``TileWiseLinear`` as a network would use it: token-major, its way chosen by timing."""
+    jobs = [Layer("llama-8b q", 4096, 4096, mask, sparsity)
+            for mask, sparsity in (("tw2-128", 0.75), ("block-128", 0.75), ("block-64", 0.5), ("unstructured", 0.5))]
+    found = []
+    for layer, result, reason in run.one_by_one(time_linear, jobs, 10, PATIENCE):
+        found.append(asdict(layer) | (result or {"error": reason}))
+        say(f"   {found[-1]}")
+    return found
+
+
+def time_linear(layer: Layer) -> dict[str, Any]:
+    problem = Problem(layer)
+    bias = torch.randn(layer.rows, device=DEVICE, dtype=DTYPE)
+    with tempfile.TemporaryDirectory() as directory:
+        choice = choose(problem.weight, TOKENS, ChoiceCache(Path(directory, "choices")))
+    module = TileWiseLinear(problem.weight, bias, choice)
+    dense = partial(torch.nn.functional.linear, weight=problem.weight, bias=bias)
+    laps = race({name: Repeated([partial(call, x) for x in problem.token_major])
+                 for name, call in (("dense", dense), ("tile-wise", module))}, 9)
+    x = problem.token_major[0]
+    reference = x.float() @ problem.weight.float().T + bias.float()
+    return {"way": choice.way, "config": str(choice.config), "error": relative_error(module(x), reference),
+            "seconds": {name: median(seconds) for name, seconds in laps.items()},
+            "speedup": median(a / b for a, b in zip(laps["dense"], laps["tile-wise"], strict=True))}

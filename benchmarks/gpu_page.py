@@ -1,0 +1,129 @@
+"""Fill in the tables of ``docs/gpu.md`` from ``benchmarks/results/gpu-*.json``.
+
+    python benchmarks/gpu_page.py            # rewrite what stands between the markers
+    python benchmarks/gpu_page.py --check    # only say whether it is up to date
+
+Every number of a table comes from a file of ``benchmarks/gpu.py``; where there is none the page is left as it is, and the exit
+status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from pages import replaced, table, times
+
+ROOT = Path(__file__).parent.parent
+TOLERANCE = 2e-2
+SPARSITIES = (0.5, 0.75, 0.9)
+NAMES = {"tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
+         "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
+OURS = ("tiles", "tiles-tokens", "tvw")
+LARGE = 2048
+KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours"}
+"""Contestant or mask → what it stands for in the comparison."""
+
+
+def right(layer: dict[str, Any]) -> dict[str, float]:
+    """Contestant → seconds, of those whose answers were right."""
+    return {name: seconds for name, seconds in layer.get("seconds", {}).items() if layer["errors"][name] <= TOLERANCE}
+
+
+def gain(layer: dict[str, Any]) -> float | None:
+    """How many times faster than cuBLAS the fastest of Zellige's contestants is; None if none was right."""
+    return max((layer["speedup"][name] for name in right(layer) if name in OURS), default=None)
+
+
+def conditions(facts: dict[str, Any]) -> str:
+    found, best, tests = facts["conditions"], facts.get("ceilings", {}), facts.get("correctness", {})
+    text = f"{found['gpu']}, CUDA {found['cuda']}, PyTorch {found['torch']}, Triton {found['triton']}; {found['dtype']}"
+    if "flop_per_s" in best:
+        text += (f". In the same run cuBLAS made {best['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³, and a copy "
+                 f"{best['bytes_per_s'] / 1e12:.2f} TB/s")
+    if "cases" in tests:
+        text += f". {tests['cases']} products of awkward shapes, {len(tests['wrong'])} of them wrong"
+    return text + "."
+
+
+def layers(facts: dict[str, Any]) -> str:
+    """A table for each mask: times faster than cuBLAS, and the share of the roofline."""
+    parts = []
+    for mask, name in NAMES.items():
+        own = [layer for layer in facts["layers"] if layer["mask"] == mask and gain(layer)]
+        rows = []
+        for shape in dict.fromkeys((layer["name"], layer["rows"], layer["columns"]) for layer in own):
+            at = {layer["sparsity"]: layer for layer in own if (layer["name"], layer["rows"], layer["columns"]) == shape}
+            dense = geometric_mean(layer["seconds"]["cublas"] for layer in at.values())
+            cells = [_cell(at.get(level)) for level in SPARSITIES]
+            rows.append([shape[0], f"{shape[1]} × {shape[2]}", f"{dense * 1e6:.0f}", *cells])
+        large = [layer for layer in own if min(layer["rows"], layer["columns"]) >= LARGE]
+        means = [[gain(layer) or 0.0 for layer in large if layer["sparsity"] == level] for level in SPARSITIES]
+        if any(means):
+            cells = [times(geometric_mean(mean)) if mean else "" for mean in means]
+            rows.append([f"geometric mean, {LARGE}² and more", "", "", *cells])
+        if rows:
+            headings = [name, "rows × columns", "cuBLAS, µs", *(f"{level:.0%}" for level in SPARSITIES)]
+            parts.append(table(headings, rows, texts=2))
+    return "\n\n".join(parts)
+
+
+def _cell(layer: dict[str, Any] | None) -> str:
+    if layer is None:
+        return ""
+    seconds = min(right(layer)[name] for name in right(layer) if name in OURS)
+    return f"{times(gain(layer) or 0)} ({layer['floor_s'] / seconds:.0%})"
+
+
+def comparison(facts: dict[str, Any]) -> str:
+    """Tile-wise or tile-vector-wise, whichever is faster, over dense, over blocks of 32 × 32, over compressed sparse rows."""
+    best: dict[tuple[str, float], dict[str, float]] = {}
+    for layer in facts["layers"]:
+        entry = best.setdefault((layer["name"], layer["sparsity"]), {})
+        for name, seconds in right(layer).items():
+            kind = KINDS.get(name) or KINDS.get(layer["mask"], layer["mask"])
+            entry[kind] = min(seconds, entry.get(kind, seconds))
+    rows = [[name, f"{sparsity:.0%}", *(times(entry[other] / entry["ours"]) for other in ("dense", "block-32", "csr"))]
+            for (name, sparsity), entry in sorted(best.items()) if {"ours", "dense", "block-32", "csr"} <= set(entry)]
+    return table(["layer", "sparsity", "over cuBLAS", "over blocks 32 × 32", "over cuSPARSE"], rows, texts=2)
+
+
+def linear(facts: dict[str, Any]) -> str:
+    rows = [[NAMES.get(found["mask"], found["mask"]), f"{found['sparsity']:.0%}", found["way"],
+             *(f"{found['seconds'][name] * 1e6:.0f}" for name in ("dense", "tile-wise")), times(found["speedup"])]
+            for found in facts.get("linear", []) if "speedup" in found]
+    return table(["4096 × 4096", "sparsity", "chosen", "dense, µs", "`TileWiseLinear`, µs", ""], rows, texts=3)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear}
+
+
+def main() -> int:
+    """Returns the exit status: 0 if the page has all tables (now)."""
+    parser = argparse.ArgumentParser(description="Put the benchmark's results into docs/gpu.md.")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md")
+    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if a table is out of date")
+    asked = parser.parse_args()
+    files = sorted(asked.results.glob("gpu-*.json"))
+    if not files:
+        print("there is no gpu-*.json: run benchmarks/gpu.py on a GPU", file=sys.stderr)
+        return 1
+    facts = [json.loads(file.read_text()) for file in files]
+    text = fresh = asked.page.read_text()
+    for name, make in TABLES.items():
+        fresh = replaced(fresh, f"<!-- {name} -->", f"<!-- /{name} -->", "\n\n".join(map(make, facts)))
+    if asked.check:
+        return int(fresh != text)
+    asked.page.write_text(fresh)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,476 @@
+// A GPU's block, or a cluster of them, on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
+//
+// Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
+// the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
+// that is still being read, or only when it is waited for, which shows a missing wait. The order of the fibers, and which warps stand still
+// for a while, are drawn from a seed.
+
+#define ZELLIGE_PTX
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__
+#define __forceinline__ inline
+#define __align__(n) __attribute__((aligned(n)))
+#define __launch_bounds__(...)
+#define __cluster_dims__(...)
+
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+struct uint4 { u32 x, y, z, w; };
+inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+struct Index { int x; } threadIdx, blockIdx, gridDim;
+inline float __expf(float value) { return std::exp(value); }
+
+unsigned char memory[1];                                    // where shared memory begins, for a kernel
+unsigned char memories[TOGETHER][256 * 1024];               // what it is, for each block of a cluster
+int shared_bytes, thread_count;
+int fiber;                                                  // the running one: thread_count of them for each block
+bool lazy;
+
+// --- fibers ----------------------------------------------------------------------------------------------------------------------
+
+struct Gathering { int arrived = 0, generation = 0; };      // of threads that wait for one another
+struct Lane { uint4 a, b; float d[4]; u32 word; };
+struct Warp { Gathering gathering; Lane lanes[32]; uint4 out[32]; float d[32][4]; };
+struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool finished = false;
+    bool hidden = false;                                    // it wrote, or waited for, what tensor cores may not see yet
+    std::deque<std::vector<std::function<void()>>> copies;  // groups, oldest first; the last one is still open
+};
+
+struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
+struct Product { int selector; u64 b; Lane lanes[128]; float* d[128]; };
+struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
+
+std::map<std::pair<int, u32>, Counter> counters;            // by block and address
+std::vector<Group> groups;
+std::vector<Fiber> fibers;
+std::vector<Warp> warps;
+Gathering barriers[TOGETHER], cluster;
+ucontext_t scheduler;
+int happened;                                               // how often threads that waited for one another could go on
+std::function<void()> body;
+
+char failure[256];                                          // what went wrong first, if anything
+
+[[noreturn]] inline void fail(const char* what, long long number)
+{
+    if (!*failure) std::snprintf(failure, sizeof failure, "block %d, thread %d: %s (%lld)", blockIdx.x, threadIdx.x, what, number);
+    for (;;) swapcontext(&fibers[fiber].context, &scheduler);
+}
+
+inline void yield() { swapcontext(&fibers[fiber].context, &scheduler); }
+inline int my_block() { return fiber / thread_count; }
+inline Warp& my_warp() { return warps[fiber / 32]; }
+inline int my_lane() { return threadIdx.x % 32; }
+
+template <class Action> void gather_threads(Gathering& at, int count, Action action)
+{
+    const int generation = at.generation;
+    if (++at.arrived == count) {
+        action();
+        at.arrived = 0;
+        happened++;
+        at.generation++;
+    } else
+        while (at.generation == generation) yield();
+}
+
+inline void run_fiber()
+{
+    body();
+    fibers[fiber].finished = true;
+    yield();
+}
+
+inline void run_cluster(int first_block, unsigned seed)
+{
+    const int threads = TOGETHER * thread_count;
+    std::mt19937 random(seed);
+    std::memset(memories, 0xff, sizeof memories);           // what nobody wrote is NaN
+    fibers = std::vector<Fiber>(threads);
+    warps = std::vector<Warp>(threads / 32);
+    for (auto& barrier : barriers) barrier = {};
+    cluster = {};
+    counters.clear();
+    groups.assign((threads + 127) / 128, {});
+    for (auto& fiber : fibers) {
+        fiber.stack.reset(new char[96 * 1024]);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = 96 * 1024;
+        fiber.context.uc_link = nullptr;
+        fiber.copies.emplace_back();
+        makecontext(&fiber.context, run_fiber, 0);
+    }
+    std::vector<int> order(threads);
+    for (int i = 0; i < threads; i++) order[i] = i;
+    std::vector<bool> held(threads / 32);                   // warps that stand still for a while, so that the others run far ahead
+    for (int left = threads, idle = 0, period = 0; left; idle++) {
+        if (idle > 3000) std::snprintf(failure, sizeof failure, "block %d: %d threads wait for one another", blockIdx.x, left);
+        if (*failure) return;
+        if (period-- == 0) {
+            period = 8 << random() % 3 * 3;
+            std::shuffle(order.begin(), order.end(), random);
+            const int one_block = TOGETHER > 1 && random() % 2 ? random() % TOGETHER : -1;
+            for (int warp = 0; warp < threads / 32; warp++)
+                held[warp] = one_block < 0 ? random() % 2 : warp / (thread_count / 32) == one_block;
+        }
+        if (idle > 1000) held.assign(held.size(), false);
+        const int before = happened;
+        for (int thread : order) {
+            if (fibers[thread].finished || held[thread / 32]) continue;
+            fiber = thread, threadIdx.x = thread % thread_count, blockIdx.x = first_block + thread / thread_count;
+            swapcontext(&scheduler, &fibers[thread].context);
+            left -= fibers[thread].finished;
+            if (*failure) return;
+        }
+        if (happened != before) idle = 0;
+    }
+}
+
+inline void __syncwarp() { gather_threads(my_warp().gathering, 32, [] {}); }
+inline void __syncthreads() { gather_threads(barriers[my_block()], thread_count, [] {}); }
+
+inline int __shfl_sync(u32, int value, int source)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = value;
+    gather_threads(warp.gathering, 32, [&] { for (int lane = 0; lane < 32; lane++) warp.out[lane].x = warp.lanes[lane].word; });
+    return warp.out[source & 31].x;
+}
+
+// --- shared memory ---------------------------------------------------------------------------------------------------------------
+
+inline u32 shared_address(const void* pointer) { return (const unsigned char*)pointer - memory; }
+
+inline unsigned char* checked(u32 address, int bytes)
+{
+    if (address % bytes || (int)(address + bytes) > shared_bytes) fail("a bad address in shared memory", address);
+    return memories[my_block()] + address;
+}
+
+template <class T> T load(u32 address) { T value; std::memcpy(&value, checked(address, sizeof value), sizeof value); return value; }
+template <class T> void store(u32 address, T value) { std::memcpy(checked(address, sizeof value), &value, sizeof value); }
+
+inline u32 load_4(u32 address) { return load<u32>(address); }
+inline uint4 load_16(u32 address) { return load<uint4>(address); }
+inline void store_4(u32 address, u32 word) { store(address, word); }
+inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = true; }
+
+inline uint4 load_matrices_transposed(u32 address)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = address;
+    gather_threads(warp.gathering, 32, [&] {
+        for (int lane = 0; lane < 32; lane++)
+            for (int matrix = 0; matrix < 4; matrix++) {
+                u16 pair[2];
+                for (int i = 0; i < 2; i++)
+                    std::memcpy(&pair[i], checked(warp.lanes[8 * matrix + lane % 4 * 2 + i].word, 16) + lane / 4 * 2, 2);
+                std::memcpy((u32*)&warp.out[lane] + matrix, pair, 4);
+            }
+    });
+    return warp.out[my_lane()];
+}
+
+// --- cp.async --------------------------------------------------------------------------------------------------------------------
+
+inline void copy_16(u32 target, const void* source, int bytes = 16)
+{
+    if ((std::uintptr_t)source % 16) fail("a source that is not aligned", (long long)source);
+    const auto copy = [=] {
+        unsigned char chunk[16] = {};
+        std::memcpy(chunk, source, bytes);
+        std::memcpy(checked(target, 16), chunk, 16);
+        fibers[fiber].hidden = true;
+    };
+    if (lazy) fibers[fiber].copies.back().push_back(copy);
+    else copy();
+}
+
+inline void commit_copies() { fibers[fiber].copies.emplace_back(); }
+
+template <int LEFT> void wait_for_copies()
+{
+    auto& groups = fibers[fiber].copies;
+    while ((int)groups.size() - 1 > LEFT) {
+        for (auto& copy : groups.front()) copy();
+        groups.pop_front();
+    }
+}
+
+// --- 16-bit numbers --------------------------------------------------------------------------------------------------------------
+
+inline float widen(u16 number)
+{
+#if BFLOAT16
+    const u32 bits = (u32)number << 16;
+    float wide;
+    std::memcpy(&wide, &bits, 4);
+    return wide;
+#else
+    _Float16 half;
+    std::memcpy(&half, &number, 2);
+    return half;
+#endif
+}
+
+inline u16 narrow_one(float value)
+{
+#if BFLOAT16
+    u32 bits;
+    std::memcpy(&bits, &value, 4);
+    if (std::isnan(value)) return 0x7fff;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+#else
+    const _Float16 half = value;
+    u16 bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+#endif
+}
+
+inline u32 narrow(float low, float high) { return narrow_one(low) | (u32)narrow_one(high) << 16; }
+
+inline float number_of(const uint4& words, int i)           // the i-th of 8 16-bit numbers
+{
+    u16 numbers[8];
+    std::memcpy(numbers, &words, 16);
+    return widen(numbers[i]);
+}
+
+// --- mma.sp ----------------------------------------------------------------------------------------------------------------------
+
+// Column by column of 32, the row's number in A: the PTX ISA's fragments of a sparse 16 x 32 matrix (sparse_instruction.py).
+inline void sparse_row(const Lane* lanes, int row, int selector, float* columns)
+{
+    for (int i = 0; i < 32; i++) columns[i] = 0;
+    for (int pair = 0; pair < 16; pair++) {
+        const u32 word = lanes[row % 8 * 4 + selector * 2 + pair / 2 / 4].word;
+        const int nibble = word >> (16 * (row / 8) + 4 * (pair / 2 % 4)) & 15, position = pair & 1 ? nibble >> 2 : nibble & 3;
+        if ((nibble & 3) >= nibble >> 2) fail("metadata that is not ordered", nibble);
+        columns[pair / 2 * 4 + position] = number_of(lanes[row % 8 * 4 + pair % 8 / 2].a, (pair & 1) + 2 * (row / 8) + 4 * (pair / 8));
+    }
+}
+
+template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4& b, u32 metadata)
+{
+    Warp& warp = my_warp();
+    Lane& mine = warp.lanes[my_lane()];
+    mine.a = a, mine.b = b, mine.word = metadata;
+    std::memcpy(mine.d, d, sizeof d);
+    gather_threads(warp.gathering, 32, [&] {
+        for (int row = 0; row < 16; row++) {
+            float columns[32];
+            sparse_row(warp.lanes, row, SELECTOR, columns);
+            for (int n = 0; n < 8; n++) {
+                const int lane = row % 8 * 4 + n / 2, at = row / 8 * 2 + n % 2;
+                float sum = warp.lanes[lane].d[at];
+                for (int k = 0; k < 32; k++) sum += columns[k] * number_of(warp.lanes[n * 4 + k % 8 / 2].b, k / 8 * 2 + k % 2);
+                warp.d[lane][at] = sum;
+            }
+        }
+    });
+    std::memcpy(d, warp.d[my_lane()], sizeof d);
+}
+
+// --- mbarrier and cp.async.bulk --------------------------------------------------------------------------------------------------
+
+inline Counter& counter_at(int block, u32 address)
+{
+    const auto found = counters.find({block, address});
+    if (found == counters.end()) fail("a barrier that nobody began", address);
+    return found->second;
+}
+
+inline void end_phase(Counter& counter)                     // where all have arrived, bytes too
+{
+    if (counter.left || counter.bytes) return;
+    counter.left = counter.arrivals;
+    counter.phase++;
+    happened++;
+}
+
+inline void barrier_begin(u32 address, int arrivals)
+{
+    checked(address, 8);
+    counters[{my_block(), address}] = {arrivals, arrivals};
+}
+
+inline void show_barriers() {}
+
+inline void arrive(int block, u32 address, int bytes)
+{
+    Counter& counter = counter_at(block, address);
+    if (!counter.left) fail("more arrivals than a barrier expects", address);
+    counter.left--;
+    counter.bytes += bytes;
+    end_phase(counter);
+}
+
+inline void barrier_arrive(u32 address)
+{
+    if (fibers[fiber].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+    arrive(my_block(), address, 0);
+}
+
+inline void arrive_after_copies(u32 address)
+{
+    auto& copies = fibers[fiber].copies;
+    if (!lazy) return arrive(my_block(), address, 0);
+    Counter& counter = counter_at(my_block(), address);
+    counter.late++;
+    counter.copies.push_back([block = my_block(), address, mine = std::exchange(copies, {{}})] {
+        for (auto& group : mine)
+            for (auto& copy : group) copy();
+        counter_at(block, address).late--;
+        arrive(block, address, 0);
+    });
+}
+
+inline void barrier_arrive_at(u32 address, u32 block) { arrive(block, address, 0); }
+inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(my_block(), address, bytes); }
+
+inline void barrier_wait(u32 address, u32 parity)
+{
+    Counter& counter = counter_at(my_block(), address);
+    while ((counter.phase & 1) == parity) {
+        if (counter.left == counter.late)
+            for (auto& copy : std::exchange(counter.copies, {})) copy();
+        if ((counter.phase & 1) == parity) yield();
+    }
+    fibers[fiber].hidden |= SELF_ARRIVING && ALIGNED;
+}
+
+inline void copy_bulk_to(int block, u32 target, const void* source, int bytes, u32 barrier)
+{
+    if ((std::uintptr_t)source % 16 || bytes % 16) fail("a bulk copy that is not aligned", (long long)source);
+    checked(target, 16), checked(target + bytes - 16, 16);
+    const auto copy = [=] {
+        Counter& counter = counter_at(block, barrier);
+        std::memcpy(memories[block] + target, source, bytes);
+        counter.bytes -= bytes;
+        end_phase(counter);
+    };
+    if (lazy) counter_at(block, barrier).copies.push_back(copy);
+    else copy();
+}
+
+inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier) { copy_bulk_to(my_block(), target, source, bytes, barrier); }
+
+inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
+{
+    for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
+}
+
+inline u32 block_of_cluster() { return my_block(); }
+inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
+inline void show_tensor_cores() { fibers[fiber].hidden = false; }
+
+// --- wgmma.mma_async.sp ----------------------------------------------------------------------------------------------------------
+
+inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes it; read below as the PTX ISA has it
+{
+    constexpr u64 SWIZZLE_128 = 1ull << 62, EIGHT_ROWS = 8 * 128;
+    return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
+}
+
+// One number of B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side, the
+// next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
+inline float number_of_b(u64 descriptor, int row, int column)
+{
+    if (descriptor >> 62 != 1 || descriptor >> 49 & 7) fail("a descriptor of another layout", descriptor >> 49);
+    const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
+    const u32 address = start + column / 64 * leading + column % 64 * 2 + row / 8 * stride + row % 8 * 128;
+    u16 number;
+    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, 2), 2);
+    return widen(number);
+}
+
+template <int COUNT> void multiply_now(const Product& product)
+{
+    std::vector<float> b(32 * COUNT * 8);
+    for (int k = 0; k < 32; k++)
+        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = number_of_b(product.b, k, n);
+    for (int row = 0; row < 64; row++) {
+        float columns[32];
+        sparse_row(product.lanes + row / 16 * 32, row % 16, product.selector, columns);
+        for (int n = 0; n < COUNT * 8; n++) {
+            float& sum = product.d[row / 16 * 32 + row % 8 * 4 + n % 8 / 2][n / 8 * 4 + row % 16 / 8 * 2 + n % 2];
+            for (int k = 0; k < 32; k++) sum += columns[k] * b[k * COUNT * 8 + n];
+        }
+    }
+}
+
+inline Group& my_group() { return groups[fiber / 128]; }
+inline void begin_products() {}
+inline void commit_products() {}
+
+template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
+{
+    Group& group = my_group();
+    const int thread = threadIdx.x % 128;
+    if (SELF_ARRIVING && ALIGNED && fibers[fiber].hidden) fail("a product before what was copied is shown to the tensor cores", b);
+    group.next.lanes[thread].a = a, group.next.lanes[thread].word = metadata;
+    group.next.d[thread] = d[0];
+    if (thread && group.gathering.arrived && group.next.b != b) fail("descriptors that differ in a warpgroup", b);
+    group.next.b = b, group.next.selector = SELECTOR;
+    gather_threads(group.gathering, 128, [&] {
+        const auto product = [next = group.next] { multiply_now<COUNT>(next); };
+        if (lazy) group.products.push_back(product);
+        else product();
+    });
+}
+
+template <int COUNT> void wait_for_products(float (&)[COUNT][4])
+{
+    Group& group = my_group();
+    gather_threads(group.gathering, 128, [&] {
+        for (auto& product : std::exchange(group.products, {})) product();
+    });
+}
+
+// --- a launch --------------------------------------------------------------------------------------------------------------------
+
+extern "C" {
+
+void tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
+                      const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
+                      int tokens, int tiles, int token_blocks, int tokens_first);
+
+const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const unsigned char* images, const int* columns,
+             const int* starts, const int* rows, const u16* bias, const u16* residual, u16* y, long long x_stride,
+             long long residual_stride, long long y_stride, int tokens, int tiles, int token_blocks, int tokens_first)
+{
+    shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
+    body = [=] {
+        tile_vector_wise(x, images, columns, starts, rows, bias, residual, y, x_stride, residual_stride, y_stride, tokens, tiles,
+                         token_blocks, tokens_first);
+    };
+    *failure = 0;
+    for (int first = 0; first < blocks && !*failure; first += TOGETHER) run_cluster(first, seed + first);
+    return failure;
+}
+}

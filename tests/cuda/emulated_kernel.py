@@ -1,0 +1,70 @@
+"""Runs the CUDA C++ kernels on the CPU, through ``emulated_gpu.h`` and a C++ compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from ctypes import c_int, c_longlong
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import zellige.cuda
+from zellige.cuda.tile_vector_wise import Kernel
+from zellige.cuda.vector_tiles import VectorTiles
+
+HERE, ROOM = Path(__file__).parent, Path(zellige.cuda.__file__).parent
+COMPILER = shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="running CUDA C++ on the CPU needs g++")
+GUARD = 64
+"""Numbers before and after an array that must stay as they are."""
+
+
+@cache
+def library(
+    kernel: Kernel, dtype: torch.dtype, aligned: bool, activation: str | None, edit: tuple[str, str] | None = None
+) -> ctypes.CDLL:
+    """The kernel as machine code for this CPU; ``edit`` replaces a piece of its source."""
+    with tempfile.TemporaryDirectory() as directory:
+        source, shared = Path(directory) / kernel.source, Path(directory) / "kernel.so"
+        text = (ROOM / kernel.source).read_text()
+        if edit is not None:
+            assert edit[0] in text, f"{kernel.source} has no {edit[0]!r}"
+            text = text.replace(*edit)
+        source.write_text(text)
+        defines = [f"-D{name}={value}" for name, value in kernel.defines(dtype, aligned, activation)]
+        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *defines, "-I", ROOM,
+                        "-include", HERE / "emulated_gpu.h", "-x", "c++", source, "-o", shared], check=True)  # fmt: skip
+        loaded = ctypes.CDLL(shared)
+        loaded.emulate.restype = ctypes.c_char_p
+        return loaded
+
+
+def emulated(
+    kernel: Kernel, tiles: VectorTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str | None,
+    aligned: bool, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+) -> Tensor:  # fmt: skip
+    """What the kernel makes of CPU tensors; it fails where the kernel writes outside of its result, or not all of it."""
+    n, tokens = tiles.shape[0], x.shape[1]
+    stride = -(-tokens // 8) * 8 if aligned else tokens
+    whole = torch.full((GUARD + n * stride + GUARD,), torch.nan, dtype=tiles.dtype)
+    y = whole[GUARD:-GUARD].view(n, stride)
+    token_blocks = -(-tokens // (kernel.tokens * kernel.together))
+    blocks = len(tiles.rows) * token_blocks * kernel.together
+    address = [None if array is None else ctypes.c_void_p(array.data_ptr())
+               for array in (x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y)]  # fmt: skip
+    strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
+    failure = library(kernel, tiles.dtype, aligned, activation, edit).emulate(
+        c_int(min(blocks, 4 - kernel.together % 2) if kernel.stays else blocks), c_int(kernel.threads),
+        c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address, *strides,
+        c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
+    assert not failure, failure.decode()
+    outside = torch.cat([whole[:GUARD], y[:, tokens:].flatten(), whole[-GUARD:]])
+    assert outside.isnan().all(), "the kernel wrote outside of its result"
+    assert y[:, :tokens].isfinite().all(), "the kernel left numbers out, or read what it may not"
+    return y[:, :tokens]

@@ -1,0 +1,53 @@
+"""An order of a tile's columns in which 2:4 keeps more of the weight; it costs nothing at run time, as the kernel gathers columns.
+
+Which columns share a group of four decides what 2:4 may keep: the two largest numbers of each row in each group. Groups are drawn
+into pairs, and the eight columns of each pair are split anew in the best of the 35 ways; after some rounds little is left to gain.
+What is kept never falls. (Pool and Yu, "Channel permutations for N:M sparsity", NeurIPS 2021, exchange single columns.)
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zellige.errors import InputError
+
+_SPLITS = np.array([[0, *three, *sorted({*range(1, 8)} - {*three})] for three in combinations(range(1, 8), 3)])
+"""The 35 ways to split 8 columns into groups of 4; the first leaves them as they are. Which group comes first doesn't matter."""
+
+
+def kept(scores: NDArray) -> float:
+    """The sum of the two largest scores of each row in each 4 consecutive columns.
+
+    >>> kept(np.array([[1.0, 2.0, 3.0, 4.0, 9.0, 0.0, 0.0, 0.0]]))
+    16.0
+    """
+    return float(_kept(scores.reshape(len(scores), -1, 4)).sum())
+
+
+def order_columns(scores: NDArray, rounds: int = 30, seed: int = 0) -> NDArray[np.int64]:
+    """An order of the columns of ``scores`` (rows × columns, not negative, columns a multiple of 4) that keeps much under 2:4.
+
+    Deterministic by ``seed``. With 8 columns the order is the best there is.
+    """
+    if scores.ndim != 2 or scores.shape[1] % 4 or (scores < 0).any():
+        raise InputError(f"expected scores that are not negative, rows × a multiple of 4 columns, got shape {list(scores.shape)}")
+    random = np.random.default_rng(seed)
+    groups = np.arange(scores.shape[1]).reshape(-1, 4)
+    for _ in range(rounds if len(groups) > 2 else len(groups) - 1):
+        drawn = random.permutation(len(groups))[: len(groups) // 2 * 2].reshape(-1, 2)
+        eight = groups[drawn].reshape(-1, 8)
+        columns = scores.T[eight]  # pairs × 8 × rows
+        sums = np.stack([_kept(columns[:, split].reshape(len(eight), 2, 4, -1), axis=2).sum((1, 2)) for split in _SPLITS])
+        groups[drawn] = np.take_along_axis(eight, _SPLITS[sums.argmax(0)], axis=1).reshape(-1, 2, 4)
+    return groups.reshape(-1)
+
+
+def _kept(groups: NDArray, axis: int = -1) -> NDArray:
+    """The two largest of four along ``axis``, added up."""
+    first, second, third, fourth = (groups.take(i, axis) for i in range(4))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    least, most = np.minimum(third, fourth), np.maximum(third, fourth)
+    return np.maximum(np.maximum(high + low, most + least), high + most)

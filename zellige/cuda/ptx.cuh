@@ -1,0 +1,243 @@
+// The PTX instructions that the kernels are made of, one function each; names say what they do, comments what PTX calls them.
+// Tests run the kernels on a CPU with another file in the place of this one.
+
+#ifndef ZELLIGE_PTX
+#define ZELLIGE_PTX
+
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+__device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
+
+// --- shared memory ---------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ u32 load_4(u32 address)
+{
+    u32 word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+    return word;
+}
+
+__device__ __forceinline__ uint4 load_16(u32 address)
+{
+    uint4 words;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w) : "r"(address) : "memory");
+    return words;
+}
+
+__device__ __forceinline__ void store_4(u32 address, u32 word)
+{
+    asm volatile("st.shared.b32 [%0], %1;" :: "r"(address), "r"(word) : "memory");
+}
+
+__device__ __forceinline__ void store_16(u32 address, uint4 words)
+{
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" :: "r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w) : "memory");
+}
+
+// ldmatrix.x4.trans: lane l gives the address of a row of 16 bytes, 8 lanes one of four 8 x 8 matrices.
+__device__ __forceinline__ uint4 load_matrices_transposed(u32 address)
+{
+    uint4 words;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w) : "r"(address) : "memory");
+    return words;
+}
+
+// --- cp.async: 16 bytes from global to shared memory; those past `bytes` become zero ------------------------------------------------
+
+__device__ __forceinline__ void copy_16(u32 target, const void* source, int bytes = 16)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(target), "l"(source), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <int LEFT> __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory"); }
+
+// --- 16-bit numbers --------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float widen(u16 number)
+{
+#if BFLOAT16
+    return __uint_as_float((u32)number << 16);
+#else
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(number));
+    return wide;
+#endif
+}
+
+__device__ __forceinline__ u32 narrow(float low, float high)   // two numbers, rounded to nearest even
+{
+    u32 pair;
+#if BFLOAT16
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#endif
+    return pair;
+}
+
+// --- mma.sp: D (16 x 8) += A (16 x 32, 2:4) times B (32 x 8) --------------------------------------------------------------------------
+
+#if BFLOAT16
+#define TYPES ".f32.bf16.bf16.f32"
+#else
+#define TYPES ".f32.f16.f16.f32"
+#endif
+
+template <int SELECTOR>
+__device__ __forceinline__ void multiply(float (&d)[4], const uint4& a, const uint4& b, u32 metadata)
+{
+    asm volatile("mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col" TYPES
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, %13;"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y), "r"(b.z), "r"(b.w), "r"(metadata), "n"(SELECTOR));
+}
+
+#undef TYPES
+
+// --- Hopper: barriers in shared memory that count arrivals, and bytes of bulk copies (mbarrier, cp.async.bulk) ------------------------
+
+__device__ __forceinline__ void barrier_begin(u32 barrier, int arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(barrier), "r"(arrivals) : "memory");
+}
+
+// After barrier_begin, before __syncthreads: bulk copies and other threads see the barriers.
+__device__ __forceinline__ void show_barriers()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(u32 barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(barrier) : "memory");
+}
+
+// This thread arrives when all cp.async that it has issued so far are done: cp.async.mbarrier.arrive.noinc.
+__device__ __forceinline__ void arrive_after_copies(u32 barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" :: "r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive_at(u32 barrier, u32 block)   // the same barrier of a block of the cluster
+{
+    asm volatile("{\n\t.reg .u32 there;\n\t"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n\t"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n\t}" :: "r"(barrier), "r"(block) : "memory");
+}
+
+// Until the phase of this parity is over. Waits take microseconds; one of many milliseconds can only be a mistake, and stops the kernel.
+__device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
+{
+    for (int tries = 0;; tries++) {
+        u32 over;
+        asm volatile("{\n\t.reg .pred over;\n\t"
+                     "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%1], %2;\n\t"
+                     "selp.u32 %0, 1, 0, over;\n\t}" : "=r"(over) : "r"(barrier), "r"(parity) : "memory");
+        if (over) return;
+        if (tries > 1 << 24) asm volatile("trap;");
+    }
+}
+
+__device__ __forceinline__ void copy_bulk(u32 target, const void* source, int bytes, u32 barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 :: "r"(target), "l"(source), "r"(bytes), "r"(barrier) : "memory");
+}
+
+// To the same address of both blocks of a cluster, which the same barrier of each is told.
+__device__ __forceinline__ void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
+                 :: "r"(target), "l"(source), "r"(bytes), "r"(barrier), "h"((u16)3) : "memory");
+}
+
+__device__ __forceinline__ u32 block_of_cluster()
+{
+    u32 rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+__device__ __forceinline__ void synchronize_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores that read it on their own.
+__device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// --- Hopper: wgmma.mma_async.sp, D (64 x TOKENS) += A (64 x 32, 2:4, in registers) times B (32 x TOKENS, in shared memory) -------------
+
+// B lies token by token in groups of 64: `group_bytes` apart; a group has 128 bytes a row, swizzled over 8 rows.
+__device__ __forceinline__ u64 matrix_descriptor(u32 address, u32 group_bytes)
+{
+    constexpr u64 SWIZZLE_128 = 1ull << 62, EIGHT_ROWS = 8 * 128;
+    return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
+}
+
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+template <int COUNT> __device__ __forceinline__ void wait_for_products(float (&d)[COUNT][4])
+{
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]) :: "memory");   // not read before
+}
+
+#if BFLOAT16
+#define TYPES ".f32.bf16.bf16"
+#else
+#define TYPES ".f32.f16.f16"
+#endif
+#define D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define D16(i) D4(i), D4(i + 1), D4(i + 2), D4(i + 3)
+#define D64(i) D16(i), D16(i + 4), D16(i + 8), D16(i + 12)
+
+template <int SELECTOR>
+__device__ __forceinline__ void multiply_group(float (&d)[16][4], const uint4& a, u64 b, u32 metadata)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sp.sync.aligned.m64n128k32" TYPES " "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+                 "{%64, %65, %66, %67}, %68, %69, %70, add, 1, 1, 1;\n\t}"
+                 : D64(0) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
+}
+
+template <int SELECTOR>
+__device__ __forceinline__ void multiply_group(float (&d)[32][4], const uint4& a, u64 b, u32 metadata)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sp.sync.aligned.m64n256k32" TYPES " "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                 " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                 " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+                 " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+                 "{%128, %129, %130, %131}, %132, %133, %134, add, 1, 1, 1;\n\t}"
+                 : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
+}
+
+#undef TYPES
+#undef D4
+#undef D16
+#undef D64
+
+#endif

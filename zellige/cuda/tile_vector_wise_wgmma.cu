@@ -1,0 +1,157 @@
+// Tile-vector-wise product through wgmma.mma_async.sp (Hopper): one warpgroup copies, two multiply 64 rows x TOKENS tokens each.
+//
+// The grid fills the GPU once; a block takes every gridDim-th tile x block of tokens, and its copies run on into the next one while
+// this one is finished. The weight's image of a step comes as one bulk copy. The gathered rows of X come by cp.async, an ordinary write to
+// shared memory, which must be shown to the tensor cores. SELF_ARRIVING: the copies arrive at the stage's barrier when they are done, and
+// who multiplies fences. Otherwise, and where rows aren't aligned, a copying thread waits for its copies, fences, and only then arrives:
+// LAG steps later.
+//
+// TOGETHER 2: two blocks are a cluster and make neighbouring blocks of tokens of the same tile in step. Each fetches half of an image
+// for both, which saves a ninth of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
+
+#include "tile_vector_wise.cuh"
+
+constexpr int STAGE_BYTES = X_BYTES + IMAGE_BYTES, COPIERS = 128, MULTIPLYING_WARPS = 8, LAG = STAGES - 2;
+constexpr int AHEAD = 4;                         // steps between asking for column numbers and using them: the L2 cache takes its time
+constexpr bool COPIES_ARRIVE = SELF_ARRIVING && ALIGNED;
+constexpr int PART_BYTES = IMAGE_BYTES / TOGETHER;
+constexpr int OUT_ROW_BYTES = 128 + 16, OUT_BYTES = 16 * OUT_ROW_BYTES;   // of a warp: 16 rows x 64 tokens, rows in different banks
+
+struct Ring {                                    // a stage after the other, and how often all have been used
+    int stage = 0;
+    u32 parity = 0;
+
+    __device__ __forceinline__ void step()
+    {
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    }
+};
+
+struct Shared {
+    u32 base;
+
+    __device__ __forceinline__ u32 stage(int at) const { return base + at * STAGE_BYTES; }
+    __device__ __forceinline__ u32 full(int at) const { return base + STAGES * STAGE_BYTES + at * 16; }
+    __device__ __forceinline__ u32 empty(int at) const { return full(at) + 8; }
+    __device__ __forceinline__ u32 out(int warp) const { return full(STAGES) + warp * OUT_BYTES; }
+};
+
+#if TOGETHER == 2
+#define CLUSTER __cluster_dims__(2, 1, 1)
+#else
+#define CLUSTER
+#endif
+
+extern "C" __global__ void CLUSTER __launch_bounds__(384, 1)
+tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
+                 const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
+                 int tokens, int tiles, int token_blocks, int tokens_first)
+{
+    extern __shared__ __align__(1024) unsigned char memory[];
+    const Shared shared = {(shared_address(memory) + 1023) & ~1023u};
+    const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
+    const int rank = TOGETHER > 1 ? (int)block_of_cluster() : 0;
+    const int items = tiles * token_blocks, first_item = blockIdx.x / TOGETHER, items_at_once = gridDim.x / TOGETHER;
+    if (thread == 0) {
+        for (int stage = 0; stage < STAGES; stage++) {
+            barrier_begin(shared.full(stage), COPIERS + 1);
+            barrier_begin(shared.empty(stage), MULTIPLYING_WARPS * TOGETHER);
+        }
+        show_barriers();
+    }
+    if (TOGETHER > 1) synchronize_cluster();
+    else __syncthreads();
+
+    if (thread >= 256) {                         // copies
+        const int copier = warp - 8;
+        Ring ring, arrived;
+        int late = 0;                            // steps copied of which nobody has been told
+        const auto arrive = [&]() {
+            show_tensor_cores();
+            barrier_arrive(shared.full(arrived.stage));
+            arrived.step();
+            late--;
+        };
+        const auto copy_step = [&](int step, int column, int token) {
+            const u32 stage = shared.stage(ring.stage);
+            barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
+            if (thread == 256) {
+                barrier_arrive_expecting(shared.full(ring.stage), IMAGE_BYTES);
+                const u32 target = stage + X_BYTES + rank * PART_BYTES;
+                const unsigned char* image = images + (long long)step * IMAGE_BYTES + rank * PART_BYTES;
+                if (TOGETHER > 1) copy_bulk_to_both(target, image, PART_BYTES, shared.full(ring.stage));
+                else copy_bulk(target, image, PART_BYTES, shared.full(ring.stage));
+            }
+            gather<16>(stage, x, (u32)(x_stride * 2), column, copier * 16, token, tokens);
+            if (COPIES_ARRIVE) arrive_after_copies(shared.full(ring.stage));
+            else commit_copies();
+            ring.step();
+            if (!COPIES_ARRIVE && ++late > LAG) {
+                wait_for_copies<LAG>();
+                arrive();
+            }
+        };
+        for (int item = first_item; item < items; item += items_at_once) {
+            const Place place = place_of(item, tiles, token_blocks, tokens_first, TOGETHER, rank);
+            const int first = starts[place.tile], last = starts[place.tile + 1];
+            const int* column_of = columns + copier * 16 + (lane & 15);
+            const auto column_at = [&](int step) { return step < last ? column_of[(long long)step * STEP] : 0; };
+            int following[AHEAD];                // columns of the steps after these: loaded while these are copied
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) following[i] = column_at(first + i);
+            for (int some = first; some < last; some += AHEAD) {
+                int column[AHEAD];
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++) column[i] = following[i], following[i] = column_at(some + AHEAD + i);
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++)
+                    if (some + i < last) copy_step(some + i, column[i], place.token);
+            }
+        }
+        wait_for_copies<0>();
+        while (late > 0) arrive();
+    } else {                                     // multiplies
+        const u32 out = shared.out(warp);
+        Ring ring;
+        for (int item = first_item; item < items; item += items_at_once) {
+            const Place place = place_of(item, tiles, token_blocks, tokens_first, TOGETHER, rank);
+            const int steps = starts[place.tile + 1] - starts[place.tile];
+            float sums[TOKENS / 8][4] = {};
+            for (int step = 0; step < steps; step++) {
+                const u32 stage = shared.stage(ring.stage), image = stage + X_BYTES;
+                barrier_wait(shared.full(ring.stage), ring.parity);
+                const uint4 first = load_16(image + (warp * 32 + lane) * 16), second = load_16(image + VALUE_BYTES / 2 + (warp * 32 + lane) * 16);
+                const u32 metadata = load_4(image + VALUE_BYTES + (warp * 32 + lane) * 4);
+                const u64 b = matrix_descriptor(stage, GROUP_BYTES);
+                if (COPIES_ARRIVE) show_tensor_cores();
+                begin_products();
+                multiply_group<0>(sums, first, b, metadata);
+                multiply_group<1>(sums, second, b + (32 * 128 >> 4), metadata);
+                commit_products();
+                wait_for_products(sums);
+                if (TOGETHER == 1 && lane == 0) barrier_arrive(shared.empty(ring.stage));
+                if (TOGETHER > 1 && lane < TOGETHER) barrier_arrive_at(shared.empty(ring.stage), lane);
+                ring.step();
+            }
+
+            const int* row_of = rows + place.tile * ROWS + warp * 16;
+#pragma unroll
+            for (int group = 0; group < GROUPS; group++) {
+                const int token = place.token + group * 64;
+#pragma unroll
+                for (int below = 0; below < 2; below++) {
+                    const int row = below * 8 + lane / 4, output = row_of[row];
+                    const float offset = bias && output >= 0 ? widen(bias[output]) : 0.0f;
+#pragma unroll
+                    for (int j = 0; j < 8; j++)
+                        finish(out + row * OUT_ROW_BYTES, j * 8 + lane % 4 * 2, sums[group * 8 + j][2 * below],
+                               sums[group * 8 + j][2 * below + 1], output, offset, residual, residual_stride, token, tokens);
+                }
+                __syncwarp();
+                scatter<16, 8, 32>(out, OUT_ROW_BYTES, row_of, y, y_stride, token, tokens, lane);
+                __syncwarp();
+            }
+        }
+    }
+    if (TOGETHER > 1) synchronize_cluster();     // nobody leaves while the other still arrives at its barriers or copies to it
+}

@@ -1,0 +1,66 @@
+"""Device time of calls that are repeated: captured in a graph, replayed in turn, events around every replay.
+
+A graph holds one call for each of several inputs, so that no call finds its own input in the L2 cache if the inputs
+together are larger, and no gap between launches counts. Contestants take turns, so that clocks that drift drift for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class Repeated:
+    """Calls captured in one graph. What they read and what they return stays alive as long as this does: a graph knows addresses
+    alone, and would go on reading memory that has been given back."""
+
+    def __init__(self, calls: Sequence[Callable[[], torch.Tensor]]):
+        self.calls = tuple(calls)
+        self.count = len(calls)
+        calls[0]()  # compiles, plans and loads what a capture may not
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.results = [call() for call in calls]
+
+    def replay(self) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        self.graph.replay()
+        stop.record()
+        return start, stop
+
+
+def race(contestants: Mapping[Name, Repeated], rounds: int, warmup: int = 1) -> dict[Name, list[float]]:
+    """Seconds that one call of each contestant took on the device, round by round."""
+    laps: dict[Name, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {name: [] for name in contestants}
+    for _ in range(warmup + rounds):
+        for name, contestant in contestants.items():
+            laps[name].append(contestant.replay())
+    torch.cuda.synchronize()
+    return {name: [start.elapsed_time(stop) * 1e-3 / contestants[name].count for start, stop in laps[name][warmup:]]
+            for name in contestants}
+
+
+def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, final: int = 9, finalists: int = 3,
+            ) -> tuple[dict[Name, float], dict[Name, str]]:
+    """Median seconds of the contestants that came through the heat, fastest first, and why others did not start.
+
+    Each is captured by itself and let go after its heat: together they might not fit the memory.
+    """
+    heats: dict[Name, float] = {}
+    failed: dict[Name, str] = {}
+    for name, prepare in contestants.items():
+        try:
+            heats[name] = median(race({name: prepare()}, heat)[name])
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {str(error)[:200]}"
+    through = sorted(heats, key=heats.__getitem__)[:finalists]
+    ready = {name: contestants[name]() for name in through}
+    times = {name: median(laps) for name, laps in race(ready, final).items()}
+    return dict(sorted(times.items(), key=lambda pair: pair[1])), failed

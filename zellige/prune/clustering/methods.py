@@ -1,0 +1,35 @@
+"""The ways to search for a permutation, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zellige.errors import PruneError
+from zellige.prune.clustering.exchange import Cooling, anneal
+from zellige.prune.clustering.grid import Grid, Orders
+from zellige.prune.clustering.progress import Progress
+from zellige.prune.clustering.tetris import tetris
+
+Method = Callable[[Grid, int, Progress], Orders]
+"""Grid, seed and progress in, orders of rows and columns out."""
+
+QUICK = Cooling(rounds=400, per_piece=1, work=2e10, start=0.05, end=0.01, visits=20)
+LONG = Cooling(rounds=8000, per_piece=20, work=4e11, start=0.3, end=0.01, visits=200)
+
+METHODS: dict[str, Method] = {
+    "exchange": lambda grid, seed, progress: anneal(grid, QUICK, seed, progress),
+    "annealing": lambda grid, seed, progress: anneal(grid, LONG, seed, progress),
+    "tetris": tetris,
+    "mass": lambda grid, seed, progress: grid.by_mass(),
+}
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        PruneError: there is none.
+    """
+    if name not in METHODS:
+        raise PruneError(f"Unknown clustering method {name!r}. Known: {', '.join(METHODS)}.")
+    return METHODS[name]
