@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -82,26 +83,43 @@ def test_what_latency_needs_is_said() -> None:
         zl.prune(network(), "block:8x8", example_inputs=INPUTS, budget={"latency": 0.05})
 
 
-@pytest.mark.parametrize("imports", [
-    "from zellige.prune.report import Amounts\nimport zellige as zl",
-    "import zellige as zl\nzl.prune",
-    "from zellige import prune\nimport zellige as zl\nassert zl.prune is prune",
+ORDERS = [
+    "from zellige.prune.report import Amounts; import zellige as zl",
+    "import zellige as zl; zl.prune",
+    "from zellige import prune; import zellige as zl; assert zl.prune is prune",
     "import zellige.api, zellige as zl",
-])
-def test_prune_is_package_and_function_in_any_order_of_imports(imports: str) -> None:
+]
+
+
+def test_prune_is_package_and_function_in_any_order_of_imports() -> None:
     script = f"""
-import inspect
-{imports}
-import zellige.prune.usage as usage
-import zellige.prune as package
-assert zl.prune is package and zl.prune.usage is usage
-assert inspect.signature(zl.prune) == inspect.signature(package.prune)
-try:
-    zl.prune(None, "block:8x8", budget={{"latency": 0.5}})
-except zl.ZelligeError as error:
-    assert "needs the model and example_inputs" in str(error)
-else:
-    raise AssertionError("the compiler wasn't asked")
+import inspect, sys
+for imports in {ORDERS!r}:
+    for name in [name for name in sys.modules if name.split(".")[0] == "zellige"]:
+        del sys.modules[name]
+    exec(imports)
+    import zellige.prune.usage as usage
+    import zellige.prune as package
+    assert zl.prune is package and zl.prune.usage is usage is sys.modules["zellige.prune.usage"], imports
+    assert inspect.signature(zl.prune) == inspect.signature(package.prune), imports
+    try:
+        zl.prune(None, "block:8x8", budget={{"latency": 0.5}})
+    except zl.ZelligeError as error:
+        assert "needs the model and example_inputs" in str(error), imports
+    else:
+        raise AssertionError("the compiler wasn't asked: " + imports)
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("prices", [5, {"energy": 5}])
+def test_prices_beside_latency_are_checked(prices: Any) -> None:
+    with pytest.raises(PruneError, match="prices is a table"):
+        zl.prune(network(), "block:8x8", example_inputs=INPUTS, budget={"latency": 0.8}, prices=prices)
+
+
+def test_an_exported_program_is_refused_before_it_is_compiled() -> None:
+    exported = torch.export.export(network(), INPUTS).module()
+    with pytest.raises(PruneError, match="prune the model first, then export it"):
+        zl.prune(exported, "block:8x8", example_inputs=INPUTS, budget={"latency": 0.8})

@@ -77,8 +77,9 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
 def prune(model: Any, pattern: Pattern | str, sparsity: float | Mapping[str, float] | None = None, example_inputs: Any = None, *,
           budget: Mapping[str, float] | None = None, prices: Mapping[str, Price] | None = None, **options: Any) -> PruneReport:
     """As ``zellige.prune.prune``, which knows no compiler: here a budget may also be of ``latency``."""
-    if isinstance(budget, Mapping) and LATENCY in budget and LATENCY not in (prices or {}):
-        prices = {**(prices or {}), LATENCY: _latency_price(model, pattern, example_inputs)}
+    known = {} if prices is None else prices
+    if isinstance(budget, Mapping) and LATENCY in budget and isinstance(known, Mapping) and LATENCY not in known:
+        prices = {**known, LATENCY: _latency_price(model, pattern, example_inputs)}
     return prune_by_scores(model, pattern, sparsity, example_inputs, budget=budget, prices=prices, **options)
 
 

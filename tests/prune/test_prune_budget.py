@@ -196,6 +196,11 @@ PRICES = {"time": Price(lambda layer, density: density, 4.0)}
     ({"budget": {"bytes": 0.01}}, "budget of 0.01 bytes can't be had: at the highest sparsities tried"),
     ({"budget": {"time": 0.2}, "prices": PRICES}, "it still takes 0.328, of which 0.250 is not in the layers"),
     ({"budget": {"time": 0.5}, "prices": {"time": Price(lambda layer, density: float("nan"), 4.0)}}, "The costs of layer '0'"),
+    ({"budget": {"time": 0.5}, "prices": {"time": Price(lambda layer, density: {}[layer], 4.0)}},
+     "cost of layer '0' can't be had from its Price: KeyError: '0'"),
+    ({"budget": {"time": 0.5}, "prices": 5}, "prices is a table"),
+    ({"budget": {"time": 0.5}, "prices": {"time": 5}}, "prices is a table"),
+    ({"sparsity": 0.5, "progress": 5}, "progress is a function that takes a text"),
     ({"budget": {"bytes": 0.5}, "pattern": NM(2, 4)}, "leaves no choice"),
     ({"budget": {"bytes": 0.5}, "scope": "sensitivity"}, "Scope 'sensitivity' is measured on data"),
     ({"sparsity": 0.5, "scope": "sensitivity"}, "Scope 'sensitivity' is measured on data"),
@@ -211,6 +216,14 @@ def test_bad_requests(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PruneError, match=message):
         prune(model, **{"pattern": Block(8, 8), **options})
     assert untouched(model, before)
+
+
+@pytest.mark.parametrize(("cost", "whole", "message"), [
+    (3.0, 4.0, "function cost"), *[(max, whole, "finite number above 0") for whole in (0, -1.0, float("nan"), float("inf"), "4")],
+])
+def test_prices_that_are_none(cost: Any, whole: Any, message: str) -> None:
+    with pytest.raises(PruneError, match=message):
+        Price(cost, whole)
 
 
 def test_a_loss_that_fails_halfway_leaves_the_weights() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -292,3 +293,8 @@ def test_progress_and_probes() -> None:
     assert isinstance(score_named("hessian"), DataScore)
     with pytest.raises(PruneError, match="probes"):
         Hessian(probes=0)
+    for seed in (-1, 1 << 63, 0.5, "0", True):
+        with pytest.raises(PruneError, match="seed"):
+            Hessian(seed=seed)
+    of_numpy = prune(linear(), Block(8, 8), 0.5, score=Hessian(np.int64(2), np.int64(0)), data=[BATCH], loss=mean, **SPARED)
+    assert of_numpy.score == "hessian"

@@ -6,6 +6,7 @@ go (``curves.py``) or, with scope ``sensitivity``, what the loss was measured to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ from numbers import Real
 import numpy as np
 from torch import nn
 
-from zellige.errors import PruneError
+from zellige.errors import FAILURES, PruneError, in_one_line
 from zellige.prune.curves import Curve
 from zellige.prune.layers import Layer
 from zellige.prune.trade import least_harm
@@ -26,10 +27,20 @@ BYTES = "bytes"
 @dataclass(frozen=True, eq=False)
 class Price:
     """``cost(layer, density)`` of each layer by name, in seconds say; and ``whole``, the cost of the whole network when dense,
-    in the same unit. A layer that costs nothing costs 0."""
+    in the same unit. A layer that costs nothing costs 0.
+
+    Raises:
+        PruneError: ``cost`` is no function, or ``whole`` no finite number above 0.
+    """
 
     cost: Callable[[str, float], float]
     whole: float
+
+    def __post_init__(self) -> None:
+        if not callable(self.cost):
+            raise PruneError(f"The cost in a Price is a function cost(layer, density), not {self.cost!r}.")
+        if not isinstance(self.whole, Real) or not 0 < self.whole < math.inf:
+            raise PruneError(f"The whole in a Price is what the dense network costs, a finite number above 0, not {self.whole!r}.")
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Budget:
     @classmethod
     def of(cls, budget: Mapping[str, float], prices: Mapping[str, Price]) -> Budget:
         """Raises ``PruneError`` if that is not one share of one known cost."""
+        if not isinstance(prices, Mapping) or not all(isinstance(price, Price) for price in prices.values()):
+            raise PruneError(f"prices is a table from kinds of cost to Price(cost, whole), not {prices!r}.")
         known = (BYTES, *prices)
         if not isinstance(budget, Mapping) or len(budget) != 1:
             raise PruneError(f"A budget is one share of one cost, such as {{'bytes': 0.4}}, not {budget!r}.")
@@ -109,9 +122,12 @@ def _asked(price: Price, layer: Layer, densities: np.ndarray) -> np.ndarray:
     """What a layer costs at each density, under all names that its weight goes by.
 
     Raises:
-        PruneError: that is no finite number.
+        PruneError: that is no finite number, or the function fails.
     """
-    costs = np.array([sum(float(price.cost(name, float(density))) for name in layer.names) for density in densities])
+    try:
+        costs = np.array([sum(float(price.cost(name, float(density))) for name in layer.names) for density in densities])
+    except FAILURES as error:
+        raise PruneError(f"The cost of layer '{layer.name}' can't be had from its Price: {in_one_line(error)}") from error
     if not np.isfinite(costs).all() or costs.min() < 0:
         raise PruneError(f"The costs of layer '{layer.name}' lie between {costs.min()} and {costs.max()}; expected finite numbers "
                          "that are not negative.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -31,7 +32,7 @@ class Hessian(DataScore):
     Signs come from a generator of their own with this ``seed``: the same on every device.
 
     Raises:
-        PruneError: ``probes`` is not a positive whole number.
+        PruneError: ``probes`` is not a positive whole number, or ``seed`` none from 0 to 2⁶³ − 1.
     """
 
     of_loss: ClassVar[bool] = True
@@ -39,8 +40,10 @@ class Hessian(DataScore):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.probes, int) or isinstance(self.probes, bool) or self.probes < 1:
+        if not isinstance(self.probes, Integral) or isinstance(self.probes, bool) or self.probes < 1:
             raise PruneError(f"Hessian probes must be a positive whole number, not {self.probes!r}.")
+        if not isinstance(self.seed, Integral) or isinstance(self.seed, bool) or not 0 <= self.seed < 1 << 63:
+            raise PruneError(f"The seed of Hessian must be a whole number from 0 to 2⁶³ − 1, not {self.seed!r}.")
 
     def measure(self, model: nn.Module, layers: Sequence[Layer], calibration: Calibration) -> Callable[[Layer], torch.Tensor]:
         diagonals, draws = self.diagonals(model, layers, calibration)
@@ -51,7 +54,7 @@ class Hessian(DataScore):
     ) -> tuple[dict[Layer, torch.Tensor], int]:
         """For every layer the sum of z ⊙ Hz over all draws, and how many there were."""
         purpose, weights = str(self), single_parameters(model, layers, str(self))
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         draws = 0
         with undisturbed(model, weights):
             sums = {layer: accumulator(layer.weight) for layer in layers}

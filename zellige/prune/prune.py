@@ -93,7 +93,7 @@ def prune(
     pattern = _checked_pattern(pattern)
     score_of, measured = score_named(score), scope == SENSITIVITY
     allocate = SCOPES["layer"] if measured else scope_named(scope)
-    limit = None if budget is None else _checked_budget(budget, prices or {}, sparsity, scope)
+    limit = None if budget is None else _checked_budget(budget, {} if prices is None else prices, sparsity, scope)
     if limit is not None:
         scope = f"{limit}, by {SENSITIVITY}" if measured else str(limit)
     elif isinstance(sparsity, Mapping):
@@ -183,6 +183,8 @@ def _checked_budget(
 
 def _checked_calibration(calibration: Calibration, score: Score | DataScore, measured: bool) -> Calibration:
     """Data that nothing looks at is a mistake, and so is a score without the data that it looks at."""
+    if calibration.progress is not None and not callable(calibration.progress):
+        raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
     if isinstance(score, DataScore) and calibration.data is None:
         raise PruneError(f"Score '{score}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and batch). "
                          "Where there is none, as on the command line, take l1, l2 or variance.")
