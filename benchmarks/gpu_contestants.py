@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 import torch
 from gpu_masks import MASKS
-from gpu_vectors import EVERYWHERE, HOPPER, hopper, label
+from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
 
 from zellige.cuda.config import Config, candidates
 from zellige.cuda.product import DeviceTiles, multiply
@@ -146,6 +146,15 @@ def vectors(problem: Problem) -> dict[str, Way]:
             for one in kernels for kernel in (one, replace(one, tokens_first=True))}
 
 
+def tiles_cuda(problem: Problem) -> dict[str, Way]:
+    """Tile-wise tiles by the CUDA C++ kernel, on Hopper alone."""
+    if problem.layer.mask not in ("tw2-128", "tw2-128 uneven", "block-128") or not hopper():
+        return {}
+    packed = vector_tiles(problem.weight, sparse=False).to(DEVICE)
+    return {label(kernel): Way(partial(multiply_vectors, packed, kernel=kernel), True)
+            for one in TILE_WISE for kernel in (one, replace(one, tokens_first=True))}
+
+
 def cusparse(problem: Problem) -> dict[str, Way]:
     """Compressed sparse rows, where there is no structure to know of."""
     if problem.layer.mask != "unstructured":
@@ -155,6 +164,6 @@ def cusparse(problem: Problem) -> dict[str, Way]:
 
 
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
-    "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False), "tvw": vectors,
-    "cusparse": cusparse}
+    "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False),
+    "tiles-cuda": tiles_cuda, "tvw": vectors, "cusparse": cusparse}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

@@ -24,7 +24,7 @@ TOLERANCE = 2e-2
 SPARSITIES = (0.5, 0.75, 0.9)
 NAMES = {"tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
          "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
-OURS = ("tiles", "tiles-tokens", "tvw")
+OURS = ("tiles", "tiles-tokens", "tiles-cuda", "tvw")
 LARGE = 2048
 KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours"}
 """Contestant or mask → what it stands for in the comparison."""

@@ -1,12 +1,12 @@
-"""Whether the tile-vector-wise kernels are right on a GPU: every kernel over odd shapes, strides, both types, all epilogues."""
+"""Whether the CUDA C++ kernels, tile-vector-wise and tile-wise, are right: odd shapes, strides, both types, all epilogues."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from gpu_masks import tile_vector_wise
+from gpu_masks import tile_vector_wise, tile_wise
 from gpu_run import Run, say
 
 from zellige.cuda.launch import architecture
@@ -17,6 +17,7 @@ from zellige.cuda.vector_tiles import VectorTiles, vector_tiles
 EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
 HOPPER = [Kernel("wgmma", 256, 5, self_arriving=True), Kernel("wgmma", 256, 5, together=2, self_arriving=True),
           Kernel("wgmma", 128, 6, self_arriving=True)]
+TILE_WISE = [replace(kernel, stages=4, sparse=False) for kernel in HOPPER if kernel.tokens == 256]
 
 LIMITS = {torch.bfloat16: 5e-3, torch.float16: 1e-3}
 """Relative error: one rounding of the result, and sums in float32."""
@@ -53,13 +54,14 @@ def hopper() -> bool:
 
 
 def label(kernel: Kernel) -> str:
-    words = {"paired": kernel.together == 2, "free": kernel.self_arriving, "tokens first": kernel.tokens_first}
+    words = {"dense": not kernel.sparse, "paired": kernel.together == 2, "free": kernel.self_arriving,
+             "tokens first": kernel.tokens_first}
     return " ".join([kernel.name, f"{kernel.tokens}x{kernel.stages}", *(word for word, holds in words.items() if holds)])
 
 
 def correctness(run: Run) -> object:
     """Every kernel in every case."""
-    kernels = EVERYWHERE + HOPPER * hopper()
+    kernels = EVERYWHERE + (TILE_WISE + HOPPER) * hopper()
     found: dict[str, list[str]] = {}
     for kernel, lines, reason in run.many(check, kernels, min(CHECK_SECONDS, run.left - 5)):
         found[label(kernel)] = lines or [f"WRONG: {reason}"]
@@ -75,9 +77,10 @@ def check(kernel: Kernel) -> list[str]:
 def check_case(kernel: Kernel, case: Case) -> str:
     torch.manual_seed(case.rows + case.tokens)
     begin, device = time.monotonic(), torch.device("cuda", 0)
-    mask = tile_vector_wise(case.rows, case.columns, case.sparsity, torch.Generator().manual_seed(case.rows)).to(device)
+    draw = tile_vector_wise if kernel.sparse else tile_wise
+    mask = draw(case.rows, case.columns, case.sparsity, torch.Generator().manual_seed(case.rows)).to(device)
     weight = (torch.randn(case.rows, case.columns, device=device) * mask / case.columns**0.5).to(case.dtype)
-    tiles = vector_tiles(weight).to(device)
+    tiles = vector_tiles(weight, sparse=kernel.sparse).to(device)
     width = -(-case.tokens // 8) * 8 + 8 if case.strided else case.tokens
     x = torch.full((case.columns, width), torch.nan, dtype=case.dtype, device=device)[:, :case.tokens]
     x.copy_(torch.randn(case.columns, case.tokens))

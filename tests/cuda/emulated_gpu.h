@@ -60,7 +60,7 @@ struct Fiber {
 };
 
 struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
-struct Product { int selector; u64 b; Lane lanes[128]; float* d[128]; };
+struct Product { bool sparse; int selector; u64 a, b; Lane lanes[128]; float* d[128]; };
 struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
 
 std::map<std::pair<int, u32>, Counter> counters;            // by block and address
@@ -389,7 +389,7 @@ inline u32 block_of_cluster() { return my_block(); }
 inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
 inline void show_tensor_cores() { fibers[fiber].hidden = false; }
 
-// --- wgmma.mma_async.sp ----------------------------------------------------------------------------------------------------------
+// --- wgmma.mma_async, .sp too ----------------------------------------------------------------------------------------------------
 
 inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes it; read below as the PTX ISA has it
 {
@@ -397,9 +397,9 @@ inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes 
     return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
 }
 
-// One number of B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side, the
-// next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
-inline float number_of_b(u64 descriptor, int row, int column)
+// One number of A or B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side,
+// the next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
+inline float number_in_shared(u64 descriptor, int row, int column)
 {
     if (descriptor >> 62 != 1 || descriptor >> 49 & 7) fail("a descriptor of another layout", descriptor >> 49);
     const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
@@ -411,15 +411,18 @@ inline float number_of_b(u64 descriptor, int row, int column)
 
 template <int COUNT> void multiply_now(const Product& product)
 {
-    std::vector<float> b(32 * COUNT * 8);
-    for (int k = 0; k < 32; k++)
-        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = number_of_b(product.b, k, n);
+    const int depth = product.sparse ? 32 : 16;
+    std::vector<float> b(depth * COUNT * 8);
+    for (int k = 0; k < depth; k++)
+        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = number_in_shared(product.b, k, n);
     for (int row = 0; row < 64; row++) {
         float columns[32];
-        sparse_row(product.lanes + row / 16 * 32, row % 16, product.selector, columns);
+        if (product.sparse) sparse_row(product.lanes + row / 16 * 32, row % 16, product.selector, columns);
+        else
+            for (int k = 0; k < depth; k++) columns[k] = number_in_shared(product.a, row, k);
         for (int n = 0; n < COUNT * 8; n++) {
             float& sum = product.d[row / 16 * 32 + row % 8 * 4 + n % 8 / 2][n / 8 * 4 + row % 16 / 8 * 2 + n % 2];
-            for (int k = 0; k < 32; k++) sum += columns[k] * b[k * COUNT * 8 + n];
+            for (int k = 0; k < depth; k++) sum += columns[k] * b[k * COUNT * 8 + n];
         }
     }
 }
@@ -428,21 +431,29 @@ inline Group& my_group() { return groups[fiber / 128]; }
 inline void begin_products() {}
 inline void commit_products() {}
 
-template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
+template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, int selector, u64 a, u64 b)
 {
     Group& group = my_group();
     const int thread = threadIdx.x % 128;
     if (SELF_ARRIVING && ALIGNED && fibers[fiber].hidden) fail("a product before what was copied is shown to the tensor cores", b);
-    group.next.lanes[thread].a = a, group.next.lanes[thread].word = metadata;
     group.next.d[thread] = d[0];
-    if (thread && group.gathering.arrived && group.next.b != b) fail("descriptors that differ in a warpgroup", b);
-    group.next.b = b, group.next.selector = SELECTOR;
+    if (thread && group.gathering.arrived && (group.next.a != a || group.next.b != b)) fail("descriptors that differ in a warpgroup", b);
+    group.next.a = a, group.next.b = b, group.next.sparse = sparse, group.next.selector = selector;
     gather_threads(group.gathering, 128, [&] {
         const auto product = [next = group.next] { multiply_now<COUNT>(next); };
         if (lazy) group.products.push_back(product);
         else product();
     });
 }
+
+template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
+{
+    Lane& mine = my_group().next.lanes[threadIdx.x % 128];
+    mine.a = a, mine.word = metadata;
+    multiply_together(d, true, SELECTOR, 0, b);
+}
+
+template <int COUNT> void multiply_group(float (&d)[COUNT][4], u64 a, u64 b) { multiply_together(d, false, 0, a, b); }
 
 template <int COUNT> void wait_for_products(float (&)[COUNT][4])
 {

@@ -17,7 +17,7 @@ from vector_weights import random_weight, reference, relative_error
 from zellige.cuda import tile_vector_wise
 from zellige.cuda.launch import architecture
 from zellige.cuda.nvrtc import MachineCode, machine_code
-from zellige.cuda.tile_vector_wise import ELSEWHERE, KERNELS, Kernel, multiply
+from zellige.cuda.tile_vector_wise import DENSE, ELSEWHERE, KERNELS, Kernel, multiply
 from zellige.cuda.vector_tiles import vector_tiles
 from zellige.errors import CompileError, InputError
 
@@ -25,6 +25,8 @@ MMA, WIDE_MMA = Kernel("mma", tokens=128, stages=3), Kernel("mma", tokens=256, s
 WGMMA, NARROW_WGMMA = Kernel("wgmma", tokens=256, stages=5), Kernel("wgmma", tokens=128, stages=3, tokens_first=True)
 PAIRED_WGMMA = Kernel("wgmma", tokens=128, stages=4, together=2)
 FREE_WGMMA = Kernel("wgmma", tokens=128, stages=3, self_arriving=True)
+DENSE_WGMMA = Kernel("wgmma", tokens=128, stages=3, tokens_first=True, sparse=False)
+PAIRED_DENSE = Kernel("wgmma", tokens=256, stages=4, together=2, self_arriving=True, sparse=False)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
@@ -38,6 +40,10 @@ CASES = [
     pytest.param(NARROW_WGMMA, torch.float16, 129, 333, 264, True, False, None, marks=pytest.mark.full),
     pytest.param(PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu", marks=pytest.mark.full),
     (FREE_WGMMA, torch.bfloat16, 300, 520, 264, False, True, "silu"),
+    (DENSE_WGMMA, torch.bfloat16, 300, 520, 264, True, True, "gelu"),
+    pytest.param(DENSE_WGMMA, torch.float16, 130, 67, 17, False, False, None, marks=pytest.mark.full),
+    pytest.param(PAIRED_DENSE, torch.float16, 300, 333, 520, True, False, "silu", marks=pytest.mark.full),
+    pytest.param(DENSE, torch.bfloat16, 300, 520, 261, True, False, None, marks=pytest.mark.full),
 ]
 
 TOLERANCE = {torch.bfloat16: 1.05 * 2**-8, torch.float16: 1.05 * 2**-11}
@@ -52,32 +58,33 @@ def test_the_kernel_on_an_emulated_gpu(
     lazy: bool,
 ) -> None:  # fmt: skip
     torch.manual_seed(n + k)
-    weight, columns = random_weight(n, k, dtype, seed=tokens)
+    weight, columns = random_weight(n, k, dtype, seed=tokens, two_four=kernel.sparse)
     x = torch.randn(k, tokens).to(dtype)
     bias = torch.randn(n).to(dtype) if with_bias else None
     residual = torch.randn(n, tokens).to(dtype) if with_residual else None
-    y = emulated(kernel, vector_tiles(weight, columns), x, bias, residual, activation, tokens % 8 == 0, lazy, seed=7)
+    tiles = vector_tiles(weight, columns, kernel.sparse)
+    y = emulated(kernel, tiles, x, bias, residual, activation, tokens % 8 == 0, lazy, seed=7)
     assert relative_error(y, reference(weight, x, bias, residual, activation)) < TOLERANCE[dtype]
 
 
 @needs_compiler
 @pytest.mark.full
 @settings(max_examples=60)
-@given(st.sampled_from([MMA, NARROW_WGMMA, PAIRED_WGMMA, FREE_WGMMA]), st.integers(1, 400), st.integers(1, 400),
+@given(st.sampled_from([MMA, NARROW_WGMMA, PAIRED_WGMMA, FREE_WGMMA, DENSE_WGMMA]), st.integers(1, 400), st.integers(1, 400),
        st.integers(1, 300), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**31 - 1))
 def test_any_shape_on_an_emulated_gpu(
     kernel: Kernel, n: int, k: int, tokens: int, strided: bool, with_residual: bool, lazy: bool, seed: int
 ) -> None:
     """Rows of X that start at multiples of 16 bytes, so that the last chunk of a row may be partly there; or any."""
     torch.manual_seed(seed)
-    weight, columns = random_weight(n, k, torch.bfloat16, seed=seed, dropped=0.4)
+    weight, columns = random_weight(n, k, torch.bfloat16, seed=seed, dropped=0.4, two_four=kernel.sparse)
 
     def rows_of(count: int) -> torch.Tensor:
         stride = -(-tokens // 8) * 8 if strided else tokens
         return torch.full((count, stride), torch.nan, dtype=torch.bfloat16)[:, :tokens].copy_(torch.randn(count, tokens))
 
     x, bias, residual = rows_of(k), torch.randn(n).to(torch.bfloat16), rows_of(n) if with_residual else None
-    y = emulated(kernel, vector_tiles(weight, columns), x, bias, residual, "silu", strided, lazy, seed)
+    y = emulated(kernel, vector_tiles(weight, columns, kernel.sparse), x, bias, residual, "silu", strided, lazy, seed)
     assert relative_error(y, reference(weight, x, bias, residual, "silu")) < TOLERANCE[torch.bfloat16]
 
 
@@ -96,6 +103,10 @@ BROKEN = [
     (FREE_WGMMA, "if (COPIES_ARRIVE) show_tensor_cores();", ""),
     (FREE_WGMMA, "barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);", ""),
     (FREE_WGMMA, "barrier_wait(shared.full(ring.stage), ring.parity);", "show_tensor_cores();"),
+    (DENSE_WGMMA, "a + (k * 2 >> 4)", "a + (k * 128 >> 4)"),
+    (DENSE_WGMMA, "b + (k * 128 >> 4)", "b"),
+    (DENSE_WGMMA, "warp / 4 * (64 * 128)", "0"),
+    (DENSE_WGMMA, "wait_for_products(sums);", ""),
     (PAIRED_WGMMA, "MULTIPLYING_WARPS * TOGETHER", "MULTIPLYING_WARPS"),
     (PAIRED_WGMMA, "lane < TOGETHER", "lane == rank"),
     (PAIRED_WGMMA, "images + (long long)step * IMAGE_BYTES + rank * PART_BYTES", "images + (long long)step * IMAGE_BYTES"),
@@ -108,13 +119,13 @@ BROKEN = [
 @pytest.mark.parametrize("kernel, right, wrong", BROKEN)
 def test_the_emulated_gpu_sees_a_broken_kernel(kernel: Kernel, right: str, wrong: str) -> None:
     torch.manual_seed(1)
-    weight, columns = random_weight(200, 1400, torch.bfloat16, seed=1, kept=0.7)
+    weight, columns = random_weight(200, 1400, torch.bfloat16, seed=1, kept=0.7, two_four=kernel.sparse)
     x = torch.randn(1400, 264).to(torch.bfloat16)
-    expected = reference(weight, x, None, None, None)
+    expected, tiles = reference(weight, x, None, None, None), vector_tiles(weight, columns, kernel.sparse)
 
     def fails(lazy: bool, seed: int) -> bool:
         try:
-            y = emulated(kernel, vector_tiles(weight, columns), x, None, None, None, True, lazy, seed, (right, wrong))
+            y = emulated(kernel, tiles, x, None, None, None, True, lazy, seed, (right, wrong))
         except AssertionError:
             return True
         return relative_error(y, expected) > TOLERANCE[torch.bfloat16]
@@ -139,6 +150,9 @@ def compiled(
     pytest.param(KERNELS["sm_90a"], "sm_90a", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
     pytest.param(Kernel("wgmma", tokens=128, stages=6), "sm_90a", torch.bfloat16, True, "relu", 168, marks=pytest.mark.full),
     (Kernel("wgmma", tokens=256, stages=5, together=2, self_arriving=True), "sm_90a", torch.bfloat16, True, None, 168),
+    (DENSE, "sm_90a", torch.bfloat16, True, None, 168),
+    pytest.param(DENSE, "sm_90a", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
+    pytest.param(PAIRED_DENSE, "sm_90a", torch.bfloat16, True, "silu", 168, marks=pytest.mark.full),
 ])  # fmt: skip
 def test_the_compiler_keeps_sums_in_registers(
     kernel: Kernel, target: str, dtype: torch.dtype, aligned: bool, activation: str | None, most_registers: int
@@ -156,8 +170,9 @@ def test_the_compiler_keeps_sums_in_registers(
 @pytest.mark.parametrize("kernel, target, instruction, count", [
     (Kernel("mma", tokens=128, stages=3), "sm_80", "HMMA.SP.16832.F32.BF16", 2 * 4 * 4),
     (Kernel("wgmma", tokens=256, stages=5), "sm_90a", "HGMMA.SP.64x256x32.F32.BF16", 2),
+    (DENSE, "sm_90a", "HGMMA.64x256x16.F32.BF16", 4),
 ])  # fmt: skip
-def test_sparse_tensor_cores_are_used(kernel: Kernel, target: str, instruction: str, count: int, tmp_path: Path) -> None:
+def test_tensor_cores_are_used(kernel: Kernel, target: str, instruction: str, count: int, tmp_path: Path) -> None:
     triton = pytest.importorskip("triton", reason="machine code is NOT READ: triton, which carries cuobjdump, is not installed")
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     program = shutil.which("cuobjdump") or (str(tool) if tool.exists() else None)
@@ -189,6 +204,7 @@ def test_what_the_product_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         ((x, None, x), r"expected residual of shape \[64, 16\]"),
         ((x, None, None, "tanh"), "activations"),
         ((x, None, None, None, WGMMA), "compute capability 9.0 alone"),
+        ((x, None, None, None, DENSE), "expected a kernel with sparse=True"),
     ]:
         with pytest.raises(InputError, match=message):
             multiply(tiles, *arguments)

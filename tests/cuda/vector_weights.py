@@ -13,9 +13,9 @@ FUNCTIONS = {None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "si
 
 
 def random_weight(
-    n: int, k: int, dtype: torch.dtype, seed: int, dropped: float = 0.25, kept: float = 0.5,
+    n: int, k: int, dtype: torch.dtype, seed: int, dropped: float = 0.25, kept: float = 0.5, two_four: bool = True,
 ) -> tuple[Tensor, list[np.ndarray]]:  # fmt: skip
-    """A weight whose tiles keep about ``kept`` of their columns, in an order drawn too, and those lists."""
+    """A weight whose tiles keep about ``kept`` of their columns, 2:4 or full, in an order drawn too; and those lists."""
     random = np.random.default_rng(seed)
     weight = np.zeros((n, k))
     surviving = np.flatnonzero(random.random(n) >= dropped)
@@ -24,7 +24,7 @@ def random_weight(
         rows = surviving[first : first + ROWS]
         order = random.permutation(k)[: max(1, random.binomial(k, kept))]
         groups = random.standard_normal((len(rows), -(-len(order) // 4), 4))
-        keep = np.argsort(random.random(groups.shape), axis=-1) < 2
+        keep = np.argsort(random.random(groups.shape), axis=-1) < (2 if two_four else 4)
         values = np.where(keep, np.where(abs(groups) < 0.1, 0.5, groups), 0).reshape(len(rows), -1)[:, : len(order)]
         values[:, 0] = np.where(values[:, :4].any(1), values[:, 0], 1.0)  # every surviving row has a number
         weight[np.ix_(rows, order)] = values

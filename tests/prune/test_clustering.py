@@ -21,6 +21,16 @@ from zellige.prune.clustering.tetris import LEAST_GAIN, exchange_greedily
 QUICK = [name for name in METHODS if name != "annealing"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps of a search are small: on a busy machine threads that wait for one another take most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+
 def random_weight(*dims: int, seed: int = 0) -> torch.Tensor:
     """Heavy-tailed, with rows and columns of different scales."""
     generator = torch.Generator().manual_seed(seed)

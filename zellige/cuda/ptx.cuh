@@ -176,9 +176,9 @@ __device__ __forceinline__ void synchronize_cluster()
 // What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores that read it on their own.
 __device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// --- Hopper: wgmma.mma_async.sp, D (64 x TOKENS) += A (64 x 32, 2:4, in registers) times B (32 x TOKENS, in shared memory) -------------
+// --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16, in shared memory
 
-// B lies token by token in groups of 64: `group_bytes` apart; a group has 128 bytes a row, swizzled over 8 rows.
+// 128 bytes a row, swizzled over 8 rows. B lies token by token in groups of 64, `group_bytes` apart. A has one group: its 64 columns.
 __device__ __forceinline__ u64 matrix_descriptor(u32 address, u32 group_bytes)
 {
     constexpr u64 SWIZZLE_128 = 1ull << 62, EIGHT_ROWS = 8 * 128;
@@ -205,15 +205,22 @@ template <int COUNT> __device__ __forceinline__ void wait_for_products(float (&d
 #define D16(i) D4(i), D4(i + 1), D4(i + 2), D4(i + 3)
 #define D64(i) D16(i), D16(i + 4), D16(i + 8), D16(i + 12)
 
+#define NAMES_64 \
+    " %0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15," \
+    " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
+    " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
+    " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define NAMES_128 NAMES_64 "," \
+    " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79," \
+    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95," \
+    " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111," \
+    " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+
 template <int SELECTOR>
 __device__ __forceinline__ void multiply_group(float (&d)[16][4], const uint4& a, u64 b, u32 metadata)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sp.sync.aligned.m64n128k32" TYPES " "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                 " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                 " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+                 "wgmma.mma_async.sp.sync.aligned.m64n128k32" TYPES " {" NAMES_64 "}, "
                  "{%64, %65, %66, %67}, %68, %69, %70, add, 1, 1, 1;\n\t}"
                  : D64(0) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
 }
@@ -222,22 +229,30 @@ template <int SELECTOR>
 __device__ __forceinline__ void multiply_group(float (&d)[32][4], const uint4& a, u64 b, u32 metadata)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sp.sync.aligned.m64n256k32" TYPES " "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                 " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                 " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-                 " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-                 " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-                 " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-                 " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+                 "wgmma.mma_async.sp.sync.aligned.m64n256k32" TYPES " {" NAMES_128 "}, "
                  "{%128, %129, %130, %131}, %132, %133, %134, add, 1, 1, 1;\n\t}"
                  : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
+}
+
+__device__ __forceinline__ void multiply_group(float (&d)[16][4], u64 a, u64 b)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16" TYPES " {" NAMES_64 "}, %64, %65, add, 1, 1, 0, 1;\n\t}"
+                 : D64(0) : "l"(a), "l"(b));
+}
+
+__device__ __forceinline__ void multiply_group(float (&d)[32][4], u64 a, u64 b)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n256k16" TYPES " {" NAMES_128 "}, %128, %129, add, 1, 1, 0, 1;\n\t}"
+                 : D64(0), D64(16) : "l"(a), "l"(b));
 }
 
 #undef TYPES
 #undef D4
 #undef D16
 #undef D64
+#undef NAMES_64
+#undef NAMES_128
 
 #endif

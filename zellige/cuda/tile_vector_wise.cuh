@@ -1,17 +1,18 @@
-// What both kernels of tile-vector-wise weights share: Y = act(W X + bias + residual), W tile-wise and 2:4, X and Y feature-major.
+// What both kernels share: Y = act(W X + bias + residual), W tile-wise and, where TWO_FOUR, 2:4 along the columns that its tiles keep; X and Y
+// feature-major.
 //
 // A block makes 128 rows (one tile) x TOKENS tokens. It walks the tile's kept columns in steps of 64; for a step it copies one image of
-// the weight (two_four.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
+// the weight (two_four.py, else swizzled.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
 // architecture: groups of 64 tokens, in a group 128 bytes a row of X, the 16-byte chunk c of row k at place c ^ (k & 7).
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, TOGETHER (blocks of a cluster), SELF_ARRIVING (see
+// Defined by the compiler's command line: BFLOAT16 (else float16), TWO_FOUR, TOKENS, STAGES, TOGETHER (blocks of a cluster), SELF_ARRIVING (see
 // there), ALIGNED (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
 
 #pragma once
 #include "ptx.cuh"
 
 constexpr int ROWS = 128, STEP = 64;
-constexpr int VALUE_BYTES = ROWS * STEP, IMAGE_BYTES = VALUE_BYTES + ROWS * STEP / 8;
+constexpr int VALUE_BYTES = ROWS * STEP * (TWO_FOUR ? 1 : 2), IMAGE_BYTES = VALUE_BYTES + (TWO_FOUR ? ROWS * STEP / 8 : 0);
 constexpr int GROUP_BYTES = STEP * 128, GROUPS = TOKENS / 64, X_BYTES = GROUPS * GROUP_BYTES;
 constexpr int CHUNKS = TOKENS / 8;               // 16-byte chunks in a row of X
 constexpr int ROWS_AT_ONCE = 32 / CHUNKS;        // rows of X that a warp copies with one instruction

@@ -1,7 +1,7 @@
 """The tile-vector-wise product on the GPU: Y = act(W·X + bias + residual), X and Y feature-major, W in ``VectorTiles``.
 
 One launch makes all tiles × blocks of tokens, longest tiles first. The kernels are ``tile_vector_wise_*.cu``: through ``mma.sp``
-on every GPU from compute capability 8.0, through ``wgmma.mma_async.sp`` on Hopper.
+on every GPU from compute capability 8.0, through ``wgmma.mma_async.sp`` on Hopper; there also tile-wise weights without 2:4.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zellige.cuda import swizzled, two_four
 from zellige.cuda.launch import architecture, launch, loaded
-from zellige.cuda.two_four import IMAGE_BYTES, STEP
+from zellige.cuda.two_four import STEP
 from zellige.cuda.vector_tiles import VectorTiles
 from zellige.errors import InputError
 
@@ -33,6 +34,8 @@ class Kernel:
     """2: pairs of blocks (wgmma) make neighbouring tokens of one tile and fetch its weights once."""
     self_arriving: bool = False
     """Copies (wgmma) tell by themselves that they are done; otherwise the threads that made them wait and tell."""
+    sparse: bool = True
+    """For tiles that are 2:4; False (wgmma): for those that aren't."""
 
     @property
     def source(self) -> str:
@@ -48,13 +51,18 @@ class Kernel:
         return self.name == "wgmma"
 
     @property
+    def image_bytes(self) -> int:
+        return two_four.IMAGE_BYTES if self.sparse else swizzled.IMAGE_BYTES
+
+    @property
     def shared_bytes(self) -> int:
         """The stages; for wgmma room to align them, barriers, and 16 rows × 64 tokens of the result for each of 8 warps too."""
         beside = 1024 + self.stages * 16 + 8 * 16 * (128 + 16) if self.name == "wgmma" else 0
-        return self.stages * (IMAGE_BYTES + STEP * self.tokens * 2) + beside
+        return self.stages * (self.image_bytes + STEP * self.tokens * 2) + beside
 
     def defines(self, dtype: torch.dtype, aligned: bool, activation: str | None) -> tuple[tuple[str, int], ...]:
-        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
+        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TWO_FOUR", int(self.sparse)),
+                ("TOKENS", self.tokens), ("STAGES", self.stages),
                 ("TOGETHER", self.together), ("SELF_ARRIVING", int(self.self_arriving)),
                 ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
@@ -66,6 +74,9 @@ KERNELS = {
 """By architecture; elsewhere less shared memory is sure."""
 
 ELSEWHERE = Kernel("mma", tokens=128, stages=3)
+
+DENSE = Kernel("wgmma", tokens=256, stages=4, tokens_first=True, self_arriving=True, sparse=False)
+"""For tiles that aren't 2:4."""
 
 
 def multiply(
@@ -93,9 +104,12 @@ def multiply(
     if not tokens:
         return y
     name = architecture(x.device)
-    kernel = kernel or KERNELS.get(name, ELSEWHERE)
+    kernel = kernel or (KERNELS.get(name, ELSEWHERE) if tiles.two_four else DENSE)
+    if kernel.sparse != tiles.two_four:
+        raise InputError(f"expected a kernel with sparse={tiles.two_four} for these tiles, got {kernel}")
     if kernel.name == "wgmma" and name != "sm_90a":
-        raise InputError(f"the wgmma kernel runs on compute capability 9.0 alone, this GPU is {name}; leave the kernel out")
+        raise InputError(f"the wgmma kernel runs on compute capability 9.0 alone, this GPU is {name}; "
+                         "leave the kernel out, and multiply tiles without 2:4 by zellige.cuda.product")  # fmt: skip
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
     compiled = loaded(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
     token_blocks = -(-tokens // (kernel.tokens * kernel.together))

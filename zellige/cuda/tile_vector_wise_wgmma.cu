@@ -1,4 +1,5 @@
-// Tile-vector-wise product through wgmma.mma_async.sp (Hopper): one warpgroup copies, two multiply 64 rows x TOKENS tokens each.
+// Tile-vector-wise product through wgmma.mma_async.sp, tile-wise through wgmma.mma_async (Hopper): one warpgroup copies, two multiply
+// 64 rows x TOKENS tokens each.
 //
 // The grid fills the GPU once; a block takes every gridDim-th tile x block of tokens, and its copies run on into the next one while
 // this one is finished. The weight's image of a step comes as one bulk copy. The gathered rows of X come by cp.async, an ordinary write to
@@ -7,7 +8,7 @@
 // LAG steps later.
 //
 // TOGETHER 2: two blocks are a cluster and make neighbouring blocks of tokens of the same tile in step. Each fetches half of an image
-// for both, which saves a ninth of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
+// for both, which saves a ninth (a sixth without 2:4) of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
 
 #include "tile_vector_wise.cuh"
 
@@ -35,6 +36,24 @@ struct Shared {
     __device__ __forceinline__ u32 empty(int at) const { return full(at) + 8; }
     __device__ __forceinline__ u32 out(int warp) const { return full(STAGES) + warp * OUT_BYTES; }
 };
+
+// A warpgroup's 64 rows of a step's image times the step's rows of X at `b`; begun, not finished.
+__device__ __forceinline__ void multiply_step(float (&sums)[TOKENS / 8][4], u32 image, u64 b, int warp, int lane)
+{
+#if TWO_FOUR
+    const uint4 first = load_16(image + (warp * 32 + lane) * 16), second = load_16(image + VALUE_BYTES / 2 + (warp * 32 + lane) * 16);
+    const u32 metadata = load_4(image + VALUE_BYTES + (warp * 32 + lane) * 4);
+    begin_products();
+    multiply_group<0>(sums, first, b, metadata);
+    multiply_group<1>(sums, second, b + (32 * 128 >> 4), metadata);
+#else
+    const u64 a = matrix_descriptor(image + warp / 4 * (64 * 128), 16);
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < STEP; k += 16) multiply_group(sums, a + (k * 2 >> 4), b + (k * 128 >> 4));
+#endif
+    commit_products();
+}
 
 #if TOGETHER == 2
 #define CLUSTER __cluster_dims__(2, 1, 1)
@@ -120,14 +139,8 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             for (int step = 0; step < steps; step++) {
                 const u32 stage = shared.stage(ring.stage), image = stage + X_BYTES;
                 barrier_wait(shared.full(ring.stage), ring.parity);
-                const uint4 first = load_16(image + (warp * 32 + lane) * 16), second = load_16(image + VALUE_BYTES / 2 + (warp * 32 + lane) * 16);
-                const u32 metadata = load_4(image + VALUE_BYTES + (warp * 32 + lane) * 4);
-                const u64 b = matrix_descriptor(stage, GROUP_BYTES);
                 if (COPIES_ARRIVE) show_tensor_cores();
-                begin_products();
-                multiply_group<0>(sums, first, b, metadata);
-                multiply_group<1>(sums, second, b + (32 * 128 >> 4), metadata);
-                commit_products();
+                multiply_step(sums, image, matrix_descriptor(stage, GROUP_BYTES), warp, lane);
                 wait_for_products(sums);
                 if (TOGETHER == 1 && lane == 0) barrier_arrive(shared.empty(ring.stage));
                 if (TOGETHER > 1 && lane < TOGETHER) barrier_arrive_at(shared.empty(ring.stage), lane);

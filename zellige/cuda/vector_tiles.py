@@ -1,5 +1,7 @@
 """A weight as tile-vector-wise tiles: 128 surviving rows, a list of columns for each tile, 2:4 along that list (arXiv 2402.10876).
 
+Tile-wise weights without 2:4 are packed in the same way, into other images (``swizzled``).
+
 The order of a list is free, since the kernel gathers rows of X by it. Lists are padded to whole steps of 64, with zeros at their
 last column. Rows without any non-zero come last, in tiles without columns: the kernel gives them what the epilogue makes of zero.
 """
@@ -14,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zellige.cuda.two_four import IMAGE_BYTES, ROWS, STEP, compress, images
+from zellige.cuda import swizzled, two_four
+from zellige.cuda.two_four import ROWS, STEP, compress
 from zellige.errors import InputError
 
 DTYPES = (torch.bfloat16, torch.float16)
@@ -33,26 +36,35 @@ class VectorTiles:
     columns: Tensor
     """int32 [steps × 64]: the row of X that each column takes."""
     images: Tensor
-    """uint8 [steps, 9216]: values and metadata, as ``two_four`` lays them out."""
+    """uint8 [steps, 9216]: values and metadata, as ``two_four`` lays them out; [steps, 16384]: values as ``swizzled`` does."""
     longest: int
     """Steps of the longest tile."""
 
     @property
     def density(self) -> float:
         """Stored values, padding included, in those of the dense weight."""
-        return len(self.images) * ROWS * STEP / 2 / (self.shape[0] * self.shape[1])
+        stored = len(self.images) * ROWS * STEP / (2 if self.two_four else 1)
+        return stored / (self.shape[0] * self.shape[1])
+
+    @property
+    def two_four(self) -> bool:
+        """Whether they are 2:4 along their lists, and packed so."""
+        return self.images.shape[1] == two_four.IMAGE_BYTES
 
     def to(self, device: torch.device | str) -> VectorTiles:
         arrays = {name: getattr(self, name).to(device) for name in ("rows", "starts", "columns", "images")}
         return replace(self, **arrays)
 
 
-def vector_tiles(weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | None = None) -> VectorTiles:
+def vector_tiles(
+    weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | None = None, sparse: bool = True
+) -> VectorTiles:
     """Pack a bf16 or fp16 weight, on any device; the tiles are on the CPU.
 
     ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are
-    the columns that have a non-zero in the tile, ascending. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list
-    misses a column that isn't zero or names one twice.
+    the columns that have a non-zero in the tile, ascending. Without ``sparse`` values are kept as they are, 2:4
+    or not. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list misses a column that isn't zero or names one
+    twice.
     """
     if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
         raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
@@ -65,16 +77,17 @@ def vector_tiles(weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | No
         raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
     lists = [_columns(bits[rows], None if columns is None else columns[index], index) for index, rows in enumerate(tiles)]
     order = sorted(range(len(tiles)), key=lambda index: -len(lists[index]))
-    parts = [_pack(bits, tiles[index], lists[index], index) for index in order]
+    parts = [_pack(bits, tiles[index], lists[index], index, sparse) for index in order]
     row_tiles = [tiles[index] for index in order] + [dropped[first : first + ROWS] for first in range(0, len(dropped), ROWS)]
     steps = [len(part) for part in parts] + [0] * (len(row_tiles) - len(parts))
+    image_bytes = two_four.IMAGE_BYTES if sparse else swizzled.IMAGE_BYTES
     return VectorTiles(
         shape=(weight.shape[0], weight.shape[1]),
         dtype=weight.dtype,
         rows=torch.from_numpy(np.stack([_of_128(rows) for rows in row_tiles])),
         starts=torch.from_numpy(np.concatenate([[0], np.cumsum(steps)]).astype(np.int32)),
         columns=torch.from_numpy(np.concatenate([np.zeros(0), *(_padded(lists[index]) for index in order)]).astype(np.int32)),
-        images=torch.from_numpy(np.concatenate([np.zeros((0, IMAGE_BYTES), np.uint8), *parts])),
+        images=torch.from_numpy(np.concatenate([np.zeros((0, image_bytes), np.uint8), *parts])),
         longest=max(steps),
     )
 
@@ -102,10 +115,12 @@ def _padded(columns: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.pad(columns, (0, -len(columns) % STEP), mode="edge")
 
 
-def _pack(bits: NDArray[np.uint16], rows: NDArray, columns: NDArray[np.int64], index: int) -> NDArray[np.uint8]:
+def _pack(bits: NDArray[np.uint16], rows: NDArray, columns: NDArray[np.int64], index: int, sparse: bool) -> NDArray[np.uint8]:
     tile = np.zeros((ROWS, len(columns) + -len(columns) % STEP), np.uint16)
     tile[: len(rows), : len(columns)] = bits[np.ix_(rows, columns)]
+    if not sparse:
+        return swizzled.images(tile)
     try:
-        return images(*compress(tile))
+        return two_four.images(*compress(tile))
     except InputError as error:
         raise InputError(f"tile {index} of 128 surviving rows, in the order of its columns: {error}") from error
