@@ -20,7 +20,7 @@ from zellige.errors import ZelligeError
 from zellige.version import __version__
 
 if TYPE_CHECKING:
-    from zellige.api import compile, export, verify
+    from zellige.api import compile, export, prune, verify
     from zellige.engine import Engine, load
     from zellige.patterns import (
         NM,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import Clustering, PruneReport, cluster, prune
+    from zellige.prune import Clustering, PruneReport, cluster
 
 __all__ = [
     "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise",
@@ -52,7 +52,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'zellige' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    if name == "prune":  # the package, which can be called: its modules are found under this name too
+        return home
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,6 @@
-"""The public functions that take PyTorch models: compile and export them, and check what was compiled against float64."""
+"""The public functions that take PyTorch models: prune them, with the compiler's times where a budget asks for those; compile and
+export them; and check what was compiled against float64.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import copy
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +22,21 @@ from zellige.cpu.debug import GRAPH, debug
 from zellige.cpu.lower.lowering import Options
 from zellige.cpu.object import build_object
 from zellige.engine import MOST_THREADS, Engine, build_engine, check_threads, check_winograd
-from zellige.errors import FAILURES, CompileError, InputError, UnsupportedModelError, in_one_line
+from zellige.errors import FAILURES, CompileError, InputError, PruneError, UnsupportedModelError, in_one_line
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
+from zellige.latency import latency_price
 from zellige.pack.atomic import write_atomically
 from zellige.pack.path import checked_path
 from zellige.passes.pipeline import optimize
+from zellige.patterns import Pattern, parse_pattern
+from zellige.prune import Price, PruneReport
+from zellige.prune import prune as prune_by_scores
+from zellige.prune.calibration import undisturbed
+from zellige.prune.layers import find_layers
 
 DTYPES = ("f32",)
+LATENCY = "latency"  # the kind of cost that the compiler's model knows
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,27 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
     check_threads(threads)
     graph = optimized_graph(model, example_inputs)
     return build_engine(graph, Options(winograd=winograd, tune=tune), target, threads, started)
+
+
+@wraps(prune_by_scores)
+def prune(model: Any, pattern: Pattern | str, sparsity: float | Mapping[str, float] | None = None, example_inputs: Any = None, *,
+          budget: Mapping[str, float] | None = None, prices: Mapping[str, Price] | None = None, **options: Any) -> PruneReport:
+    """As ``zellige.prune.prune``, which knows no compiler: here a budget may also be of ``latency``."""
+    known = {} if prices is None else prices
+    if isinstance(budget, Mapping) and LATENCY in budget and isinstance(known, Mapping) and LATENCY not in known:
+        prices = {**known, LATENCY: _latency_price(model, pattern, example_inputs)}
+    return prune_by_scores(model, pattern, sparsity, example_inputs, budget=budget, prices=prices, **options)
+
+
+def _latency_price(model: Any, pattern: Pattern | str, example_inputs: Any) -> Price:
+    """What the layers take on this CPU, by the compiler's model; the model is left in the modes that it was in."""
+    if not isinstance(model, torch.nn.Module) or example_inputs is None:
+        raise PruneError("A budget of latency needs the model and example_inputs: what a layer takes depends on their shapes.")
+    inputs = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    find_layers(model)  # a model that can't be pruned is refused as such, before it is compiled
+    with undisturbed(model):
+        graph = optimized_graph(model, tuple(inputs))
+    return latency_price(graph, parse_pattern(pattern) if isinstance(pattern, str) else pattern, find_isa("cpu"))
 
 
 def export(model: Any, example_inputs: Sequence[Any], path: str | os.PathLike[str], *, target: str = "cpu", threads: int = 1,

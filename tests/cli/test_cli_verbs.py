@@ -68,6 +68,15 @@ def test_prune_writes_weights_with_zeros_that_other_verbs_take(here: Path, capsy
     assert "from w.safetensors" in capsys.readouterr().out
 
 
+def test_prune_takes_a_budget_or_a_scope_by_form(here: Path) -> None:
+    asked = ("--pattern", "block:8x8", "-o", "w.safetensors", "--json", "p.json")
+    assert run("prune", MODEL, *asked, "--budget", "bytes=0.7") == 0
+    report = json.loads((here / "p.json").read_text())
+    assert report["scope"] == "budget of 0.7 bytes" and report["totals"]["removed"] > 0
+    assert run("prune", MODEL, *asked, "--sparsity", 0.5, "--scope", "erk", "--score", "variance") == 0
+    assert json.loads((here / "p.json").read_text())["score"] == "variance"
+
+
 def test_compile_writes_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compile", MODEL, "-o", "m.zlg", "--json", "c.json") == 0
     assert (here / "m.zlg").stat().st_size == 1000
@@ -172,6 +181,10 @@ def test_errors_are_one_line_and_status_one(here: Path, capsys: pytest.CaptureFi
         ("bench", MODEL, "--against", "tensorflow"),
         ("prune", MODEL, "--pattern", "round:8", "--sparsity", 0.5, "-o", "w.safetensors"),
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "no/such/place.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "--score", "taylor", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "--scope", "sensitivity", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--budget", "bytes=2", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--budget", "joules=0.5", "-o", "w.safetensors"),
         ("compile", MODEL, "-o", "no/such/place.zlg"),
         ("doctor", "--json", "no/such/place.json"),
         ("verify", "m.zlg"),
@@ -197,6 +210,9 @@ def test_wrong_usage_is_status_two(here: Path) -> None:
         ("verify", MODEL, "--score", "l2"),
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.pt"),
         ("run", "m.zlg", "--input", "x.npy", "-o", "y.txt"),
+        ("prune", MODEL, "--pattern", "block:8x8", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "--budget", "bytes=0.5", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--budget", "bytes", "-o", "w.safetensors"),
     ):
         assert run(*arguments) == 2
 

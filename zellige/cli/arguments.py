@@ -47,8 +47,10 @@ Threads = Annotated[
 ]
 PatternText = Annotated[str | None, typer.Option("--pattern", help="Prune first, in this pattern: block:8x8, tile:128, nm:2:4, …")]
 Sparsity = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")]
-Scope = Annotated[str, typer.Option(help="layer: the same share of every layer; global: one threshold over all.")]
-Score = Annotated[str, typer.Option(help="What a block is worth: l1 or l2.")]
+Scope = Annotated[
+    str, typer.Option(help="layer: the same share of every layer; global: one threshold over all; erk: by each layer's form.")
+]
+Score = Annotated[str, typer.Option(help="What a block is worth: l1, l2 or variance.")]
 Dtype = Annotated[str, typer.Option(help="Type to compute in.")]
 Target = Annotated[str, typer.Option(help="What to compile for.")]
 Winograd = Annotated[bool, typer.Option("--winograd/--no-winograd", help="Let 3×3 layers use Winograd's algorithm.")]
@@ -75,6 +77,23 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     if not sizes or min(sizes) < 1:
         raise typer.BadParameter(f"expected sizes such as 3,224,224, got {text!r}", param_hint="--shape")
     return sizes
+
+
+def parse_budget(text: str | None, sparsity: float | None) -> dict[str, float] | None:
+    """``latency=0.5`` as a budget, beside which there is no sparsity; wrong usage for anything else.
+
+    >>> parse_budget("bytes=0.4", None)
+    {'bytes': 0.4}
+    """
+    if (text is None) == (sparsity is None):
+        raise typer.BadParameter("expected one of --sparsity and --budget", param_hint="--sparsity")
+    if text is None:
+        return None
+    kind, _, share = text.partition("=")
+    try:
+        return {kind: float(share)}
+    except ValueError:
+        raise typer.BadParameter(f"expected latency=0.5 or bytes=0.4, got {text!r}", param_hint="--budget") from None
 
 
 def both_or_neither(pattern: str | None, sparsity: float | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Weights, writable
+from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Sparsity, Weights, parse_budget, writable
 from zellige.cli.network import NetworkChoice
 from zellige.terminal import working, write_json
 
@@ -15,10 +15,13 @@ from zellige.terminal import working, write_json
 def prune(
     model: Model,
     pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).")],
-    sparsity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of blocks to prune in every layer.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write the weights: a .safetensors file.", callback=writable)
     ],
+    sparsity: Sparsity = None,
+    budget: Annotated[
+        str | None, typer.Option(help="In place of a sparsity: latency=0.5 or bytes=0.4, of the dense one's.", show_default=False)
+    ] = None,
     weights: Weights = None,
     shape: Shape = None,
     scope: Scope = "layer",
@@ -36,6 +39,7 @@ def prune(
     from zellige.models import warm_statistics
     from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
 
+    share = parse_budget(budget, sparsity)
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     named = NetworkChoice(model, weights, shape=shape).load()
@@ -44,6 +48,7 @@ def prune(
             named.model,
             pattern,
             sparsity=sparsity,
+            budget=share,
             example_inputs=named.example_inputs,
             scope=scope,
             score=score,
@@ -52,7 +57,7 @@ def prune(
         )
         if named.random_weights:
             warm_statistics(named.model, named.example_inputs)
-    notes = {"model": named.name, "pattern": pattern, "sparsity": f"{sparsity:g}", ORIGIN: named.weights}
+    notes = {"model": named.name, "pattern": pattern, "sparsity": f"{report.sparsity:g}", ORIGIN: named.weights}
     size = save_weights(named.model, output, notes)
     write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict()})
     print(report)
