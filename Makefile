@@ -2,18 +2,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two tests at a time, a file to a process; libraries' own threads would only get into each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
 .PHONY: demo test test-all lint types wheel clean
 
 demo: $(VENV)/.demo          ## train, prune, compile, verify and bench on this machine
 	$(BIN)/zellige demo
 
 test: $(VENV)/.dev lint types  ## lint, types, tests and doctests: about ten minutes on two cores
-	$(BIN)/pytest tests
-	$(BIN)/pytest --doctest-modules zellige
+	$(PYTEST) tests
+	$(PYTEST) --doctest-modules zellige
 
 test-all: $(VENV)/.dev lint types  ## full-size networks and long property-based runs too
-	ZELLIGE_FULL=1 $(BIN)/pytest tests
-	$(BIN)/pytest --doctest-modules zellige
+	ZELLIGE_FULL=1 $(PYTEST) tests
+	$(PYTEST) --doctest-modules zellige
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
