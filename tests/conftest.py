@@ -13,6 +13,14 @@ settings.register_profile("full", max_examples=400, **common)
 settings.load_profile("full" if os.environ.get("ZELLIGE_FULL") else "quick")
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random weights are the same whichever tests ran before, and in whichever process."""
+    import torch  # which may import Triton: after what is set above
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def machine_code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Machine code goes to a directory of this run alone: tests neither use the user's cache nor leave anything in it."""

