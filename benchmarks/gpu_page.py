@@ -26,6 +26,8 @@ NAMES = {"tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 row
          "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
 OURS = ("tiles", "tiles-tokens", "tiles-cuda", "tvw")
 LARGE = 2048
+EARLIER = "sections of an earlier run the same day"
+"""In the conditions of a file that was put together: what another run gave. Its layers say so too, as their ``run``."""
 KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours"}
 """Contestant or mask → what it stands for in the comparison."""
 
@@ -48,6 +50,8 @@ def conditions(facts: dict[str, Any]) -> str:
                  f"{best['bytes_per_s'] / 1e12:.2f} TB/s")
     if "cases" in tests:
         text += f". {tests['cases']} products of awkward shapes, {len(tests['wrong'])} of them wrong"
+    if EARLIER in found:
+        text += f". Layers marked †, and {', '.join(found[EARLIER])}, are of an earlier run on such a GPU the same day"
     return text + "."
 
 
@@ -61,7 +65,8 @@ def layers(facts: dict[str, Any]) -> str:
             at = {layer["sparsity"]: layer for layer in own if (layer["name"], layer["rows"], layer["columns"]) == shape}
             dense = geometric_mean(layer["seconds"]["cublas"] for layer in at.values())
             cells = [_cell(at.get(level)) for level in SPARSITIES]
-            rows.append([shape[0], f"{shape[1]} × {shape[2]}", f"{dense * 1e6:.0f}", *cells])
+            mark = " †" if any("run" in layer for layer in at.values()) else ""
+            rows.append([shape[0] + mark, f"{shape[1]} × {shape[2]}", f"{dense * 1e6:.0f}", *cells])
         large = [layer for layer in own if min(layer["rows"], layer["columns"]) >= LARGE]
         means = [[gain(layer) or 0.0 for layer in large if layer["sparsity"] == level] for level in SPARSITIES]
         if any(means):
@@ -81,15 +86,16 @@ def _cell(layer: dict[str, Any] | None) -> str:
 
 
 def comparison(facts: dict[str, Any]) -> str:
-    """Tile-wise or tile-vector-wise, whichever is faster, over dense, over blocks of 32 × 32, over compressed sparse rows."""
-    best: dict[tuple[str, float], dict[str, float]] = {}
+    """Tile-wise or tile-vector-wise, whichever is faster, over dense, over blocks of 32 × 32, over compressed sparse rows; times of
+    one run are compared with one another alone."""
+    best: dict[tuple[str, float, str], dict[str, float]] = {}
     for layer in facts["layers"]:
-        entry = best.setdefault((layer["name"], layer["sparsity"]), {})
+        entry = best.setdefault((layer["name"], layer["sparsity"], layer.get("run", "")), {})
         for name, seconds in right(layer).items():
             kind = KINDS.get(name) or KINDS.get(layer["mask"], layer["mask"])
             entry[kind] = min(seconds, entry.get(kind, seconds))
     rows = [[name, f"{sparsity:.0%}", *(times(entry[other] / entry["ours"]) for other in ("dense", "block-32", "csr"))]
-            for (name, sparsity), entry in sorted(best.items()) if {"ours", "dense", "block-32", "csr"} <= set(entry)]
+            for (name, sparsity, _), entry in sorted(best.items()) if {"ours", "dense", "block-32", "csr"} <= set(entry)]
     return table(["layer", "sparsity", "over cuBLAS", "over blocks 32 × 32", "over cuSPARSE"], rows, texts=2)
 
 

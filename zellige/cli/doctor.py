@@ -26,9 +26,9 @@ def doctor(calibrate: Calibrate = False, json: Json = None) -> None:
 
     Fails where no code can be made for this machine.
     """
-    from zellige.cpu.cache import default_directory
     from zellige.cpu.host import host_isa, usable_cpus
     from zellige.cpu.known_costs import known_costs
+    from zellige.pack.owned import default_directory
 
     fit = calibrated() if calibrate else {}
     known = known_costs(host_isa())

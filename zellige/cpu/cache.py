@@ -1,9 +1,8 @@
 """Machine code kept between runs: compiled once for a text, a CPU and a compiler, then loaded from disk.
 
-Whoever can write an entry decides what this process executes. So the directory must belong to this user and be writable by
-nobody else, it is checked through the handle that is then used, and an entry is read only if it is a plain file of which the
-same holds. A checksum over key and code finds damage (a cut write, a bad disk). What is not right in every respect is
-compiled anew and replaced, never run.
+Whoever can write an entry decides what this process executes, so the directory is its owner's alone (``pack/owned.py``). A
+checksum over key and code finds damage (a cut write, a bad disk). What is not right in every respect is compiled anew and
+replaced, never run.
 
 The directory is ``$ZELLIGE_CACHE``, by default ``~/.cache/zellige``. Its code takes at most ``$ZELLIGE_CACHE_SIZE``, by default 1G:
 what was used least recently goes (``eviction.py``).
@@ -13,12 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import stat
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -31,22 +27,14 @@ from zellige.cpu.eviction import evict, mark_used, size_limit
 from zellige.cpu.fork import ForkLock
 from zellige.cpu.isa import Isa
 from zellige.cpu.toolchain import Library
-from zellige.errors import CacheError
+from zellige.pack.owned import VARIABLE, OwnedDirectory, default_directory
 from zellige.version import __version__
 
-VARIABLE = "ZELLIGE_CACHE"
 MAGIC = b"zellige machine code 1\n"
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""Permission bits that neither the directory nor an entry may have."""
 
 _loaded: weakref.WeakValueDictionary[str, Library] = weakref.WeakValueDictionary()
 _loading = ForkLock()
 _warned: set[Path] = set()
-
-
-def default_directory() -> Path:
-    """``$ZELLIGE_CACHE``, or ``~/.cache/zellige``."""
-    return Path(os.environ.get(VARIABLE) or "~/.cache/zellige")
 
 
 @dataclass(frozen=True)
@@ -57,7 +45,7 @@ class Recipe:
     write: Callable[[], str]
 
 
-class MachineCodeCache:
+class MachineCodeCache(OwnedDirectory):
     """Compiled code in one directory, which is made (for its owner alone) when it is first needed.
 
     Where the directory can't be used (read-only, full, no home), code is compiled every time and one warning says so. A
@@ -65,7 +53,7 @@ class MachineCodeCache:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None):
-        self.directory = Path(os.path.expanduser(default_directory() if directory is None else directory))
+        super().__init__(default_directory() if directory is None else directory, "machine code cache")
         self.limit = size_limit()
 
     def build(self, text: str | Recipe, isa: Isa, native: bool = True) -> Library:
@@ -99,61 +87,13 @@ class MachineCodeCache:
 
     def _fetch(self, key: str) -> bytes | None:
         """The code under a key; None if there is none that can be trusted."""
-        content = self.read(key)
+        content = self.read(key, mark_used)
         return None if content is None else _unseal(key, content)
-
-    def read(self, name: str) -> bytes | None:
-        """What a file of the directory holds; None if there is none that only this user could have written."""
-        with self._open() as directory:
-            try:
-                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-            except OSError:  # not there, a link, not readable: it is replaced if the directory lets us
-                return None
-            with open(handle, "rb") as file:
-                entry = os.fstat(handle)
-                if not stat.S_ISREG(entry.st_mode) or _others_can_write(entry):
-                    return None
-                mark_used(handle)
-                return file.read()
 
     def _store(self, key: str, image: bytes) -> None:
         self.write(key, _seal(key, image))
-        with self._open() as directory:
+        with self.opened() as directory:
             evict(directory, self.limit)
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all: whoever reads or writes the same one sees the old or the new."""
-        temporary = f".{name}.{secrets.token_hex(8)}"
-        with self._open() as directory:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
-            try:
-                with open(handle, "wb") as file:
-                    file.write(content)
-                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
-                os.unlink(temporary, dir_fd=directory)
-                raise
-
-    @contextmanager
-    def _open(self) -> Iterator[int]:
-        """A handle of the directory, made if need be. ``CacheError`` if others could have written into it."""
-        if self.directory.parts[:1] == ("~",):
-            raise FileNotFoundError("this user has no home directory")
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.directory.is_symlink():
-            raise self._refusal("is a symbolic link, and whoever made it chooses which code runs")
-        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            status = os.fstat(handle)
-            if _others_can_write(status):
-                raise self._refusal(f"belongs to user {status.st_uid} and has mode {stat.S_IMODE(status.st_mode):04o}")
-            yield handle
-        finally:
-            os.close(handle)
-
-    def _refusal(self, fault: str) -> CacheError:
-        return CacheError(f"the machine code cache must be a directory that user {os.geteuid()} owns and nobody else can write, "
-                          f"but {self.directory} {fault}. Remove it or `chmod 700` it, or set {VARIABLE} to another one")
 
     def _warn(self, error: OSError) -> None:
         if self.directory not in _warned:
@@ -172,10 +112,6 @@ def entry_key(text: str, isa: Isa, native: bool = True) -> str:
     compiler = (toolchain.PIPELINE, llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), __version__)
     parts = (text, *astuple(toolchain.target(isa, native)), *compiler)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _others_can_write(status: os.stat_result) -> bool:
-    return status.st_uid != os.geteuid() or bool(status.st_mode & WRITABLE_BY_OTHERS)
 
 
 def _seal(key: str, image: bytes) -> bytes:

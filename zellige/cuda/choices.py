@@ -1,8 +1,8 @@
 """What was chosen for a layer on a GPU, kept on disk: timing it again would choose the same.
 
 One small file of JSON for each choice, in ``$ZELLIGE_CACHE/choices`` (by default ``~/.cache/zellige/choices``). Whoever can write
-there decides which kernels run. So the directory must belong to this user and be writable by nobody else; a file is read only if
-the same holds for it, and believed only if it says what it should.
+there decides which kernels run, so the directory is its owner's alone (``pack/owned.py``); a file is believed only if it says
+what it should.
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ import hashlib
 import json
 import math
 import os
-import stat
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from zellige.cuda.config import Config
-from zellige.errors import CacheError, ZelligeError
-from zellige.pack.atomic import write_atomically
-
-VARIABLE = "ZELLIGE_CACHE"
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+from zellige.errors import ZelligeError
+from zellige.pack.owned import VARIABLE, OwnedDirectory, default_directory
 
 
 @dataclass(frozen=True)
@@ -59,44 +54,28 @@ class ChoiceCache:
     """Choices in one directory, made for its owner alone when it is first needed. ``CacheError`` if it can't be trusted."""
 
     def __init__(self, directory: str | os.PathLike[str] | None = None):
-        home = Path(os.environ.get(VARIABLE) or "~/.cache/zellige") / "choices"
-        self.directory = Path(os.path.expanduser(home if directory is None else directory))
+        self.kept = OwnedDirectory(default_directory() / "choices" if directory is None else directory, "cache of choices")
 
     def get(self, key: str) -> Choice | None:
         """What was chosen; None if nothing was, or if what is there can't be believed."""
-        path = self._checked() / self._name(key)
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+            found = json.loads(self.kept.read(self._name(key)) or b"null")
+        except ValueError:
             return None
-        with open(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or _others_can_write(status):
-                return None
-            try:
-                found = json.loads(file.read())
-            except ValueError:
-                return None
+        except OSError as error:
+            raise self._unusable(error) from error
         return Choice.from_json(found) if isinstance(found, dict) and found.get("key") == key else None
 
     def put(self, key: str, choice: Choice) -> None:
         """Keep a choice. ``ZelligeError`` if the directory can't be written."""
-        path = self._checked() / self._name(key)
-        write_atomically(path, [json.dumps({"key": key, **choice.to_json()}, allow_nan=False).encode()])
-        path.chmod(0o600)
-
-    def _checked(self) -> Path:
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = os.lstat(self.directory)
+            self.kept.write(self._name(key), json.dumps({"key": key, **choice.to_json()}, allow_nan=False).encode())
         except OSError as error:
-            raise ZelligeError(f"the cache of choices {self.directory} can't be used: {error}; set {VARIABLE} to a directory "
-                               "that can be written") from error
-        if not stat.S_ISDIR(status.st_mode) or _others_can_write(status):
-            raise CacheError(f"the cache of choices must be a directory that user {os.geteuid()} owns and nobody else can write, "
-                             f"but {self.directory} belongs to user {status.st_uid} and has mode "
-                             f"{stat.S_IMODE(status.st_mode):04o}. Remove it or `chmod 700` it, or set {VARIABLE} to another one")
-        return self.directory
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ZelligeError:
+        return ZelligeError(f"the cache of choices {self.kept.directory} can't be used: {error}; set {VARIABLE} to a directory "
+                            "that can be written")
 
     @staticmethod
     def _name(key: str) -> str:
@@ -105,7 +84,3 @@ class ChoiceCache:
 
 def _is_time(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value) and value > 0
-
-
-def _others_can_write(status: os.stat_result) -> bool:
-    return status.st_uid != os.geteuid() or bool(status.st_mode & WRITABLE_BY_OTHERS)
