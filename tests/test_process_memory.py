@@ -1,14 +1,17 @@
 """A process that loads a network and runs it has little more anonymous memory than packed weights and activations.
 
-Anonymous memory is what the system counts as such: whole pages, huge ones too. The process runs twice: where code must be compiled
-first, LLVM stays in memory; the bound is for a process that finds it in the cache.
+Anonymous memory is what the system counts as such: whole pages, huge ones too. How much of LLVM's and Python's files is mapped
+beside it isn't the process's doing alone, and isn't counted: 70 MB, or 100 where LLVM compiles. The process runs twice: where code
+must be compiled first, LLVM stays in memory; the bound is for a process that finds it in the cache.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +30,35 @@ SCRIPT = """
 import json, math, sys
 import numpy as np
 import zellige as zl
-def kilobytes(path, field):
-    with open(f"/proc/self/{path}", encoding="ascii") as file:
-        return 1024 * next(int(line.split()[1]) for line in file if line.startswith(f"{field}:"))
+def anonymous():
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
 engine = zl.load(sys.argv[1], threads=2)
 inputs = [np.linspace(-1, 1, math.prod(shape), dtype=np.float32).reshape(shape) for shape in engine.input_shapes]
 for _ in range(3):
     engine(*inputs)
 program = engine._program
 print(json.dumps({"weights": program.tables.weight_bytes, "live": program.live_bytes, "arena": program.arena.bytes.nbytes,
-                  "anonymous": kilobytes("smaps_rollup", "Anonymous"), "peak": kilobytes("status", "VmHWM")}))
+                  "anonymous": anonymous()}))
 """
 
 
 def in_process(path: Path) -> dict[str, int]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, path], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    """What the script says, and the most anonymous memory that it was seen with: looked up every other millisecond."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, path], stdout=subprocess.PIPE, text=True)
+    peak, end = 0, time.monotonic() + 300
+    while process.poll() is None:
+        assert time.monotonic() < end, process.kill()
+        peak = max(peak, resident_anonymous(process.pid))
+        time.sleep(0.002)
+    assert process.stdout is not None and process.returncode == 0
+    return json.loads(process.stdout.read()) | {"peak": peak}
+
+
+def resident_anonymous(process: int) -> int:
+    """Of a process that ended meanwhile, nothing."""
+    _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()
+    return (int(resident) - int(shared)) * mmap.PAGESIZE
 
 
 def bound(facts: dict[str, int]) -> float:
@@ -71,7 +86,7 @@ def test_a_network_with_one_large_layer(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_resnet50(tmp_path: Path) -> None:
-    """At half of its blocks; the peak, which counts what LLVM's and Python's files bring in too, has a layer or two more."""
+    """At half of its blocks. At most, while it loads, all weights are there twice: as planned, and in the kernels' tables."""
     import torch
     import torchvision
 
@@ -83,4 +98,4 @@ def test_resnet50(tmp_path: Path) -> None:
     zl.compile(model, inputs, threads=2).save(path := tmp_path / "model.zlg")
     _, facts = (in_process(path) for _ in range(2))
     assert facts["anonymous"] <= bound(facts)
-    assert facts["peak"] <= 2.5 * bound(facts)
+    assert facts["anonymous"] < facts["peak"] <= bound(facts) + facts["weights"], facts
