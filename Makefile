@@ -37,7 +37,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[torch,cli,train,bench,models,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[torch,cli,train,bench,models,report,dev]'
 	touch $@ $(VENV)/.demo
 
 clean:

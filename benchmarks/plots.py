@@ -12,22 +12,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from zellige.figures import COLOURS, save_figure
+
 ROOT = Path(__file__).parent.parent
-STYLE = {
-    "svg.hashsalt": "zellige", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False,
-    "legend.fontsize": 8, "figure.figsize": (6.4, 3.8), "figure.constrained_layout.use": True,
-}  # fmt: skip
-COLOURS = ("#1d6996", "#cc503e", "#38a6a5", "#edad08", "#5f4690", "#73af48", "#94346e")
 PATHS = {"sparse": "band kernel", "dense": "band kernel, dense", "winograd": "Winograd F(4×4, 3×3)",
          "matrix-vector": "matrix-vector", "small winograd": "Winograd F(2×2, 3×3)"}
 NETWORKS = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "inception_v3": "Inception V3"}
@@ -99,15 +91,8 @@ FIGURES: dict[str, Callable[[Path, Axes], None]] = {"roofline": roofline, "speed
 
 def draw(name: str, results: Path, figures: Path) -> None:
     """One figure, into a file that depends on nothing but the results."""
-    with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots()
-        try:
-            FIGURES[name](results, axes)
-            figures.mkdir(parents=True, exist_ok=True)
-            metadata: dict[str, Any] = {"Date": None}
-            figure.savefig(figures / f"{name}.svg", metadata=metadata)
-        finally:
-            pyplot.close(figure)
+    figures.mkdir(parents=True, exist_ok=True)
+    save_figure(figures / f"{name}.svg", partial(FIGURES[name], results))
 
 
 def main() -> int:

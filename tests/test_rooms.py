@@ -16,6 +16,7 @@ ROOMS = {
     # room       what lies directly below it
     "version":  [],
     "errors":   [],
+    "figures":  ["errors"],
     "graph":    ["errors"],
     "passes":   ["graph"],
     "pack":     ["passes"],
@@ -25,17 +26,18 @@ ROOMS = {
     "profile":  ["cpu"],
     "engine":   ["cpu", "cuda", "aie2", "profile"],
     "patterns": ["errors"],
-    "prune":    ["patterns", "graph"],
+    "prune":    ["patterns", "graph", "figures"],
     "train":    ["prune"],
     "latency":  ["engine", "prune"],
     "api":      ["latency", "train"],
     "models":   ["pack"],
     "bench":    ["api", "models"],
+    "study":    ["bench"],
     "terminal": ["bench"],
     "report":   ["bench"],
     "demo":     ["terminal"],
-    "cli":      ["demo", "report"],
-    "__init__": ["api"],
+    "cli":      ["demo", "report", "study"],
+    "__init__": ["study"],
 }
 """A room may import what is below it, at any depth. ``import zellige`` is the API."""
 

@@ -34,10 +34,13 @@ if TYPE_CHECKING:
         parse_pattern,
     )
     from zellige.prune import Clustering, PruneReport, cluster
+    from zellige.prune.layer_sensitivity import Sensitivity, sensitivity
+    from zellige.study import Study, compare
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise",
-    "Unstructured", "ZelligeError", "__version__", "cluster", "compile", "export", "load", "parse_pattern", "prune", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "Sensitivity", "Study", "TileElementWise",
+    "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare", "compile", "export", "load",
+    "parse_pattern", "prune", "sensitivity", "verify",
 ]
 
 _HOMES = {
@@ -46,6 +49,8 @@ _HOMES = {
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
     **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
+    **dict.fromkeys(("Sensitivity", "sensitivity"), "zellige.prune.layer_sensitivity"),
+    **dict.fromkeys(("Study", "compare"), "zellige.study"),
 }
 
 

@@ -25,6 +25,10 @@ class PruneError(ZelligeError):
     """A pattern, a selection of layers or a sparsity that does not fit the model."""
 
 
+class NothingToPruneError(PruneError):
+    """A model of which a pattern, or a selection, takes no layer at all."""
+
+
 class UnsupportedModelError(ZelligeError):
     """A model that can't be brought into the graph: dynamic control flow, or operators that are not known."""
 

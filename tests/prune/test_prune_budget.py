@@ -87,8 +87,10 @@ def test_loss_curves_are_measured_one_layer_at_a_time() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     layers = find_layers(model)
     scored = [Scored(layer.shape, layer.weight.detach().abs, layer.name) for layer in layers]
-    curves = loss_curves(model, Block(8, 8), layers, scored, Calibration(iter(BATCHES), squared))
+    loss, curves = loss_curves(model, Block(8, 8), layers, scored, Calibration(iter(BATCHES), squared))
     assert untouched(model, before) and model.training
+    with torch.no_grad():
+        assert loss == pytest.approx(sum(float(squared(model, x)) for x in BATCHES) / 2, rel=1e-6)
     for layer, curve in zip(layers, curves, strict=True):
         assert curve.sparsities == tuple(Fraction(level, 100) for level in (0, 25, 50, 75, 90))
         for level, harm in zip(curve.sparsities, curve.harm, strict=True):

@@ -19,6 +19,7 @@ from zellige.bench.subject import Subject, pruned_subject
 from zellige.cpu.host import usable_cpus
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
+from zellige.demo.trained import TEST_BATCH, TRAINING
 from zellige.demo.training import AfterStep, Schedule, accuracy, train, zero_masks
 from zellige.errors import ZelligeError
 from zellige.models import resolve
@@ -27,10 +28,8 @@ from zellige.patterns import Block
 from zellige.terminal import show, working, write_json
 
 PATTERN, SPARSITY = Block(8, 8), 0.5
-TRAINING = Schedule(epochs=10, learning_rate=3e-3)
 FINE_TUNING = Schedule(epochs=8, learning_rate=2e-3)
 LARGE_MODEL = "torchvision:resnet50"
-TEST_BATCH = 360
 
 
 def tell(output: Path, threads: int | None = None) -> dict[str, Any]:

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from zellige.errors import PruneError
-from zellige.patterns import Pattern, Scored, parse_pattern
+from zellige.patterns import Pattern, Scored
 from zellige.prune.allocation import SCOPES, SENSITIVITY, apart, scope_named
 from zellige.prune.budget import Budget, Price, shares_by_weights, shares_within
 from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.curves import Curve, score_curves
 from zellige.prune.cut import Cut, measure, write
 from zellige.prune.data_score import DataScore
-from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, last_layer, uses
+from zellige.prune.layers import Choice, Layer, last_layer
 from zellige.prune.report import Amounts, LayerReport, PruneReport
+from zellige.prune.request import checked_calibration, checked_pattern, layers_to_prune
 from zellige.prune.scores import Score, name_of, score_named, scores_of
-from zellige.prune.selection import Selection
 from zellige.prune.sensitivity import loss_curves
 from zellige.prune.table import sparsity_in
 from zellige.prune.usage import place
@@ -90,7 +90,7 @@ def prune(
     >>> report.totals.removed, report.totals.blocks
     (48, 96)
     """
-    pattern = _checked_pattern(pattern)
+    pattern = checked_pattern(pattern)
     score_of, measured = score_named(score), scope == SENSITIVITY
     allocate = SCOPES["layer"] if measured else scope_named(scope)
     limit = None if budget is None else _checked_budget(budget, {} if prices is None else prices, sparsity, scope)
@@ -102,26 +102,16 @@ def prune(
         raise PruneError("Sparsity is missing: give a share such as 0.5, a table of them by layer, or a budget.")
     else:
         pattern.check(sparsity)
-    calibration = _checked_calibration(Calibration(data, loss, progress), score_of, measured)
-    if not isinstance(model, nn.Module):
-        raise PruneError(f"prune takes a torch.nn.Module, not {type(model).__name__}.")
-
-    layers = find_layers(model)
-    selection = Selection.of(targets, ignore, (name for layer in layers for name in layer.names))
-    for layer in layers:
-        _check_weight(layer)
-    in_use = uses(model, layers, example_inputs)
-    choices = choose_layers(layers, pattern, selection, in_use)
-    pruned = [choice.layer for choice in choices if choice.reason is None]
-    if not pruned:
-        raise PruneError(_nothing_to_prune(choices))
+    calibration = checked_calibration(Calibration(data, loss, progress), score_of, measured)
+    asked = layers_to_prune(model, pattern, targets, ignore, example_inputs)
+    choices, pruned = asked.choices, asked.pruned
 
     scores = scores_of(score_of, model, pruned, calibration)
     scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
     curves: list[Curve] = []
     if limit is not None or measured:
         of_loss = isinstance(score_of, DataScore) and score_of.of_loss
-        curves = (loss_curves(model, pattern, pruned, scored, calibration) if measured else
+        curves = (loss_curves(model, pattern, pruned, scored, calibration)[1] if measured else
                   score_curves(pattern, pruned, scored, of_loss))
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
         if sparsity is None:
@@ -136,19 +126,11 @@ def prune(
             masks = allocate(pattern, scored, sparsity)
         cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
     rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
-    warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(layers, in_use))), *_tied(model, pruned))
-    asked = _attained(cuts.values()) if sparsity is None or isinstance(sparsity, Mapping) else float(sparsity)
-    report = PruneReport(str(pattern), asked, name_of(score), scope, rows, warnings)
+    warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(asked.layers, asked.in_use))), *_tied(model, pruned))
+    share = _attained(cuts.values()) if sparsity is None or isinstance(sparsity, Mapping) else float(sparsity)
+    report = PruneReport(str(pattern), share, name_of(score), scope, rows, warnings)
     write(list(cuts.values()))
     return report
-
-
-def _checked_pattern(pattern: Pattern | str) -> Pattern:
-    if isinstance(pattern, str):
-        return parse_pattern(pattern)
-    if not isinstance(pattern, Pattern):
-        raise PruneError(f"A pattern is one of zellige.patterns, or a text such as 'block:8x8'; not {pattern!r}.")
-    return pattern
 
 
 def _check_table(
@@ -179,42 +161,6 @@ def _checked_budget(
         raise PruneError("A budget says itself how much of each layer goes: give no sparsity beside it, and no scope but "
                          f"'{SENSITIVITY}'.")
     return limit
-
-
-def _checked_calibration(calibration: Calibration, score: Score | DataScore, measured: bool) -> Calibration:
-    """Data that nothing looks at is a mistake, and so is a score without the data that it looks at."""
-    if calibration.progress is not None and not callable(calibration.progress):
-        raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
-    if isinstance(score, DataScore) and calibration.data is None:
-        raise PruneError(f"Score '{score}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and batch). "
-                         "Where there is none, as on the command line, take l1, l2 or variance.")
-    if measured and calibration.data is None:
-        raise PruneError(f"Scope '{SENSITIVITY}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and "
-                         "batch). Where there is none, as on the command line, take another scope.")
-    if measured and isinstance(score, DataScore):  # who both go through the data
-        return calibration.held()
-    if not measured and not isinstance(score, DataScore) and (calibration.data is not None or calibration.loss is not None):
-        raise PruneError("data and loss are for scores and scopes that are measured on them, such as 'taylor'; these look at none.")
-    return calibration
-
-
-def _check_weight(layer: Layer) -> None:
-    """Refuses weights that can't be ranked or written, in any layer: such a model has a fault to mend first."""
-    weight, whose = layer.weight.detach(), f"The weight of layer '{layer.name}'"
-    if weight.is_meta:
-        raise PruneError(f"{whose} is on the meta device, which holds no numbers; load the weights first.")
-    if weight.is_inference():
-        raise PruneError(f"{whose} was made in inference mode and can't be written to; make the model outside of it.")
-    if layer.plain and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
-        raise PruneError(f"{whose} holds NaN or infinite values, and blocks can't be ranked by them; mend it first.")
-
-
-def _nothing_to_prune(choices: Sequence[Choice]) -> str:
-    if not choices:
-        return "The model has no convolution or linear layer to prune."
-    reasons = "; ".join(f"'{choice.layer.name}' ({choice.reason})" for choice in choices[:5])
-    more = f"; and {len(choices) - 5} more" if len(choices) > 5 else ""
-    return f"No layer is left to prune: {reasons}{more}. Name a layer in full in targets to prune it against a default."
 
 
 def _rows(choice: Choice, cut: Cut | None, pattern: Pattern) -> Iterator[LayerReport]:

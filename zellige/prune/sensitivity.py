@@ -25,8 +25,8 @@ LEVELS = tuple(Fraction(level, 100) for level in (0, 25, 50, 75, 90))
 def loss_curves(
     model: nn.Module, pattern: Pattern, layers: Sequence[Layer], scored: Sequence[Scored], calibration: Calibration,
     levels: Sequence[Fraction] = LEVELS,
-) -> list[Curve]:
-    """For every layer the curve whose harm is what the mean loss rises by. The model is left as it was.
+) -> tuple[float, list[Curve]]:
+    """The mean loss, and for every layer the curve whose harm is what it rises by. The model is left as it was.
 
     Raises:
         PruneError: there is no data, the loss doesn't fit it, or the pattern leaves no choice of sparsities.
@@ -43,7 +43,7 @@ def loss_curves(
             harm = [_rise(model, layer, mask, batches, calibration, before) for mask in masks]
             with torch.device("cpu"):
                 curves.append(curve_of(pattern, scores, layer.weight.element_size(), possible, masks, harm))
-    return curves
+    return before, curves
 
 
 def _rise(
