@@ -77,6 +77,51 @@ def test_prune_takes_a_budget_or_a_scope_by_form(here: Path) -> None:
     assert json.loads((here / "p.json").read_text())["score"] == "variance"
 
 
+MEASURED = """
+import torch
+
+def calibration():
+    return [torch.ones(2, 3, 16, 16)], lambda model, batch: model(batch).square().mean()
+
+def evaluate(model):
+    return float((model[4].weight != 0).float().mean())
+
+def nothing():
+    return None
+"""
+
+
+def test_prune_takes_data_from_a_function(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "measured.py").write_text(MEASURED)
+    asked = ("--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--json", "p.json")
+    assert run("prune", MODEL, *asked, "--score", "fisher", "--data", "measured:calibration") == 0
+    assert json.loads((here / "p.json").read_text())["score"] == "fisher"
+    for name, why in (
+        ("measured:nothing", "gave NoneType; expected (batches, loss)"),
+        ("measured:other", "has no function 'other'"),
+        ("measured", "expected --data PACKAGE.MODULE:FUNCTION"),
+    ):
+        assert run("prune", MODEL, *asked, "--score", "fisher", "--data", name) == 1
+        assert why in capsys.readouterr().err
+
+
+def test_prune_compares(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "measured.py").write_text(MEASURED)
+    asked = ("--compare", "--pattern", "block:8x8,nm:2:4", "--sparsity", "0.5,0.75", "--score", "l1,taylor", "--target", "4")
+    from_functions = ("--evaluate", "measured:evaluate", "--data", "measured:calibration")
+    assert run("prune", MODEL, *asked, *from_functions, "--threads", 1, "--plot", "p.svg", "--json", "s.json") == 0
+    printed = capsys.readouterr().out
+    for expected in ("block:8x8", "taylor", "× dense", "nm:2:4 at 0.75 left out", "the dense network: accuracy 100.0%",
+                     "drawn to p.svg", "what no other one beats"):  # fmt: skip
+        assert expected in printed
+    rows = json.loads((here / "s.json").read_text())["rows"]
+    assert [(row["pattern"], row["sparsity"], row["criterion"], row["accuracy"], row["speed"] is None) for row in rows] == [
+        ("block:8x8", 0.5, "l1", 0.5, False), ("block:8x8", 0.5, "taylor", 0.5, True), ("block:8x8", 0.75, "l1", 0.25, False),
+        ("block:8x8", 0.75, "taylor", 0.25, True), ("nm:2:4", 0.5, "l1", 0.5, False), ("nm:2:4", 0.5, "taylor", 0.5, True),
+    ]  # fmt: skip
+    assert (here / "p.svg").exists()
+
+
 def test_compile_writes_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compile", MODEL, "-o", "m.zlg", "--json", "c.json") == 0
     assert (here / "m.zlg").stat().st_size == 1000
@@ -213,6 +258,15 @@ def test_wrong_usage_is_status_two(here: Path) -> None:
         ("prune", MODEL, "--pattern", "block:8x8", "-o", "w.safetensors"),
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "--budget", "bytes=0.5", "-o", "w.safetensors"),
         ("prune", MODEL, "--pattern", "block:8x8", "--budget", "bytes", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5),
+        ("prune", MODEL, "--sparsity", 0.5, "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", "half", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 1.5, "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", "0.5,0.75", "-o", "w.safetensors"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--evaluate", "json:loads"),
+        ("prune", MODEL, "--compare", "-o", "w.safetensors"),
+        ("prune", MODEL, "--compare", "--budget", "bytes=0.5"),
+        ("prune", MODEL, "--compare", "--pattern", "block:8x8,,channel"),
     ):
         assert run(*arguments) == 2
 

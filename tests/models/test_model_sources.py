@@ -83,7 +83,7 @@ def test_the_global_generator_is_left_alone() -> None:
         ("resnet50", "unknown model 'resnet50': expected torchvision:resnet50"),
         ("torchvision:", "unknown model"),
         ("nowhere.pt2", "there is no file nowhere.pt2"),
-        ("python:json", "expected python:PACKAGE.MODULE:FACTORY"),
+        ("python:json", "expected python:PACKAGE.MODULE:FUNCTION"),
         ("python:no_such_module:build", "no_such_module can't be imported"),
         ("python:json:no_such_function", "has no function 'no_such_function'"),
     ],

@@ -52,6 +52,7 @@ def test_it_prints_and_is_plain_data() -> None:
     assert [row.split()[0] for row in rows[:3]] == ["0", "2", "4"] and rows[0].split()[1] == "+0"
     facts = json.loads(json.dumps(found.as_dict()))
     assert facts["layers"][1]["rise"] == list(found.curves[1].harm) and facts["score"] == "l1"
+    assert zl.Sensitivity.from_dict(facts).as_dict() == found.as_dict() and str(zl.Sensitivity.from_dict(facts)) == str(found)
 
 
 def test_levels_that_a_pattern_lacks_are_left_out() -> None:

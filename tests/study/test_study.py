@@ -63,7 +63,7 @@ def test_the_grid_is_all_that_patterns_can_have() -> None:
     ({"model": "resnet50"}, "compare takes a torch.nn.Module, not str"),
     ({"evaluate": lambda model: float("nan")}, "evaluate gave nan"),
     ({"evaluate": lambda model: model.nothing}, "evaluate fails on a network: AttributeError"),
-    ({"patterns": ["vnm:64:2:16"], "sparsities": [0.875], "ignore": "re:.*"}, "Nothing is left to compare: No layer is left to prune"),
+    ({"ignore": "re:.*"}, "Nothing is left to compare: No layer is left to prune"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_said(changed: dict[str, object], message: str) -> None:
     asked = {"model": network(), "patterns": ["block:8x8"], "sparsities": [0.5], "example_inputs": INPUTS, "timed": ()}
@@ -167,6 +167,14 @@ def test_a_study_is_written_down_and_read_back() -> None:
         found.only(["taylor"])
 
 
+def test_accuracies_and_speeds_may_be_measured_apart() -> None:
+    right = study([row("block:8x8", 0.5, 0.9, None), row("channel", 0.5, 0.8, None)])
+    found = right.with_speeds(study([row("channel", 0.5, None, 2.0)], dense=None)).joined([study([row("nm:2:4", 0.5, 0.7, None)])])
+    assert [(one.trial.pattern, one.accuracy, one.speed and one.speed.over_dense.median) for one in found.rows] == [
+        ("block:8x8", 0.9, None), ("channel", 0.8, 2.0), ("nm:2:4", 0.7, None)]  # fmt: skip
+    assert found.dense_accuracy == 1.0 and found.left_out == right.left_out and found.conditions["speed"] == {"threads": 1}
+
+
 def test_the_table_says_what_is_known() -> None:
     text = str(study([row("block:8x8", 0.5, 0.9, 1.5)]))
     assert "block:8x8    50%  l1         50.0%    75.0%     90.0%  10.0  0.667     1.50" in text
@@ -190,7 +198,7 @@ def test_the_plot_depends_on_the_rows_alone(tmp_path: Path, suffix: str) -> None
 
 def test_plots_that_cant_be_drawn_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed, untimed = study([row("block:8x8", 0.5, 0.9, 1.5)]), study([row("block:8x8", 0.5, 0.9, None)])
-    with pytest.raises(ZelligeError, match="must end in .svg, .png, .pdf"):
+    with pytest.raises(ZelligeError, match=r"must end in \.svg, \.png, \.pdf"):
         timed.plot(tmp_path / "figure.txt")
     with pytest.raises(ZelligeError, match="there is no directory"):
         timed.plot(tmp_path / "no" / "figure.svg")

@@ -16,6 +16,7 @@ EXTRAS = {
     "torch": "torch",
     "safetensors": "torch",
     "sklearn": "train",
+    "matplotlib": "report",
     "torchvision": "models",
     "timm": "models",
     "transformers": "models",

@@ -79,6 +79,33 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
+def parse_list(text: str | None) -> list[str]:
+    """What stands between commas; nothing for ``None``, wrong usage where there is nothing between two of them.
+
+    >>> parse_list("block:8x8, nm:2:4"), parse_list(None)
+    (['block:8x8', 'nm:2:4'], [])
+    """
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise typer.BadParameter(f"expected names with commas between them, got {text!r}")
+    return parts
+
+
+def parse_sparsities(text: str | None) -> list[float]:
+    """``0.5`` or ``0.5,0.75`` as numbers; wrong usage for anything else than numbers from 0 to 1.
+
+    >>> parse_sparsities("0.5,0.75")
+    [0.5, 0.75]
+    """
+    try:
+        shares = [float(part) for part in parse_list(text)]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share <= 1 for share in shares):
+        raise typer.BadParameter(f"expected shares from 0 to 1, such as 0.5, got {text!r}", param_hint="--sparsity")
+    return shares
+
+
 def parse_budget(text: str | None, sparsity: float | None) -> dict[str, float] | None:
     """``latency=0.5`` as a budget, beside which there is no sparsity; wrong usage for anything else.
 

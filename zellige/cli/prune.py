@@ -1,4 +1,4 @@
-"""``zellige prune``: zero the blocks that matter least, and save the weights."""
+"""``zellige prune``: zero the blocks that matter least, and save the weights; or compare ways to do so."""
 
 from __future__ import annotations
 
@@ -7,34 +7,90 @@ from typing import Annotated
 
 import typer
 
-from zellige.cli.arguments import Json, Model, Scope, Score, Shape, Sparsity, Weights, parse_budget, writable
+from zellige.cli.arguments import (
+    Json,
+    Model,
+    Scope,
+    Shape,
+    Threads,
+    Weights,
+    parse_budget,
+    parse_list,
+    parse_sparsities,
+    writable,
+)
 from zellige.cli.network import NetworkChoice
+from zellige.cli.prune_compare import Question, calibration_named, compare_patterns
 from zellige.terminal import working, write_json
 
 
 def prune(
     model: Model,
-    pattern: Annotated[str, typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).")],
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="What goes together: block:8x8, tile:128, nm:2:4, … (docs/pruning.md).", show_default=False),
+    ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where to write the weights: a .safetensors file.", callback=writable)
-    ],
-    sparsity: Sparsity = None,
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write the weights: a .safetensors file.", callback=writable,
+                     show_default=False),
+    ] = None,
+    sparsity: Annotated[str | None, typer.Option(help="Share of blocks to prune in every layer.", show_default=False)] = None,
     budget: Annotated[
         str | None, typer.Option(help="In place of a sparsity: latency=0.5 or bytes=0.4, of the dense one's.", show_default=False)
     ] = None,
     weights: Weights = None,
     shape: Shape = None,
     scope: Scope = "layer",
-    score: Score = "l1",
+    score: Annotated[str, typer.Option(help="What a block is worth: l1, l2, variance; with --data: taylor, fisher, …")] = "l1",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MODULE:FUNCTION", show_default=False,
+                     help="A function of yours that gives (batches, loss), for scores and scopes that are measured."),
+    ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="Layers to leave alone: a name, or re:PATTERN. May be given again.")
     ] = None,
     targets: Annotated[
         list[str] | None, typer.Option("--target", help="Prune these layers only. May be given again.")
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Write nothing; compare patterns, sparsities and scores, several of each with commas: "
+                                       "L1 kept, speed, accuracy."),
+    ] = False,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MODULE:FUNCTION", show_default=False,
+                     help="With --compare: a function of yours that gives a network's accuracy."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --compare: draw what is lost against speed, .svg or .png.", show_default=False)
+    ] = None,
+    threads: Threads = None,
     json: Json = None,
 ) -> None:
     """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
+    network = NetworkChoice(model, weights, shape=shape)
+    if compare:
+        _refuse("has no meaning beside --compare", {"-o": output, "--budget": budget})
+        question = Question(parse_list(pattern), parse_sparsities(sparsity), parse_list(score), scope, targets or None,
+                            ignore or None, evaluate, data, threads)  # fmt: skip
+        compare_patterns(network, question, plot, json)
+        return
+    _refuse("needs --compare beside it", {"--evaluate": evaluate, "--plot": plot, "--threads": threads})
+    if pattern is None or output is None:
+        raise typer.BadParameter("is missing", param_hint="--pattern" if pattern is None else "-o")
+    shares = parse_sparsities(sparsity)
+    if len(shares) > 1:
+        raise typer.BadParameter("several need --compare beside them", param_hint="--sparsity")
+    _prune(network, pattern, output, next(iter(shares), None), budget, scope, score, data, targets or None, ignore or None, json)
+
+
+def _prune(
+    network: NetworkChoice, pattern: str, output: Path, sparsity: float | None, budget: str | None, scope: str, score: str,
+    data: str | None, targets: list[str] | None, ignore: list[str] | None, json: Path | None,
+) -> None:  # fmt: skip
     import zellige as zl
     from zellige.models import warm_statistics
     from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
@@ -42,8 +98,9 @@ def prune(
     share = parse_budget(budget, sparsity)
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
-    named = NetworkChoice(model, weights, shape=shape).load()
-    with working("pruning"):
+    batches, loss = (None, None) if data is None else calibration_named(data)
+    named = network.load()
+    with working("pruning") as progress:
         report = zl.prune(
             named.model,
             pattern,
@@ -52,8 +109,11 @@ def prune(
             example_inputs=named.example_inputs,
             scope=scope,
             score=score,
-            targets=targets or None,
-            ignore=ignore or None,
+            targets=targets,
+            ignore=ignore,
+            data=batches,
+            loss=loss,
+            progress=progress,
         )
         if named.random_weights:
             warm_statistics(named.model, named.example_inputs)
@@ -62,3 +122,10 @@ def prune(
     write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict()})
     print(report)
     print(f"\nweights: {named.weights}\nwritten to {output} ({size / 1e6:.1f} MB)")
+
+
+def _refuse(why: str, given: dict[str, object]) -> None:
+    """Wrong usage if one of these options was given."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(why, param_hint=name)

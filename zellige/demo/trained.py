@@ -18,7 +18,7 @@ from zellige.demo.network import DigitsNetwork
 from zellige.demo.plain_network import PlainDigitsNetwork
 from zellige.demo.training import Schedule, accuracy, train
 
-TRAINING = Schedule(epochs=10, learning_rate=3e-3)
+TRAINING = Schedule(epochs=6, learning_rate=3e-3)
 TEST_BATCH = 360
 CALIBRATION, BATCH = 256, 64  # training images that scores are measured on, and how many at a time
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import reprlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-from zellige.errors import ZelligeError, in_one_line
+from zellige.errors import ZelligeError
+from zellige.models.functions import call_function, find_function
 from zellige.models.named import NamedModel, Request, batch_of
 
 
@@ -21,7 +17,7 @@ def factory_model(request: Request) -> NamedModel:
     A module alone needs the input shape from the user. The working directory can be imported from. Nobody but the
     factory knows whether its weights are trained.
     """
-    made = _call(_find(request.name), request)
+    made = _made(request)
     model, inputs = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise ZelligeError(
@@ -41,29 +37,11 @@ def factory_model(request: Request) -> NamedModel:
     return NamedModel(f"python:{request.name}", model.eval(), inputs, "as the factory made them", False)
 
 
-def _find(name: str) -> Callable[[], object]:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ZelligeError(f"python:{name}: expected python:PACKAGE.MODULE:FACTORY, such as python:mynet.model:build")
-    with _working_directory_first():
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:  # whatever the user's code raises
-            raise ZelligeError(f"python:{name}: {module_name} can't be imported: {in_one_line(error)}") from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise ZelligeError(f"python:{name}: {module_name} has no function {attribute!r}")
-    found: Callable[[], object] = factory
-    return found
-
-
-def _call(factory: Callable[[], object], request: Request) -> object:
-    with torch.random.fork_rng(devices=[]), _working_directory_first():
+def _made(request: Request) -> object:
+    factory = find_function(request.name, "python:", "mynet.model:build")
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        try:
-            return factory()
-        except Exception as error:  # whatever the user's code raises
-            raise ZelligeError(f"python:{request.name} failed, called without arguments: {in_one_line(error)}") from error
+        return call_function(factory, f"python:{request.name}")
 
 
 def _tensors(inputs: object, request: Request) -> tuple[torch.Tensor, ...]:
@@ -73,13 +51,3 @@ def _tensors(inputs: object, request: Request) -> tuple[torch.Tensor, ...]:
         got = reprlib.repr(inputs)
         raise ZelligeError(f"python:{request.name} gave {got} as example inputs; expected a tensor, or a tuple of tensors")
     return tuple(found)
-
-
-@contextmanager
-def _working_directory_first() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

@@ -6,7 +6,7 @@ Scope ``"sensitivity"`` shares sparsities out by these very curves (``sensitivit
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -47,6 +47,15 @@ class Sensitivity:
             for curve in self.curves
         ]  # fmt: skip
         return {"pattern": self.pattern, "score": self.score, "loss": self.loss, "layers": layers}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Sensitivity:
+        """What ``as_dict`` wrote down."""
+        curves = tuple(
+            Curve(layer["name"], tuple(map(exact_sparsity, layer["sparsities"])), tuple(layer["rise"]), tuple(layer["density"]),
+                  tuple(layer["bytes"])) for layer in facts["layers"]
+        )  # fmt: skip
+        return cls(facts["pattern"], facts["score"], facts["loss"], curves)
 
     def __str__(self) -> str:
         heads = ("layer", *(f"{float(level):.0%}" for level in self.curves[0].sparsities))

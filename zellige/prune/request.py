@@ -69,11 +69,11 @@ def checked_calibration(calibration: Calibration, score: Score | DataScore, meas
     if calibration.progress is not None and not callable(calibration.progress):
         raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
     if isinstance(score, DataScore) and calibration.data is None:
-        raise PruneError(f"Score '{score}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and batch). "
-                         "Where there is none, as on the command line, take l1, l2 or variance.")
+        raise PruneError(f"Score '{score}' is measured on data: give data=… (batches) and loss=… (of model and batch), on the "
+                         "command line --data. Where there is none, take l1, l2 or variance.")
     if measured and calibration.data is None:
-        raise PruneError(f"Scope '{SENSITIVITY}' is measured on data: give zl.prune data=… (batches) and loss=… (of model and "
-                         "batch). Where there is none, as on the command line, take another scope.")
+        raise PruneError(f"Scope '{SENSITIVITY}' is measured on data: give data=… (batches) and loss=… (of model and batch), on "
+                         "the command line --data. Where there is none, take another scope.")
     if measured and isinstance(score, DataScore):  # who both go through the data
         return calibration.held()
     if not measured and not isinstance(score, DataScore) and (calibration.data is not None or calibration.loss is not None):

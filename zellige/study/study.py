@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,28 @@ class Study:
         left_out = tuple(LeftOut(**one) for one in facts["left_out"])
         return cls(rows, left_out, facts["dense"]["accuracy"], facts["dense"]["median_ms"], facts["conditions"])
 
+    def with_speeds(self, timed: Study) -> Study:
+        """This study with the speeds that another one of the same network measured; of trials that it lacks there are none.
+
+        Accuracies and speeds may so be measured apart: on several machines, or while a machine is busy and while it is not.
+        """
+        speeds = {row.trial: row.speed for row in timed.rows}
+        rows = tuple(replace(row, speed=speeds.get(row.trial)) for row in self.rows)
+        return replace(self, rows=rows, dense_ms=timed.dense_ms, conditions={**self.conditions, "speed": timed.conditions})
+
+    def joined(self, others: Iterable[Study]) -> Study:
+        """This study with the rows of others of the same network after its own."""
+        every = [self, *others]
+        left_out = dict.fromkeys(one for study in every for one in study.left_out)
+        return replace(self, rows=tuple(row for study in every for row in study.rows), left_out=tuple(left_out))
+
     def only(self, criteria: Sequence[str] = (), orders: Sequence[str] = ()) -> Study:
         """The part of the study with these criteria and orders (none named: all of them)."""
         rows = tuple(row for row in self.rows if (not criteria or row.trial.criterion in criteria)
                      and (not orders or row.trial.order in orders))  # fmt: skip
         if not rows:
             raise PruneError(f"The study has no row of {', '.join([*criteria, *orders])}.")
-        return Study(rows, self.left_out, self.dense_accuracy, self.dense_ms, self.conditions)
+        return replace(self, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,162 @@
+"""The study: patterns × sparsities × criteria on trained networks, by kept L1, one-shot accuracy and compiled speed.
+
+    python benchmarks/patterns.py                       # a quarter of an hour on two cores
+    python benchmarks/patterns.py --quick --result /tmp/patterns.json     # does it run? A minute or two
+    python benchmarks/patterns.py --stages speed        # again, and only that: on a machine that does nothing else
+
+Two networks are trained on the digits that come with scikit-learn (one random split, 360 images to test), from fixed seeds. Then
+copies of them are pruned, without any training afterwards. Stages are apart, since only speeds need a quiet machine:
+
+    train        the networks, kept in --networks
+    accuracy     every trial's accuracy and kept L1
+    sensitivity  what the loss does as each layer alone is pruned
+    speed        the networks that l1 pruned, compiled, in turn with the dense one
+
+The classifier is spared in all trials, for patterns that take whole outputs would take classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from result_file import RESULTS, write_result
+
+import zellige as zl
+from zellige.cpu.host import usable_cpus
+from zellige.demo import trained
+from zellige.demo.network import DigitsNetwork
+from zellige.demo.plain_network import PlainDigitsNetwork
+from zellige.models.weights import load_weights, save_weights
+from zellige.study.axes import AS_TRAINED
+
+NETWORKS: dict[str, type[torch.nn.Module]] = {"residual": DigitsNetwork, "plain": PlainDigitsNetwork}
+SPARED = "classifier"
+SENSITIVITY = ("block:8x8", "block:8x1")
+TIMED = "l1"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A full grid; the study is all parts, one after another."""
+
+    patterns: tuple[str, ...]
+    sparsities: tuple[float, ...] = (0.5, 0.75, 0.9)
+    criteria: tuple[str, ...] = (TIMED,)
+    orders: tuple[str, ...] = (AS_TRAINED,)
+
+
+PATTERNS = (
+    "unstructured", "block:8x8", "block:8x4", "block:8x1", "block:16x1", "block:1x8", "block:4x4", "block:32x32", "channel",
+    "tile:64", "tile-rows:64", "tvw:64:2:4", "tew:64:0.01", "nm:2:4", "nm:4:8", "nm:1:4", "vnm:32:2:8",
+)  # fmt: skip
+PARTS = (Part(PATTERNS, criteria=(TIMED, "l2", "taylor", "fisher", "wanda")),)
+QUICK = (Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75), (TIMED, "taylor")),)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How this run goes."""
+
+    parts: tuple[Part, ...]
+    schedule: trained.Schedule
+    networks: Path
+    threads: int
+    rounds: int
+    seed: int
+
+
+def train(name: str, facts: dict[str, Any], setting: Setting) -> None:
+    """Train a network from its seed, and keep its weights."""
+    model, _ = trained.trained(NETWORKS[name], setting.seed, setting.schedule)
+    setting.networks.mkdir(parents=True, exist_ok=True)
+    save_weights(model, setting.networks / f"{name}.safetensors")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    facts.update(training={**asdict(setting.schedule), "seed": setting.seed}, parameters=parameters)
+    print(f"{name}: {parameters} parameters, accuracy {trained.evaluate(model):.1%}", flush=True)
+
+
+def accuracy(name: str, facts: dict[str, Any], setting: Setting) -> None:
+    """Every trial, not compiled."""
+    model = network(name, setting)
+    studies = [
+        zl.compare(model, part.patterns, part.sparsities, example(), criteria=part.criteria, orders=part.orders, timed=(),
+                   evaluate=trained.evaluate, data=trained.batches(), loss=trained.loss, ignore=SPARED, threads=setting.threads)
+        for part in setting.parts
+    ]  # fmt: skip
+    found = studies[0].joined(studies[1:])
+    print(found, flush=True)
+    facts["study"] = found.as_dict()
+
+
+def sensitivity(name: str, facts: dict[str, Any], setting: Setting) -> None:
+    """The curves of every layer, in several patterns."""
+    model = network(name, setting)
+    found = [zl.sensitivity(model, pattern, example(), data=trained.batches(), loss=trained.loss, ignore=SPARED)
+             for pattern in SENSITIVITY]  # fmt: skip
+    print("\n".join(map(str, found)), flush=True)
+    facts["sensitivity"] = [one.as_dict() for one in found]
+
+
+def speed(name: str, facts: dict[str, Any], setting: Setting) -> None:
+    """The timed criterion's trials, compiled."""
+    model = network(name, setting)
+    parts = [replace(part, criteria=(TIMED,)) for part in setting.parts]
+    studies = [zl.compare(model, part.patterns, part.sparsities, example(), orders=part.orders, ignore=SPARED,
+                          threads=setting.threads, rounds=setting.rounds) for part in parts]  # fmt: skip
+    timed = studies[0].joined(studies[1:])
+    print(timed, flush=True)
+    facts["study"] = zl.Study.from_dict(facts["study"]).with_speeds(timed).as_dict()
+
+
+STAGES: dict[str, Callable[[str, dict[str, Any], Setting], None]] = {
+    "train": train, "accuracy": accuracy, "sensitivity": sensitivity, "speed": speed,
+}  # fmt: skip
+
+
+def network(name: str, setting: Setting) -> torch.nn.Module:
+    """The network that was trained."""
+    model = NETWORKS[name]().eval()
+    load_weights(model, setting.networks / f"{name}.safetensors")
+    return model
+
+
+def example() -> tuple[torch.Tensor, ...]:
+    """One image."""
+    return (trained.digits()[1].images[:1],)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Compare patterns on trained networks.")
+    parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES), metavar="NAMES")
+    parser.add_argument("--quick", action="store_true", help="few trials on networks that hardly learned: does it run?")
+    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--networks", type=Path, default=Path("build", "patterns"), help="directory for trained weights")
+    parser.add_argument("--result", type=Path, default=RESULTS / "patterns.json")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.stages) - set(STAGES):
+        parser.error(f"unknown stages: {', '.join(sorted(unknown))}; known are {', '.join(STAGES)}")
+    setting = Setting(QUICK if asked.quick else PARTS, replace(trained.TRAINING, epochs=1) if asked.quick else trained.TRAINING,
+                      asked.networks, asked.threads, asked.rounds, asked.seed)  # fmt: skip
+    torch.set_num_threads(asked.threads)
+    results: dict[str, Any] = json.loads(asked.result.read_text()) if asked.result.exists() else {"networks": {}}
+    for stage in asked.stages:
+        for name in NETWORKS:
+            started = time.perf_counter()
+            STAGES[stage](name, results["networks"].setdefault(name, {}), setting)
+            print(f"{stage} of {name} took {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+            write_result(asked.result, results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
