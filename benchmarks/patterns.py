@@ -45,27 +45,34 @@ TIMED = "l1"
 
 @dataclass(frozen=True)
 class Part:
-    """A full grid; the study is all parts, one after another."""
+    """A full grid; the study is all parts, one after another. ``recovered`` says whether batch norms are measured again after
+    pruning, as they should be; one part shows what becomes of networks otherwise."""
 
     patterns: tuple[str, ...]
     sparsities: tuple[float, ...] = (0.5, 0.75, 0.9)
     criteria: tuple[str, ...] = (TIMED,)
     orders: tuple[str, ...] = (AS_TRAINED,)
+    recovered: bool = True
 
 
 PATTERNS = (
     "unstructured", "block:8x8", "block:8x4", "block:8x1", "block:16x1", "block:1x8", "block:4x4", "block:32x32", "channel",
     "tile:64", "tile-rows:64", "tvw:64:2:4", "tew:64:0.01", "nm:2:4", "nm:4:8", "nm:1:4", "vnm:32:2:8",
 )  # fmt: skip
-PARTS = (Part(PATTERNS, criteria=(TIMED, "l2", "taylor", "fisher", "wanda")),)
-QUICK = (Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75), (TIMED, "taylor")),)
+FEW = ("unstructured", "block:8x8", "block:8x1", "tile-rows:64", "channel", "nm:2:4")
+PARTS = {
+    "patterns": Part(PATTERNS),
+    "criteria": Part(FEW, criteria=("l2", "taylor", "fisher", "wanda")),
+    "as pruned": Part(FEW, recovered=False),
+}
+QUICK = {"patterns": Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75)), "criteria": Part(("block:8x8",), (0.5,), ("taylor",))}
 
 
 @dataclass(frozen=True)
 class Setting:
     """How this run goes."""
 
-    parts: tuple[Part, ...]
+    parts: dict[str, Part]
     schedule: trained.Schedule
     networks: Path
     threads: int
@@ -84,16 +91,16 @@ def train(name: str, facts: dict[str, Any], setting: Setting) -> None:
 
 
 def accuracy(name: str, facts: dict[str, Any], setting: Setting) -> None:
-    """Every trial, not compiled."""
+    """The trials of every part, not compiled. Parts that aren't asked for stay as they were measured before."""
     model = network(name, setting)
-    studies = [
-        zl.compare(model, part.patterns, part.sparsities, example(), criteria=part.criteria, orders=part.orders, timed=(),
-                   evaluate=trained.evaluate, data=trained.batches(), loss=trained.loss, ignore=SPARED, threads=setting.threads)
-        for part in setting.parts
-    ]  # fmt: skip
-    found = studies[0].joined(studies[1:])
-    print(found, flush=True)
-    facts["study"] = found.as_dict()
+    for title, part in setting.parts.items():
+        found = zl.compare(
+            model, part.patterns, part.sparsities, example(), criteria=part.criteria, orders=part.orders, timed=(),
+            evaluate=trained.evaluate, recover=trained.retake if part.recovered else None, data=trained.batches(),
+            loss=trained.loss, ignore=SPARED, threads=setting.threads,
+        )  # fmt: skip
+        print(f"{name}, {title}\n{found}\n", flush=True)
+        facts.setdefault("parts", {})[title] = found.as_dict()
 
 
 def sensitivity(name: str, facts: dict[str, Any], setting: Setting) -> None:
@@ -106,14 +113,12 @@ def sensitivity(name: str, facts: dict[str, Any], setting: Setting) -> None:
 
 
 def speed(name: str, facts: dict[str, Any], setting: Setting) -> None:
-    """The timed criterion's trials, compiled."""
-    model = network(name, setting)
-    parts = [replace(part, criteria=(TIMED,)) for part in setting.parts]
-    studies = [zl.compare(model, part.patterns, part.sparsities, example(), orders=part.orders, ignore=SPARED,
-                          threads=setting.threads, rounds=setting.rounds) for part in parts]  # fmt: skip
-    timed = studies[0].joined(studies[1:])
+    """The timed criterion's trials, compiled, all of them in the same rounds."""
+    part = setting.parts["patterns"]
+    timed = zl.compare(network(name, setting), part.patterns, part.sparsities, example(), ignore=SPARED, threads=setting.threads,
+                       rounds=setting.rounds)  # fmt: skip
     print(timed, flush=True)
-    facts["study"] = zl.Study.from_dict(facts["study"]).with_speeds(timed).as_dict()
+    facts["parts"]["patterns"] = zl.Study.from_dict(facts["parts"]["patterns"]).with_speeds(timed).as_dict()
 
 
 STAGES: dict[str, Callable[[str, dict[str, Any], Setting], None]] = {
@@ -136,6 +141,7 @@ def example() -> tuple[torch.Tensor, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare patterns on trained networks.")
     parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES), metavar="NAMES")
+    parser.add_argument("--parts", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few trials on networks that hardly learned: does it run?")
     parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--rounds", type=int, default=21)
@@ -145,8 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if unknown := set(asked.stages) - set(STAGES):
         parser.error(f"unknown stages: {', '.join(sorted(unknown))}; known are {', '.join(STAGES)}")
-    setting = Setting(QUICK if asked.quick else PARTS, replace(trained.TRAINING, epochs=1) if asked.quick else trained.TRAINING,
-                      asked.networks, asked.threads, asked.rounds, asked.seed)  # fmt: skip
+    parts = QUICK if asked.quick else PARTS
+    if unknown := set(asked.parts or ()) - set(parts):
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; known are {', '.join(parts)}")
+    schedule = replace(trained.TRAINING, epochs=1) if asked.quick else trained.TRAINING
+    setting = Setting({name: parts[name] for name in asked.parts or parts}, schedule, asked.networks, asked.threads, asked.rounds,
+                      asked.seed)  # fmt: skip
     torch.set_num_threads(asked.threads)
     results: dict[str, Any] = json.loads(asked.result.read_text()) if asked.result.exists() else {"networks": {}}
     for stage in asked.stages:

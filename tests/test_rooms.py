@@ -30,7 +30,7 @@ ROOMS = {
     "train":    ["prune"],
     "latency":  ["engine", "prune"],
     "api":      ["latency", "train"],
-    "models":   ["pack"],
+    "models":   ["pack", "prune"],
     "bench":    ["api", "models"],
     "study":    ["bench"],
     "terminal": ["bench"],

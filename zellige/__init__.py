@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     )
     from zellige.prune import Clustering, PruneReport, cluster
     from zellige.prune.layer_sensitivity import Sensitivity, sensitivity
+    from zellige.prune.statistics import take_statistics
     from zellige.study import Study, compare
 
 __all__ = [
     "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "Sensitivity", "Study", "TileElementWise",
     "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare", "compile", "export", "load",
-    "parse_pattern", "prune", "sensitivity", "verify",
+    "parse_pattern", "prune", "sensitivity", "take_statistics", "verify",
 ]
 
 _HOMES = {
@@ -50,6 +51,7 @@ _HOMES = {
                      "parse_pattern"), "zellige.patterns"),
     **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
     **dict.fromkeys(("Sensitivity", "sensitivity"), "zellige.prune.layer_sensitivity"),
+    "take_statistics": "zellige.prune.statistics",
     **dict.fromkeys(("Study", "compare"), "zellige.study"),
 }
 

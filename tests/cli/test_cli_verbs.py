@@ -109,7 +109,7 @@ def test_prune_compares(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "measured.py").write_text(MEASURED)
     asked = ("--compare", "--pattern", "block:8x8,nm:2:4", "--sparsity", "0.5,0.75", "--score", "l1,taylor", "--target", "4")
     from_functions = ("--evaluate", "measured:evaluate", "--data", "measured:calibration")
-    assert run("prune", MODEL, *asked, *from_functions, "--threads", 1, "--plot", "p.svg", "--json", "s.json") == 0
+    assert run("prune", MODEL, *asked, *from_functions, "--statistics", "--threads", 1, "--plot", "p.svg", "--json", "s.json") == 0
     printed = capsys.readouterr().out
     for expected in ("block:8x8", "taylor", "× dense", "nm:2:4 at 0.75 left out", "the dense network: accuracy 100.0%",
                      "drawn to p.svg", "what no other one beats"):  # fmt: skip
@@ -264,6 +264,8 @@ def test_wrong_usage_is_status_two(here: Path) -> None:
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 1.5, "-o", "w.safetensors"),
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", "0.5,0.75", "-o", "w.safetensors"),
         ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--evaluate", "json:loads"),
+        ("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--statistics"),
+        ("prune", MODEL, "--compare", "--statistics"),
         ("prune", MODEL, "--compare", "-o", "w.safetensors"),
         ("prune", MODEL, "--compare", "--budget", "bytes=0.5"),
         ("prune", MODEL, "--compare", "--pattern", "block:8x8,,channel"),

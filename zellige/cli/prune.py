@@ -64,6 +64,9 @@ def prune(
         typer.Option(metavar="PACKAGE.MODULE:FUNCTION", show_default=False,
                      help="With --compare: a function of yours that gives a network's accuracy."),
     ] = None,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="With --compare: take batch-norm statistics again on --data after pruning.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="With --compare: draw what is lost against speed, .svg or .png.", show_default=False)
     ] = None,
@@ -74,11 +77,14 @@ def prune(
     network = NetworkChoice(model, weights, shape=shape)
     if compare:
         _refuse("has no meaning beside --compare", {"-o": output, "--budget": budget})
+        if statistics and data is None:
+            raise typer.BadParameter("needs --data beside it", param_hint="--statistics")
         question = Question(parse_list(pattern), parse_sparsities(sparsity), parse_list(score), scope, targets or None,
-                            ignore or None, evaluate, data, threads)  # fmt: skip
+                            ignore or None, evaluate, data, statistics, threads)  # fmt: skip
         compare_patterns(network, question, plot, json)
         return
-    _refuse("needs --compare beside it", {"--evaluate": evaluate, "--plot": plot, "--threads": threads})
+    idle = {"--evaluate": evaluate, "--statistics": statistics or None, "--plot": plot, "--threads": threads}
+    _refuse("needs --compare beside it", idle)
     if pattern is None or output is None:
         raise typer.BadParameter("is missing", param_hint="--pattern" if pattern is None else "-o")
     shares = parse_sparsities(sparsity)

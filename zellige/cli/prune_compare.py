@@ -24,6 +24,7 @@ class Question:
     ignore: Sequence[str] | None
     evaluate: str | None
     data: str | None
+    statistics: bool
     threads: int | None
 
 
@@ -38,13 +39,21 @@ def compare_patterns(network: NetworkChoice, asked: Question, plot: Path | None,
         figure_file(plot)  # which is asked before the work and not after it
     evaluate = None if asked.evaluate is None else function_named("--evaluate", asked.evaluate)
     data, loss = (None, None) if asked.data is None else calibration_named(asked.data)
+    batches = None if data is None else list(data)
     named = network.load()
+
+    def recover(model: Any) -> None:
+        if asked.statistics and batches is not None:
+            zl.take_statistics(model, batches, loss)
+        elif named.random_weights:
+            warm_statistics(model, named.example_inputs)
+
     with working("comparing") as progress:
         study = zl.compare(
             named.model, asked.patterns or PATTERNS, asked.sparsities or SPARSITIES, named.example_inputs, criteria=asked.criteria,
-            evaluate=evaluate, data=data, loss=loss, scope=asked.scope, targets=asked.targets, ignore=asked.ignore,
+            evaluate=evaluate, data=batches, loss=loss, scope=asked.scope, targets=asked.targets, ignore=asked.ignore,
             threads=asked.threads, progress=progress,
-            recover=(lambda model: warm_statistics(model, named.example_inputs)) if named.random_weights else None,
+            recover=recover,
         )  # fmt: skip
     write_json(json, {"model": named.name, "weights": named.weights, **study.as_dict()})
     show(study.table(f"{named.name}, pruned in several ways"))

@@ -17,6 +17,7 @@ from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
 from zellige.demo.plain_network import PlainDigitsNetwork
 from zellige.demo.training import Schedule, accuracy, train
+from zellige.prune.statistics import take_statistics
 
 TRAINING = Schedule(epochs=6, learning_rate=3e-3)
 TEST_BATCH = 360
@@ -48,6 +49,11 @@ def trained(make: type[nn.Module], seed: int = 0, schedule: Schedule = TRAINING)
 def evaluate(model: nn.Module) -> float:
     """Share of the 360 test images that are named rightly."""
     return accuracy(model, digits()[1], TEST_BATCH)
+
+
+def retake(model: nn.Module) -> None:
+    """Take the statistics of batch norms again, from the same images that scores are measured on."""
+    take_statistics(model, batches(), loss)
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
