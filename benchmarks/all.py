@@ -1,6 +1,6 @@
 """Measure everything that the README and ``docs/performance.md`` show, in order of importance, then write tables and figures.
 
-    python benchmarks/all.py                        # three quarters of an hour on two cores; leave the machine alone meanwhile
+    python benchmarks/all.py                        # an hour on two cores; leave the machine alone meanwhile
     python benchmarks/all.py --list
     python benchmarks/all.py --only conditions,pages
     python benchmarks/all.py --rounds 2 --results /tmp/results     # does it run? Pages and figures are left alone then
@@ -47,9 +47,10 @@ STEPS = (
     Step("narrow-blocks", ("narrow_blocks.py",), "narrow-blocks.json"),
     Step("conditions", ("cpu.py", "--group", "conditions")),
     Step("avx2", ("avx2.py",)),
+    Step("patterns", ("patterns.py",), "patterns.json"),
     Step("call-overhead", ("call_overhead.py",), "call-overhead.json", "--calls"),
 )
-PAGES = ("readme_table.py", "performance_page.py", "plots.py")
+PAGES = ("readme_table.py", "performance_page.py", "patterns_page.py", "plots.py")
 
 
 def main() -> int:

@@ -65,7 +65,11 @@ PARTS = {
     "criteria": Part(FEW, criteria=("l2", "taylor", "fisher", "wanda")),
     "as pruned": Part(FEW, recovered=False),
 }
-QUICK = {"patterns": Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75)), "criteria": Part(("block:8x8",), (0.5,), ("taylor",))}
+QUICK = {
+    "patterns": Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75)),
+    "criteria": Part(("block:8x8",), (0.5,), ("taylor",)),
+    "as pruned": Part(("block:8x8",), (0.5,), recovered=False),
+}
 
 
 @dataclass(frozen=True)
