@@ -27,7 +27,7 @@ def look(index: int) -> dict[str, Any]:
     """Colour and marker of a series: no two of the first 49 are alike.
 
     >>> look(0), look(8)
-    ({'color': '#1d6996', 'marker': 'o'}, {'color': '#cc503e', 'marker': 's'})
+    ({'color': '#1d6996', 'marker': 'o'}, {'color': '#cc503e', 'marker': '^'})
     """
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
 

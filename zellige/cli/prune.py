@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -130,7 +131,7 @@ def _prune(
     print(f"\nweights: {named.weights}\nwritten to {output} ({size / 1e6:.1f} MB)")
 
 
-def _refuse(why: str, given: dict[str, object]) -> None:
+def _refuse(why: str, given: Mapping[str, object]) -> None:
     """Wrong usage if one of these options was given."""
     for name, value in given.items():
         if value is not None:

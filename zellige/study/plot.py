@@ -14,6 +14,7 @@ from zellige.study.axes import AS_TRAINED
 from zellige.study.study import Row, Study
 
 PANEL, LEGEND = (4.6, 3.9), 2.0  # inches
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 def plot_studies(path: str | os.PathLike[str], studies: Mapping[str, Study]) -> Path:
@@ -45,10 +46,11 @@ def _draw(axes: Any, name: str, study: Study, series: list[str]) -> None:
         style = {**look(series.index(label)), "markersize": 4.5, "linewidth": 0.9, "zorder": 2}
         axes.plot(*_points(sorted(rows, key=lambda row: row.trial.sparsity), study), label=label, **style)
     axes.axvline(1, color="#333333", linewidth=0.8)
+    axes.plot([1], [0], "o", color="#333333", markersize=5, zorder=3, label="dense")
     lost = "L1 lost, %" if study.dense_accuracy is None else "accuracy lost, points"
     axes.set(xscale="log", xlabel="times as fast as the dense network", ylabel=lost, title=name)
-    fastest = max(row.speed.over_dense.median for row in timed if row.speed)
-    ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32) if tick <= 1.2 * fastest]
+    speeds = [1.0, *_points(timed, study)[0]]
+    ticks = [tick for tick in TICKS if 0.9 * min(speeds) <= tick <= 1.1 * max(speeds)]
     axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
 

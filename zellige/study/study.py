@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,10 +53,12 @@ class Study:
         return 1 - row.kept_l1 if row.accuracy is None or self.dense_accuracy is None else self.dense_accuracy - row.accuracy
 
     def best(self) -> list[Row]:
-        """The Pareto front: rows that no other one beats in speed without losing more, the slowest first."""
+        """The Pareto front, the slowest row first: rows that no other one beats, losing no more, in speed, nor the dense network."""
         front: list[Row] = []
+        least = math.inf
         for row in sorted(filter(_has_speed, self.rows), key=lambda row: (-_times(row), self.lost(row))):
-            if not front or self.lost(row) < self.lost(front[-1]):
+            if self.lost(row) < (least if _times(row) > 1 else min(least, 0)):
+                least = self.lost(row)
                 front.append(row)
         return front[::-1]
 
