@@ -144,6 +144,7 @@ def example() -> tuple[torch.Tensor, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare patterns on trained networks.")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(NETWORKS), metavar="NETWORKS")
     parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES), metavar="NAMES")
     parser.add_argument("--parts", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few trials on networks that hardly learned: does it run?")
@@ -153,18 +154,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", type=Path, default=Path("build", "patterns"), help="directory for trained weights")
     parser.add_argument("--result", type=Path, default=RESULTS / "patterns.json")
     asked = parser.parse_args(arguments)
-    if unknown := set(asked.stages) - set(STAGES):
-        parser.error(f"unknown stages: {', '.join(sorted(unknown))}; known are {', '.join(STAGES)}")
     parts = QUICK if asked.quick else PARTS
-    if unknown := set(asked.parts or ()) - set(parts):
-        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; known are {', '.join(parts)}")
+    known = {"networks": (asked.only, NETWORKS), "stages": (asked.stages, STAGES), "parts": (asked.parts or (), parts)}
+    for what, (names, table) in known.items():
+        if unknown := set(names) - set(table):
+            parser.error(f"unknown {what}: {', '.join(sorted(unknown))}; known are {', '.join(table)}")
     schedule = replace(trained.TRAINING, epochs=1) if asked.quick else trained.TRAINING
     setting = Setting({name: parts[name] for name in asked.parts or parts}, schedule, asked.networks, asked.threads, asked.rounds,
                       asked.seed)  # fmt: skip
     torch.set_num_threads(asked.threads)
     results: dict[str, Any] = json.loads(asked.result.read_text()) if asked.result.exists() else {"networks": {}}
     for stage in asked.stages:
-        for name in NETWORKS:
+        for name in asked.only:
             started = time.perf_counter()
             STAGES[stage](name, results["networks"].setdefault(name, {}), setting)
             print(f"{stage} of {name} took {(time.perf_counter() - started) / 60:.1f} min", flush=True)

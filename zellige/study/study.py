@@ -53,7 +53,7 @@ class Study:
         return 1 - row.kept_l1 if row.accuracy is None or self.dense_accuracy is None else self.dense_accuracy - row.accuracy
 
     def best(self) -> list[Row]:
-        """The Pareto front, the slowest row first: what neither another row nor the dense network beats in speed, losing no more."""
+        """The Pareto front, the slowest row first: what neither another row nor the dense network beats, losing no more."""
         front: list[Row] = []
         least = math.inf
         for row in sorted(filter(_has_speed, self.rows), key=lambda row: (-_times(row), self.lost(row))):
