@@ -111,7 +111,7 @@ def test_prune_compares(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from_functions = ("--evaluate", "measured:evaluate", "--data", "measured:calibration")
     assert run("prune", MODEL, *asked, *from_functions, "--statistics", "--threads", 1, "--plot", "p.svg", "--json", "s.json") == 0
     printed = capsys.readouterr().out
-    for expected in ("block:8x8", "taylor", "× dense", "nm:2:4 at 0.75 left out", "the dense network: accuracy 100.0%",
+    for expected in ("block:8x8", "taylor", "× dense", "left out: nm:2:4 at 0.75", "the dense network: accuracy 100.0%",
                      "drawn to p.svg", "what no other one beats"):  # fmt: skip
         assert expected in printed
     rows = json.loads((here / "s.json").read_text())["rows"]

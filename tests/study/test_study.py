@@ -18,7 +18,7 @@ from zellige.prune.calibration import Calibration
 from zellige.prune.gradients import Taylor
 from zellige.prune.layers import find_layers
 from zellige.study import LeftOut, Row, Speed, Study, Trial
-from zellige.study.axes import AS_TRAINED, CRITERIA
+from zellige.study.axes import AS_TRAINED, CRITERIA, ORDERS, Criterion, Order
 from zellige.study.held_score import HeldScore
 from zellige.study.trial import grid
 
@@ -44,6 +44,22 @@ def test_the_grid_is_all_that_patterns_can_have() -> None:
     assert trials == [Trial(*one) for one in every if one[:2] not in impossible]
     assert {(one.pattern, one.sparsity) for one in left_out} == impossible
     assert all("its sparsity is" in one.reason for one in left_out)
+
+
+def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blocks_alone(pattern: zl.Block) -> str | None:
+        return None if isinstance(pattern, zl.Block) else "no block"
+
+    monkeypatch.setitem(CRITERIA, "picky", Criterion({"score": "l2"}, refusal=blocks_alone))
+    monkeypatch.setitem(ORDERS, "turned", Order(lambda model, pattern, sparsity, inputs: model[0].weight.data.neg_(), blocks_alone))
+    found = zl.compare(network(), ["block:8x8", "unstructured"], [0.5], INPUTS, criteria=["l1", "picky"],
+                       orders=[AS_TRAINED, "turned"], timed=(), evaluate=lambda model: float(model[0].weight.sum()))  # fmt: skip
+    assert [(one.trial.pattern, one.trial.criterion, one.trial.order) for one in found.rows] == [
+        ("block:8x8", "l1", AS_TRAINED), ("block:8x8", "l1", "turned"), ("block:8x8", "picky", AS_TRAINED),
+        ("block:8x8", "picky", "turned"), ("unstructured", "l1", AS_TRAINED)]  # fmt: skip
+    assert found.rows[0].accuracy == -found.rows[1].accuracy
+    assert "left out: unstructured at 0.5 (picky): no block" in str(found)
+    assert "block:8x8, turned" not in str(found) and "order" in str(found)
 
 
 @pytest.mark.parametrize("changed, message", [
@@ -111,7 +127,7 @@ def test_a_pattern_that_takes_no_layer_is_left_out() -> None:
     found = zl.compare(network(), ["block:8x8", "block:64x64"], [0.5], INPUTS, timed=())
     assert [row.trial.pattern for row in found.rows] == ["block:8x8"]
     assert [one.pattern for one in found.left_out] == ["block:64x64"]
-    assert "block:64x64 at 0.5 left out: No layer is left to prune" in str(found)
+    assert "left out: block:64x64 at 0.5: No layer is left to prune" in str(found)
 
 
 def test_a_held_score_is_measured_once_for_each_weight() -> None:
@@ -180,7 +196,7 @@ def test_the_table_says_what_is_known() -> None:
     text = str(study([row("block:8x8", 0.5, 0.9, 1.5)]))
     assert "block:8x8    50%  l1         50.0%    75.0%     90.0%  10.0  0.667     1.50" in text
     assert "the dense network: accuracy 100.0%, 1 ms compiled" in text
-    assert "nm:2:4 at 0.75 left out: its sparsity is 0.5" in text
+    assert "left out: nm:2:4 at 0.75: its sparsity is 0.5" in text
     bare = study([row("block:8x8", 0.5, None, None)], dense=None)
     assert [column.heading for column in bare.table().columns] == ["pattern", "asked", "criterion", "zero", "L1 kept"]
     assert bare.lost(bare.rows[0]) == 0.25

@@ -17,6 +17,7 @@ from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
 from zellige.demo.plain_network import PlainDigitsNetwork
 from zellige.demo.training import Schedule, accuracy, train
+from zellige.prune.calibration import Loss
 from zellige.prune.statistics import take_statistics
 
 TRAINING = Schedule(epochs=6, learning_rate=3e-3)
@@ -68,7 +69,7 @@ def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Te
     return cross_entropy(model(images), labels)
 
 
-def calibration() -> tuple[list[tuple[torch.Tensor, torch.Tensor]], object]:
+def calibration() -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Loss]:
     """Batches and loss together, as ``--data`` takes them."""
     return batches(), loss
 

@@ -6,26 +6,39 @@ A new criterion or order is one row here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from zellige.errors import PruneError
+from zellige.patterns import Pattern
 from zellige.prune.data_score import DataScore
 from zellige.prune.scores import DATA_SCORES, SCORES
 
 
+def takes_all(pattern: Pattern) -> str | None:
+    """Why a pattern can't be had: there is no reason."""
+    return None
+
+
 @dataclass(frozen=True)
 class Criterion:
-    """How ``zl.prune`` is called: its ``options``, and whether it is given data besides."""
+    """How ``zl.prune`` is called: its ``options``, and whether it is given data besides. ``refusal`` says why it can't do a
+    pattern, or None."""
 
     options: Mapping[str, Any]
     data: bool = False
+    refusal: Callable[[Pattern], str | None] = takes_all
 
 
-Order = Callable[[nn.Module, str, float, tuple[Any, ...]], None]
-"""Reorders the channels of a model in place, for a pattern, a sparsity, and example inputs; it computes the same function."""
+@dataclass(frozen=True)
+class Order:
+    """What ``apply`` does to the channels of a model, in place, for a pattern, a sparsity and example inputs; the model computes
+    the same function. ``refusal`` says why it can't do a pattern, or None."""
+
+    apply: Callable[[nn.Module, str, float, Any], object]
+    refusal: Callable[[Pattern], str | None] = takes_all
 
 CRITERIA: dict[str, Criterion] = {
     **{name: Criterion({"score": name}) for name in SCORES},
@@ -34,7 +47,7 @@ CRITERIA: dict[str, Criterion] = {
 
 AS_TRAINED = "as trained"
 ORDERS: dict[str, Order] = {
-    AS_TRAINED: lambda model, pattern, sparsity, inputs: None,
+    AS_TRAINED: Order(lambda model, pattern, sparsity, inputs: None),
 }
 
 PATTERNS = ("unstructured", "block:8x8", "block:8x4", "block:8x1", "channel", "tile:128", "tile-rows:128", "nm:2:4")
@@ -59,4 +72,4 @@ def order_named(name: str) -> Order:
 def measured_once(criterion: Criterion, hold: Callable[[DataScore], DataScore]) -> Criterion:
     """The criterion with its score held, where that is measured on data."""
     score = criterion.options.get("score")
-    return Criterion({**criterion.options, "score": hold(score)}, True) if isinstance(score, DataScore) else criterion
+    return replace(criterion, options={**criterion.options, "score": hold(score)}) if isinstance(score, DataScore) else criterion

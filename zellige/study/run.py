@@ -133,7 +133,7 @@ class _Bench:
 
     def run(self, trial: Trial, timed: bool) -> None:
         pruned = copy.deepcopy(self.model)
-        order_named(trial.order)(pruned, trial.pattern, trial.sparsity, self.inputs)
+        order_named(trial.order).apply(pruned, trial.pattern, trial.sparsity, self.inputs)
         if trial.criterion not in self.held:
             self.held[trial.criterion] = measured_once(criterion_named(trial.criterion), HeldScore)
         criterion = self.held[trial.criterion]

@@ -73,10 +73,10 @@ class Study:
         dense = [f"accuracy {self.dense_accuracy:.1%}"] if self.dense_accuracy is not None else []
         dense += [f"{milliseconds(self.dense_ms)} ms compiled"] if self.dense_ms is not None else []
         lines = [f"the dense network: {', '.join(dense)}"] if dense else []
-        reasons: dict[tuple[str, str], list[str]] = {}
+        levels: dict[tuple[str, str], list[str]] = {}
         for one in self.left_out:
-            reasons.setdefault((one.pattern, one.reason), []).append(f"{one.sparsity:g}")
-        return [*lines, *(f"{pattern} at {', '.join(at)} left out: {reason}" for (pattern, reason), at in reasons.items())]
+            levels.setdefault((one.beside and f" ({one.beside})", one.reason), []).append(f"{one.pattern} at {one.sparsity:g}")
+        return [*lines, *(f"left out: {', '.join(dict.fromkeys(what))}{beside}: {why}" for (beside, why), what in levels.items())]
 
     def __str__(self) -> str:
         return "\n".join([str(self.table()), "", *self.notes()])

@@ -11,7 +11,7 @@ from zellige.errors import PruneError
 from zellige.patterns import Pattern
 from zellige.patterns.shares import exact_sparsity
 from zellige.prune.request import checked_pattern
-from zellige.study.axes import AS_TRAINED, criterion_named, order_named
+from zellige.study.axes import AS_TRAINED, CRITERIA, ORDERS, criterion_named, order_named
 
 Value = TypeVar("Value")
 
@@ -31,11 +31,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A pattern at a sparsity that can't be tried, and why."""
+    """A pattern at a sparsity that can't be tried, and why; ``beside`` is the criterion or the order that can't do it, if that is
+    the reason."""
 
     pattern: str
     sparsity: float
     reason: str
+    beside: str = ""
 
 
 def grid(
@@ -68,7 +70,12 @@ def grid(
         except PruneError as error:
             left_out.append(LeftOut(str(shape), sparsity, str(error)))
             continue
-        trials += [Trial(str(shape), float(sparsity), criterion, order) for criterion, order in product(criteria, orders)]
+        refused = [LeftOut(str(shape), sparsity, reason, name) for table, names in ((CRITERIA, criteria), (ORDERS, orders))
+                   for name in names if (reason := table[name].refusal(shape)) is not None]  # fmt: skip
+        left_out += refused
+        without = {one.beside for one in refused}
+        trials += [Trial(str(shape), float(sparsity), criterion, order) for criterion, order in product(criteria, orders)
+                   if not {criterion, order} & without]  # fmt: skip
     if not trials:
         raise PruneError(f"Nothing is left to compare: {'; '.join(dict.fromkeys(one.reason for one in left_out))}")
     return trials, left_out
