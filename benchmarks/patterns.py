@@ -9,6 +9,7 @@ copies of them are pruned, without any training afterwards. Stages are apart, si
 
     train        the networks, kept in --networks
     accuracy     every trial's accuracy and kept L1
+    seeds        8×8 blocks beside narrower ones again, on networks from other seeds (the residual one, which trains faster)
     sensitivity  what the loss does as each layer alone is pruned
     speed        the networks that l1 pruned, compiled, in turn with the dense one
 
@@ -41,6 +42,7 @@ NETWORKS: dict[str, type[torch.nn.Module]] = {"residual": DigitsNetwork, "plain"
 SPARED = "classifier"
 SENSITIVITY = ("block:8x8", "block:8x1")
 TIMED = "l1"
+SEEDED, SEEDS = "residual", (1, 2)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ PARTS = {
     "criteria": Part(FEW, criteria=("l2", "taylor", "fisher", "wanda")),
     "as pruned": Part(FEW, recovered=False),
 }
+NARROW = Part(("block:8x8", "block:8x4", "block:8x1"), (0.5, 0.75))
 QUICK = {
     "patterns": Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75)),
     "criteria": Part(("block:8x8",), (0.5,), ("taylor",)),
@@ -98,13 +101,27 @@ def accuracy(name: str, facts: dict[str, Any], setting: Setting) -> None:
     """The trials of every part, not compiled. Parts that aren't asked for stay as they were measured before."""
     model = network(name, setting)
     for title, part in setting.parts.items():
-        found = zl.compare(
-            model, part.patterns, part.sparsities, example(), criteria=part.criteria, orders=part.orders, timed=(),
-            evaluate=trained.evaluate, recover=trained.retake if part.recovered else None, data=trained.batches(),
-            loss=trained.loss, ignore=SPARED, threads=setting.threads,
-        )  # fmt: skip
-        print(f"{name}, {title}\n{found}\n", flush=True)
-        facts.setdefault("parts", {})[title] = found.as_dict()
+        facts.setdefault("parts", {})[title] = answers(f"{name}, {title}", model, part, setting).as_dict()
+
+
+def seeds(name: str, facts: dict[str, Any], setting: Setting) -> None:
+    """Networks that nothing but the seed tells apart from the first one."""
+    if name == SEEDED:
+        facts["seeds"] = {}
+        for seed in SEEDS:
+            model, _ = trained.trained(NETWORKS[name], seed, setting.schedule)
+            facts["seeds"][str(seed)] = answers(f"{name}, seed {seed}", model, NARROW, setting).as_dict()
+
+
+def answers(title: str, model: torch.nn.Module, part: Part, setting: Setting) -> zl.Study:
+    """A part of the study, not compiled."""
+    found = zl.compare(
+        model, part.patterns, part.sparsities, example(), criteria=part.criteria, orders=part.orders, timed=(),
+        evaluate=trained.evaluate, recover=trained.retake if part.recovered else None, data=trained.batches(), loss=trained.loss,
+        ignore=SPARED, threads=setting.threads,
+    )  # fmt: skip
+    print(f"{title}\n{found}\n", flush=True)
+    return found
 
 
 def sensitivity(name: str, facts: dict[str, Any], setting: Setting) -> None:
@@ -126,7 +143,7 @@ def speed(name: str, facts: dict[str, Any], setting: Setting) -> None:
 
 
 STAGES: dict[str, Callable[[str, dict[str, Any], Setting], None]] = {
-    "train": train, "accuracy": accuracy, "sensitivity": sensitivity, "speed": speed,
+    "train": train, "accuracy": accuracy, "seeds": seeds, "sensitivity": sensitivity, "speed": speed,
 }  # fmt: skip
 
 

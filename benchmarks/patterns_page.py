@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 TITLES = {"residual": "residual network", "plain": "plain network"}
 SHOWN = ("unstructured", "block:8x8", "block:8x4", "block:8x1", "tile-rows:64", "channel", "nm:2:4")
 """In the README."""
+NARROW, NARROW_LEVELS = ("block:8x8", "block:8x4", "block:8x1"), (0.5, 0.75)
 PARTS, ALL, CRITERIA, BARE = "parts", "patterns", "criteria", "as pruned"
 PANEL = (4.9, 3.9)  # inches
 
@@ -62,6 +63,22 @@ def criteria(facts: dict[str, Any]) -> str:
             for row in studies[ALL].rows if row.trial in bare
         ]  # fmt: skip
     return table(["network", "pattern", "sparsity", "l1", *names, "l1, statistics as they were"], rows, texts=2)
+
+
+def narrow(facts: dict[str, Any]) -> str:
+    """8×8 blocks beside narrower ones: accuracies of every network trained, and speeds where they were measured."""
+    rows = []
+    for name, network in facts["networks"].items():
+        first = Study.from_dict(network[PARTS][ALL])
+        others = {f"seed {seed}": Study.from_dict(study) for seed, study in network.get("seeds", {}).items()}
+        for title, study in {f"seed {network['training']['seed']}": first, **others}.items():
+            known = {(row.trial.pattern, row.trial.sparsity): row for row in study.rows}
+            for level in NARROW_LEVELS:
+                found = [known.get((pattern, level)) for pattern in NARROW]
+                rows.append([TITLES[name], title, f"{level:.0%}", *map(_accuracy, found), *map(_speed, found)])
+    sizes = [pattern.removeprefix("block:").replace("x", "×") for pattern in NARROW]
+    heads = [f"{size}: {what}" for what in ("accuracy", "speed") for size in sizes]
+    return table(["network", "trained from", "sparsity", *heads], rows, texts=2)
 
 
 def _grid(study: Study, chosen: Any, with_l1: bool) -> str:
@@ -129,7 +146,7 @@ def draw(facts: dict[str, Any], figures: Path) -> None:
 
 PAGES: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
     "README.md": {"patterns": short},
-    "docs/pruning.md": {"patterns": patterns, "criteria": criteria},
+    "docs/pruning.md": {"patterns": patterns, "narrow": narrow, "criteria": criteria},
 }
 """Which tables stand between markers of which name in which file."""
 
