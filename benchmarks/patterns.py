@@ -31,7 +31,6 @@ import torch
 from result_file import RESULTS, write_result
 
 import zellige as zl
-from zellige.cpu.host import usable_cpus
 from zellige.demo import trained
 from zellige.demo.network import DigitsNetwork
 from zellige.demo.plain_network import PlainDigitsNetwork
@@ -139,7 +138,7 @@ def speed(name: str, facts: dict[str, Any], setting: Setting) -> None:
     timed = zl.compare(network(name, setting), part.patterns, part.sparsities, example(), ignore=SPARED, threads=setting.threads,
                        rounds=setting.rounds)  # fmt: skip
     print(timed, flush=True)
-    facts["parts"]["patterns"] = zl.Study.from_dict(facts["parts"]["patterns"]).with_speeds(timed).as_dict()
+    facts["speed"] = timed.as_dict()
 
 
 STAGES: dict[str, Callable[[str, dict[str, Any], Setting], None]] = {
@@ -165,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES), metavar="NAMES")
     parser.add_argument("--parts", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few trials on networks that hardly learned: does it run?")
-    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--threads", type=int, default=1, help="of compiled networks; short calls gain little from more")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", type=Path, default=Path("build", "patterns"), help="directory for trained weights")
@@ -179,7 +178,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schedule = replace(trained.TRAINING, epochs=1) if asked.quick else trained.TRAINING
     setting = Setting({name: parts[name] for name in asked.parts or parts}, schedule, asked.networks, asked.threads, asked.rounds,
                       asked.seed)  # fmt: skip
-    torch.set_num_threads(asked.threads)
     results: dict[str, Any] = json.loads(asked.result.read_text()) if asked.result.exists() else {"networks": {}}
     for stage in asked.stages:
         for name in asked.only:

@@ -31,11 +31,16 @@ PARTS, ALL, CRITERIA, BARE = "parts", "patterns", "criteria", "as pruned"
 PANEL = (4.9, 3.9)  # inches
 
 
+def whole(network: dict[str, Any]) -> Study:
+    """All patterns by L1, with the speeds that a stage of its own measured."""
+    return Study.from_dict(network[PARTS][ALL]).with_speeds(Study.from_dict(network["speed"]))
+
+
 def patterns(facts: dict[str, Any]) -> str:
     """For every network a table of all patterns, and under which conditions they were measured."""
     parts = []
     for name, network in facts["networks"].items():
-        study = Study.from_dict(network[PARTS][ALL])
+        study = whole(network)
         parts += [f"**{TITLES[name].capitalize()}**, {network['parameters']:,} parameters; dense: {_dense(study)}", ""]
         parts += [_grid(study, list(dict.fromkeys(row.trial.pattern for row in study.rows)), with_l1=True), ""]
     return "\n".join([*parts, _conditions(facts)])
@@ -43,7 +48,7 @@ def patterns(facts: dict[str, Any]) -> str:
 
 def short(facts: dict[str, Any]) -> str:
     """The patterns of the README, on the plain network."""
-    study = Study.from_dict(facts["networks"]["plain"][PARTS][ALL])
+    study = whole(facts["networks"]["plain"])
     return "\n".join([_grid(study, SHOWN, with_l1=False), "", f"The dense network: {_dense(study)}. {_conditions(facts)}"])
 
 
@@ -69,7 +74,7 @@ def narrow(facts: dict[str, Any]) -> str:
     """8×8 blocks beside narrower ones: accuracies of every network trained, and speeds where they were measured."""
     rows = []
     for name, network in facts["networks"].items():
-        first = Study.from_dict(network[PARTS][ALL])
+        first = whole(network)
         others = {f"seed {seed}": Study.from_dict(study) for seed, study in network.get("seeds", {}).items()}
         for title, study in {f"seed {network['training']['seed']}": first, **others}.items():
             known = {(row.trial.pattern, row.trial.sparsity): row for row in study.rows}
@@ -115,10 +120,11 @@ def _conditions(facts: dict[str, Any]) -> str:
 
 
 def _facts(network: dict[str, Any]) -> str:
-    speed, training = network[PARTS][ALL]["conditions"]["speed"], network["training"]
+    speed, training = network["speed"]["conditions"], network["training"]
     cpu, versions = speed["cpu"], speed["versions"]
     sizes = "×".join(map(str, speed["inputs"][0]))
-    return (f"Measured: {cpu['name']} ({cpu['llvm_name']}), {cpu['cpus']} CPUs, {speed['threads']} threads, f32, inputs {sizes}, "
+    threads = f"{speed['threads']} thread{'s' * (speed['threads'] > 1)}"
+    return (f"Measured: {cpu['name']} ({cpu['llvm_name']}), {cpu['cpus']} CPUs, {threads}, f32, inputs {sizes}, "
             f"{speed['rounds']} rounds; Python {versions['python']}, PyTorch {versions['torch']}, llvmlite {versions['llvmlite']}; "
             f"{speed['date'][:10]}. Networks trained for {training['epochs']} epochs from seed {training['seed']}; accuracy on 360 "
             "test images of one random split.")  # fmt: skip
@@ -132,8 +138,7 @@ def _sensitivities(facts: dict[str, Any]) -> Iterator[tuple[str, Sensitivity]]:
 def draw(facts: dict[str, Any], figures: Path) -> None:
     """The figures, into files that depend on nothing but the results."""
     figures.mkdir(parents=True, exist_ok=True)
-    plot_studies(figures / "patterns.svg", {TITLES[name]: Study.from_dict(network[PARTS][ALL])
-                                            for name, network in facts["networks"].items()})  # fmt: skip
+    plot_studies(figures / "patterns.svg", {TITLES[name]: whole(network) for name, network in facts["networks"].items()})
     curves = list(_sensitivities(facts))
 
     def panels(axes: Any) -> None:
@@ -162,7 +167,7 @@ def main() -> int:
         print(f"there is no {asked.result}: run benchmarks/patterns.py first", file=sys.stderr)
         return 1
     facts = json.loads(asked.result.read_text())
-    if not all("speed" in network[PARTS][ALL]["conditions"] for network in facts["networks"].values()):
+    if not all("speed" in network for network in facts["networks"].values()):
         print(f"{asked.result} has no speeds yet: run benchmarks/patterns.py --stages speed first", file=sys.stderr)
         return 1
     stale = 0

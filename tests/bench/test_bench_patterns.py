@@ -65,7 +65,7 @@ def test_every_stage_leaves_its_part(result: Path) -> None:
     for network in json.loads(result.read_text())["networks"].values():
         assert network["training"]["epochs"] == 1 and network["parameters"] > 3000
         assert network["parts"].keys() == {"patterns", "criteria", "as pruned"}
-        study = zl.Study.from_dict(network["parts"]["patterns"])
+        study = patterns_page.whole(network)
         assert [str(row.trial) for row in study.rows] == [
             "block:8x8 at 0.5 by l1", "block:8x8 at 0.75 by l1", "block:8x1 at 0.5 by l1", "block:8x1 at 0.75 by l1",
             "nm:2:4 at 0.5 by l1"]  # fmt: skip
@@ -79,7 +79,8 @@ def test_pages_and_figures_are_the_results(result: Path, root: Path, monkeypatch
     assert page(monkeypatch, "--result", result, "--root", root, "--check") == 0
     facts = json.loads(result.read_text())
     row = facts["networks"]["plain"]["parts"]["patterns"]["rows"][0]
-    cells = f"| `block:8x8` | {row['kept_l1']:.1%} | {row['accuracy']:.1%} | {row['speed']['over_dense']:.2f}× |"
+    speed = facts["networks"]["plain"]["speed"]["rows"][0]["speed"]["over_dense"]
+    cells = f"| `block:8x8` | {row['kept_l1']:.1%} | {row['accuracy']:.1%} | {speed:.2f}× |"
     assert cells in (root / "docs" / "pruning.md").read_text()
     drawn = {path.name: path.read_bytes() for path in (root / "docs" / "figures").iterdir()}
     assert drawn.keys() == {"patterns.svg", "sensitivity.svg"}
@@ -96,7 +97,7 @@ def test_what_is_missing_is_said(
     assert page(monkeypatch, "--result", root / "none.json", "--root", root) == 1
     assert "run benchmarks/patterns.py first" in capsys.readouterr().err
     facts = json.loads(result.read_text())
-    del facts["networks"]["plain"]["parts"]["patterns"]["conditions"]["speed"]
+    del facts["networks"]["plain"]["speed"]
     (root / "half.json").write_text(json.dumps(facts))
     assert page(monkeypatch, "--result", root / "half.json", "--root", root) == 1
     assert "has no speeds yet" in capsys.readouterr().err
