@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES), metavar="NAMES")
     parser.add_argument("--parts", type=lambda text: text.split(","), metavar="NAMES", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few trials on networks that hardly learned: does it run?")
-    parser.add_argument("--threads", type=int, default=1, help="of compiled networks; short calls gain little from more")
+    parser.add_argument("--threads", type=int, default=1, help="of compiled networks")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", type=Path, default=Path("build", "patterns"), help="directory for trained weights")
