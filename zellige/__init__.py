@@ -33,11 +33,12 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import Clustering, PruneReport, cluster
+    from zellige.prune import Clustering, PermuteReport, PruneReport, cluster, permute
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "TileElementWise", "TileVectorWise", "TileWise",
-    "Unstructured", "ZelligeError", "__version__", "cluster", "compile", "export", "load", "parse_pattern", "prune", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "TileElementWise",
+    "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compile", "export", "load",
+    "parse_pattern", "permute", "prune", "verify",
 ]
 
 _HOMES = {
@@ -45,7 +46,7 @@ _HOMES = {
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
-    **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
+    **dict.fromkeys(("Clustering", "PermuteReport", "PruneReport", "cluster", "permute", "prune"), "zellige.prune"),
 }
 
 

@@ -32,6 +32,9 @@ def prune(
     targets: Annotated[
         list[str] | None, typer.Option("--target", help="Prune these layers only. May be given again.")
     ] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="Reorder channels first, so that the pattern keeps more; the network stays the same.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
@@ -40,9 +43,16 @@ def prune(
     from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
 
     share = parse_budget(budget, sparsity)
+    if permute and sparsity is None:
+        raise typer.BadParameter("needs --sparsity beside it: what to keep depends on how much goes", param_hint="--permute")
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     named = NetworkChoice(model, weights, shape=shape).load()
+    chosen = {"targets": targets or None, "ignore": ignore or None}
+    permuted = None
+    if permute and sparsity is not None:
+        with working("permuting") as tell:
+            permuted = zl.permute(named.model, pattern, sparsity, named.example_inputs, progress=tell, **chosen)
     with working("pruning"):
         report = zl.prune(
             named.model,
@@ -52,13 +62,15 @@ def prune(
             example_inputs=named.example_inputs,
             scope=scope,
             score=score,
-            targets=targets or None,
-            ignore=ignore or None,
+            **chosen,
         )
         if named.random_weights:
             warm_statistics(named.model, named.example_inputs)
     notes = {"model": named.name, "pattern": pattern, "sparsity": f"{report.sparsity:g}", ORIGIN: named.weights}
     size = save_weights(named.model, output, notes)
-    write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict()})
+    found = {} if permuted is None else {"permutation": permuted.as_dict()}
+    write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict(), **found})
+    if permuted is not None:
+        print(f"{permuted}\n")
     print(report)
     print(f"\nweights: {named.weights}\nwritten to {output} ({size / 1e6:.1f} MB)")

@@ -109,12 +109,12 @@ def prune(
     layers = find_layers(model)
     selection = Selection.of(targets, ignore, (name for layer in layers for name in layer.names))
     for layer in layers:
-        _check_weight(layer)
+        check_weight(layer)
     in_use = uses(model, layers, example_inputs)
     choices = choose_layers(layers, pattern, selection, in_use)
     pruned = [choice.layer for choice in choices if choice.reason is None]
     if not pruned:
-        raise PruneError(_nothing_to_prune(choices))
+        raise PruneError(nothing_to_prune(choices))
 
     scores = scores_of(score_of, model, pruned, calibration)
     scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
@@ -198,7 +198,7 @@ def _checked_calibration(calibration: Calibration, score: Score | DataScore, mea
     return calibration
 
 
-def _check_weight(layer: Layer) -> None:
+def check_weight(layer: Layer) -> None:
     """Refuses weights that can't be ranked or written, in any layer: such a model has a fault to mend first."""
     weight, whose = layer.weight.detach(), f"The weight of layer '{layer.name}'"
     if weight.is_meta:
@@ -209,7 +209,7 @@ def _check_weight(layer: Layer) -> None:
         raise PruneError(f"{whose} holds NaN or infinite values, and blocks can't be ranked by them; mend it first.")
 
 
-def _nothing_to_prune(choices: Sequence[Choice]) -> str:
+def nothing_to_prune(choices: Sequence[Choice]) -> str:
     if not choices:
         return "The model has no convolution or linear layer to prune."
     reasons = "; ".join(f"'{choice.layer.name}' ({choice.reason})" for choice in choices[:5])
