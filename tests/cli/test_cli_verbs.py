@@ -77,6 +77,17 @@ def test_prune_takes_a_budget_or_a_scope_by_form(here: Path) -> None:
     assert json.loads((here / "p.json").read_text())["score"] == "variance"
 
 
+def test_prune_permutes_first_if_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--pattern", "block:8x8", "-o", "w.safetensors", "--json", "p.json")
+    assert run("prune", MODEL, *asked, "--sparsity", 0.5, "--permute") == 0
+    assert "groups of channels moved" in capsys.readouterr().out
+    report = json.loads((here / "p.json").read_text())
+    assert report["permutation"]["kept"] > report["permutation"]["kept_before"]
+    assert report["totals"]["l1_kept"] == pytest.approx(report["permutation"]["kept"], rel=1e-6)
+    assert run("prune", MODEL, *asked, "--budget", "bytes=0.7", "--permute") == 2
+    assert run("prune", MODEL, "--pattern", "nm:2:4", "--sparsity", 0.5, "--permute", "-o", "w.safetensors") == 1
+
+
 def test_compile_writes_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compile", MODEL, "-o", "m.zlg", "--json", "c.json") == 0
     assert (here / "m.zlg").stat().st_size == 1000

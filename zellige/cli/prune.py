@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,7 @@ def prune(
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     named = NetworkChoice(model, weights, shape=shape).load()
-    chosen = {"targets": targets or None, "ignore": ignore or None}
+    chosen: dict[str, Any] = {"targets": targets or None, "ignore": ignore or None}
     permuted = None
     if permute and sparsity is not None:
         with working("permuting") as tell:
