@@ -1,4 +1,4 @@
-"""The study: patterns × sparsities × criteria on trained networks, by kept L1, one-shot accuracy and compiled speed.
+"""The study: patterns × sparsities × criteria × permutation on trained networks, by kept L1, one-shot accuracy and compiled speed.
 
     python benchmarks/patterns.py                       # a quarter of an hour on two cores
     python benchmarks/patterns.py --quick --result /tmp/patterns.json     # does it run? A minute or two
@@ -35,7 +35,7 @@ from zellige.demo import trained
 from zellige.demo.network import DigitsNetwork
 from zellige.demo.plain_network import PlainDigitsNetwork
 from zellige.models.weights import load_weights, save_weights
-from zellige.study.axes import AS_TRAINED
+from zellige.study.axes import AS_TRAINED, PERMUTED
 
 NETWORKS: dict[str, type[torch.nn.Module]] = {"residual": DigitsNetwork, "plain": PlainDigitsNetwork}
 SPARED = "classifier"
@@ -64,12 +64,14 @@ FEW = ("unstructured", "block:8x8", "block:8x1", "tile-rows:64", "channel", "nm:
 PARTS = {
     "patterns": Part(PATTERNS),
     "criteria": Part(FEW, criteria=("l2", "taylor", "fisher", "wanda")),
+    "permuted": Part(("block:8x8", "block:8x1", "tile-rows:64"), orders=(PERMUTED,)),
     "as pruned": Part(FEW, recovered=False),
 }
 NARROW = Part(("block:8x8", "block:8x4", "block:8x1"), (0.5, 0.75))
 QUICK = {
     "patterns": Part(("block:8x8", "block:8x1", "nm:2:4"), (0.5, 0.75)),
     "criteria": Part(("block:8x8",), (0.5,), ("taylor",)),
+    "permuted": Part(("block:8x8",), (0.5,), orders=(PERMUTED,)),
     "as pruned": Part(("block:8x8",), (0.5,), recovered=False),
 }
 

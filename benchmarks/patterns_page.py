@@ -27,7 +27,7 @@ TITLES = {"residual": "residual network", "plain": "plain network"}
 SHOWN = ("unstructured", "block:8x8", "block:8x4", "block:8x1", "tile-rows:64", "channel", "nm:2:4")
 """In the README."""
 NARROW, NARROW_LEVELS = ("block:8x8", "block:8x4", "block:8x1"), (0.5, 0.75)
-PARTS, ALL, CRITERIA, BARE = "parts", "patterns", "criteria", "as pruned"
+PARTS, ALL, CRITERIA, MOVED, BARE = "parts", "patterns", "criteria", "permuted", "as pruned"
 PANEL = (4.9, 3.9)  # inches
 
 
@@ -53,21 +53,22 @@ def short(facts: dict[str, Any]) -> str:
 
 
 def criteria(facts: dict[str, Any]) -> str:
-    """Accuracies by criterion, and what they are without statistics taken again."""
+    """Accuracies by criterion, with channels permuted first, and without statistics taken again."""
     rows = []
     for name, network in facts["networks"].items():
-        studies = {part: Study.from_dict(network[PARTS][part]) for part in (ALL, CRITERIA, BARE)}
+        studies = {part: Study.from_dict(network[PARTS][part]) for part in (ALL, CRITERIA, MOVED, BARE)}
         names = list(dict.fromkeys(row.trial.criterion for row in studies[CRITERIA].rows))
         bare = {row.trial: row for row in studies[BARE].rows}
+        moved = {(row.trial.pattern, row.trial.sparsity): row for row in studies[MOVED].rows}
         known = {(row.trial.pattern, row.trial.sparsity, row.trial.criterion): row for part in (ALL, CRITERIA)
                  for row in studies[part].rows}  # fmt: skip
         rows += [
             [TITLES[name], row.trial.pattern, f"{row.trial.sparsity:.0%}", _accuracy(row),
              *(_accuracy(known.get((row.trial.pattern, row.trial.sparsity, criterion))) for criterion in names),
-             _accuracy(bare[row.trial])]
+             _accuracy(moved.get((row.trial.pattern, row.trial.sparsity))), _accuracy(bare[row.trial])]
             for row in studies[ALL].rows if row.trial in bare
         ]  # fmt: skip
-    return table(["network", "pattern", "sparsity", "l1", *names, "l1, statistics as they were"], rows, texts=2)
+    return table(["network", "pattern", "sparsity", "l1", *names, "l1, permuted", "l1, statistics as they were"], rows, texts=2)
 
 
 def narrow(facts: dict[str, Any]) -> str:

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
         Unstructured,
         parse_pattern,
     )
-    from zellige.prune import Clustering, PruneReport, cluster
+    from zellige.prune import Clustering, PermuteReport, PruneReport, cluster, permute
     from zellige.prune.layer_sensitivity import Sensitivity, sensitivity
     from zellige.prune.statistics import take_statistics
     from zellige.study import Study, compare
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PruneReport", "Sensitivity", "Study", "TileElementWise",
-    "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare", "compile", "export", "load",
-    "parse_pattern", "prune", "sensitivity", "take_statistics", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Sensitivity", "Study",
+    "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare", "compile",
+    "export", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics", "verify",
 ]
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),
-    **dict.fromkeys(("Clustering", "PruneReport", "cluster", "prune"), "zellige.prune"),
+    **dict.fromkeys(("Clustering", "PermuteReport", "PruneReport", "cluster", "permute", "prune"), "zellige.prune"),
     **dict.fromkeys(("Sensitivity", "sensitivity"), "zellige.prune.layer_sensitivity"),
     "take_statistics": "zellige.prune.statistics",
     **dict.fromkeys(("Study", "compare"), "zellige.study"),

@@ -64,7 +64,7 @@ def root(tmp_path: Path) -> Path:
 def test_every_stage_leaves_its_part(result: Path) -> None:
     for network in json.loads(result.read_text())["networks"].values():
         assert network["training"]["epochs"] == 1 and network["parameters"] > 3000
-        assert network["parts"].keys() == {"patterns", "criteria", "as pruned"}
+        assert network["parts"].keys() == {"patterns", "criteria", "permuted", "as pruned"}
         study = patterns_page.whole(network)
         assert [str(row.trial) for row in study.rows] == [
             "block:8x8 at 0.5 by l1", "block:8x8 at 0.75 by l1", "block:8x1 at 0.5 by l1", "block:8x1 at 0.75 by l1",

@@ -120,6 +120,19 @@ def test_prune_compares(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("block:8x8", 0.75, "taylor", 0.25, True), ("nm:2:4", 0.5, "l1", 0.5, False), ("nm:2:4", 0.5, "taylor", 0.5, True),
     ]  # fmt: skip
     assert (here / "p.svg").exists()
+    assert run("prune", MODEL, "--compare", "--pattern", "block:8x8", "--sparsity", 0.5, "--permute", "--threads", 1) == 0
+    assert "permuted" in capsys.readouterr().out
+
+
+def test_prune_permutes_first_if_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--pattern", "block:8x8", "-o", "w.safetensors", "--json", "p.json")
+    assert run("prune", MODEL, *asked, "--sparsity", 0.5, "--permute") == 0
+    assert "groups of channels moved" in capsys.readouterr().out
+    report = json.loads((here / "p.json").read_text())
+    assert report["permutation"]["kept"] > report["permutation"]["kept_before"]
+    assert report["totals"]["l1_kept"] == pytest.approx(report["permutation"]["kept"], rel=1e-6)
+    assert run("prune", MODEL, *asked, "--budget", "bytes=0.7", "--permute") == 2
+    assert run("prune", MODEL, "--pattern", "nm:2:4", "--sparsity", 0.5, "--permute", "-o", "w.safetensors") == 1
 
 
 def test_compile_writes_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

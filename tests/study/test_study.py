@@ -51,7 +51,7 @@ def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.Mo
         return None if isinstance(pattern, zl.Block) else "no block"
 
     monkeypatch.setitem(CRITERIA, "picky", Criterion({"score": "l2"}, refusal=blocks_alone))
-    monkeypatch.setitem(ORDERS, "turned", Order(lambda model, pattern, sparsity, inputs: model[0].weight.data.neg_(), blocks_alone))
+    monkeypatch.setitem(ORDERS, "turned", Order(lambda model, *_, **layers: model[0].weight.data.neg_(), blocks_alone))
     found = zl.compare(network(), ["block:8x8", "unstructured"], [0.5], INPUTS, criteria=["l1", "picky"],
                        orders=[AS_TRAINED, "turned"], timed=(), evaluate=lambda model: float(model[0].weight.sum()))  # fmt: skip
     assert [(one.trial.pattern, one.trial.criterion, one.trial.order) for one in found.rows] == [
@@ -71,7 +71,7 @@ def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.Mo
     ({"sparsities": [0.5, 1.5]}, "at least 0 and less than 1, not 1.5"),
     ({"criteria": ["l3"]}, "Unknown criterion 'l3'. Known: l1, l2"),
     ({"criteria": ["taylor"]}, "'taylor' is measured on data"),
-    ({"orders": ["sorted"]}, "Unknown order 'sorted'. Known: as trained"),
+    ({"orders": ["sorted"]}, "Unknown order 'sorted'. Known: as trained, permuted"),
     ({"timed": ["l2"]}, "timed names criteria that are not compared: l2"),
     ({"timed": None, "example_inputs": None}, "give a tuple of the model's arguments"),
     ({"timed": None, "example_inputs": INPUTS[0]}, "give a tuple of the model's arguments"),
@@ -128,6 +128,18 @@ def test_a_pattern_that_takes_no_layer_is_left_out() -> None:
     assert [row.trial.pattern for row in found.rows] == ["block:8x8"]
     assert [one.pattern for one in found.left_out] == ["block:64x64"]
     assert "left out: block:64x64 at 0.5: No layer is left to prune" in str(found)
+
+
+def test_permuted_networks_keep_more_and_answer_alike() -> None:
+    found = zl.compare(network(), ["block:8x8", "unstructured"], [0.5], INPUTS, orders=[AS_TRAINED, "permuted"], timed=(),
+                       ignore="4")  # fmt: skip
+    assert [(one.trial.pattern, one.trial.order) for one in found.rows] == [
+        ("block:8x8", AS_TRAINED), ("block:8x8", "permuted"), ("unstructured", AS_TRAINED)]  # fmt: skip
+    by_hand = network()
+    report = zl.permute(by_hand, "block:8x8", 0.5, INPUTS, ignore="4")
+    assert found.rows[1].kept_l1 == zl.prune(by_hand, "block:8x8", 0.5, INPUTS, ignore="4").model_totals.l1_kept
+    assert report.kept > report.kept_before and found.rows[1].kept_l1 > found.rows[0].kept_l1
+    assert "left out: unstructured at 0.5 (permuted): Networks are permuted for Block" in str(found)
 
 
 def test_a_held_score_is_measured_once_for_each_weight() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,9 @@ def prune(
     targets: Annotated[
         list[str] | None, typer.Option("--target", help="Prune these layers only. May be given again.")
     ] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="Reorder channels first, so that the pattern keeps more; the network stays the same.")
+    ] = False,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Write nothing; compare patterns, sparsities and scores, several of each with commas: "
@@ -80,7 +83,7 @@ def prune(
         _refuse("has no meaning beside --compare", {"-o": output, "--budget": budget})
         if statistics and data is None:
             raise typer.BadParameter("needs --data beside it", param_hint="--statistics")
-        question = Question(parse_list(pattern), parse_sparsities(sparsity), parse_list(score), scope, targets or None,
+        question = Question(parse_list(pattern), parse_sparsities(sparsity), parse_list(score), permute, scope, targets or None,
                             ignore or None, evaluate, data, statistics, threads)  # fmt: skip
         compare_patterns(network, question, plot, json)
         return
@@ -91,42 +94,52 @@ def prune(
     shares = parse_sparsities(sparsity)
     if len(shares) > 1:
         raise typer.BadParameter("several need --compare beside them", param_hint="--sparsity")
-    _prune(network, pattern, output, next(iter(shares), None), budget, scope, score, data, targets or None, ignore or None, json)
+    layers = {"targets": targets or None, "ignore": ignore or None}
+    how = {"scope": scope, "score": score}
+    _prune(network, pattern, output, next(iter(shares), None), budget, layers, how, data, permute, json)
 
 
 def _prune(
-    network: NetworkChoice, pattern: str, output: Path, sparsity: float | None, budget: str | None, scope: str, score: str,
-    data: str | None, targets: list[str] | None, ignore: list[str] | None, json: Path | None,
+    network: NetworkChoice, pattern: str, output: Path, sparsity: float | None, budget: str | None, layers: dict[str, Any],
+    how: dict[str, Any], data: str | None, permute: bool, json: Path | None,
 ) -> None:  # fmt: skip
+    """Prune which layers, how, after permuting if asked, and write the weights."""
     import zellige as zl
     from zellige.models import warm_statistics
     from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
 
     share = parse_budget(budget, sparsity)
+    if permute and sparsity is None:
+        raise typer.BadParameter("needs --sparsity beside it: what to keep depends on how much goes", param_hint="--permute")
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     batches, loss = (None, None) if data is None else calibration_named(data)
     named = network.load()
-    with working("pruning") as progress:
+    permuted = None
+    if permute and sparsity is not None:
+        with working("permuting") as tell:
+            permuted = zl.permute(named.model, pattern, sparsity, named.example_inputs, progress=tell, **layers)
+    with working("pruning") as tell:
         report = zl.prune(
             named.model,
             pattern,
             sparsity=sparsity,
             budget=share,
             example_inputs=named.example_inputs,
-            scope=scope,
-            score=score,
-            targets=targets,
-            ignore=ignore,
             data=batches,
             loss=loss,
-            progress=progress,
+            progress=tell,
+            **layers,
+            **how,
         )
         if named.random_weights:
             warm_statistics(named.model, named.example_inputs)
     notes = {"model": named.name, "pattern": pattern, "sparsity": f"{report.sparsity:g}", ORIGIN: named.weights}
     size = save_weights(named.model, output, notes)
-    write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict()})
+    found = {} if permuted is None else {"permutation": permuted.as_dict()}
+    write_json(json, {"model": named.name, "weights": named.weights, "file": str(output), **report.as_dict(), **found})
+    if permuted is not None:
+        print(f"{permuted}\n")
     print(report)
     print(f"\nweights: {named.weights}\nwritten to {output} ({size / 1e6:.1f} MB)")
 

@@ -19,6 +19,7 @@ class Question:
     patterns: Sequence[str]
     sparsities: Sequence[float]
     criteria: Sequence[str]
+    permuted: bool
     scope: str
     targets: Sequence[str] | None
     ignore: Sequence[str] | None
@@ -33,7 +34,7 @@ def compare_patterns(network: NetworkChoice, asked: Question, plot: Path | None,
     import zellige as zl
     from zellige.figures import figure_file
     from zellige.models import warm_statistics
-    from zellige.study.axes import PATTERNS, SPARSITIES
+    from zellige.study.axes import AS_TRAINED, PATTERNS, PERMUTED, SPARSITIES
 
     if plot is not None:
         figure_file(plot)  # which is asked before the work and not after it
@@ -51,6 +52,7 @@ def compare_patterns(network: NetworkChoice, asked: Question, plot: Path | None,
     with working("comparing") as progress:
         study = zl.compare(
             named.model, asked.patterns or PATTERNS, asked.sparsities or SPARSITIES, named.example_inputs, criteria=asked.criteria,
+            orders=(AS_TRAINED, PERMUTED) if asked.permuted else (AS_TRAINED,),
             evaluate=evaluate, data=batches, loss=loss, scope=asked.scope, targets=asked.targets, ignore=asked.ignore,
             threads=asked.threads, progress=progress,
             recover=recover,

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from zellige.errors import PruneError
 from zellige.patterns import Pattern
 from zellige.prune.data_score import DataScore
+from zellige.prune.permutation.permute import permutation_refusal, permute
 from zellige.prune.scores import DATA_SCORES, SCORES
 
 
@@ -34,10 +33,10 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Order:
-    """What ``apply`` does to the channels of a model, in place, for a pattern, a sparsity and example inputs; the model computes
-    the same function. ``refusal`` says why it can't do a pattern, or None."""
+    """What ``apply`` does to the channels of a model, in place, for a pattern, a sparsity, example inputs, and ``targets`` and
+    ``ignore``; the model computes the same function. ``refusal`` says why it can't do a pattern, or None."""
 
-    apply: Callable[[nn.Module, str, float, Any], object]
+    apply: Callable[..., object]
     refusal: Callable[[Pattern], str | None] = takes_all
 
 CRITERIA: dict[str, Criterion] = {
@@ -45,9 +44,10 @@ CRITERIA: dict[str, Criterion] = {
     **{name: Criterion({"score": score}, data=True) for name, score in DATA_SCORES.items()},
 }
 
-AS_TRAINED = "as trained"
+AS_TRAINED, PERMUTED = "as trained", "permuted"
 ORDERS: dict[str, Order] = {
-    AS_TRAINED: Order(lambda model, pattern, sparsity, inputs: None),
+    AS_TRAINED: Order(lambda *arguments, **layers: None),
+    PERMUTED: Order(permute, permutation_refusal),
 }
 
 PATTERNS = ("unstructured", "block:8x8", "block:8x4", "block:8x1", "channel", "tile:128", "tile-rows:128", "nm:2:4")

@@ -60,7 +60,8 @@ def compare(
         patterns, sparsities: what is tried, each pattern at each sparsity, as ``zl.prune`` takes them.
         example_inputs: the model's arguments, a tuple: the network is compiled for their shapes.
         criteria: by what weights go, each at every pattern and sparsity: names of scores, ``"l1"``, ``"taylor"``, …
-        orders: of the channels before pruning.
+        orders: of the channels before pruning: ``"as trained"``, and ``"permuted"`` by ``zl.permute`` for each pattern and
+            sparsity.
         timed: the criteria whose networks are compiled and timed. None means the first one: which blocks a criterion takes
             hardly changes what the others cost. None are with ``()``, and then nothing is compiled.
         evaluate: gives a network's accuracy, a finite number, larger if better; called with the dense one, then with each pruned
@@ -133,7 +134,7 @@ class _Bench:
 
     def run(self, trial: Trial, timed: bool) -> None:
         pruned = copy.deepcopy(self.model)
-        order_named(trial.order).apply(pruned, trial.pattern, trial.sparsity, self.inputs)
+        layers = {name: self.options[name] for name in ("targets", "ignore")}
         if trial.criterion not in self.held:
             self.held[trial.criterion] = measured_once(criterion_named(trial.criterion), HeldScore)
         criterion = self.held[trial.criterion]
@@ -141,6 +142,7 @@ class _Bench:
         if criterion.data or self.options["scope"] == SENSITIVITY:
             measured = {"data": self.data, "loss": self.loss}
         try:
+            order_named(trial.order).apply(pruned, trial.pattern, trial.sparsity, self.inputs, **layers)
             report = zl.prune(pruned, trial.pattern, trial.sparsity, self.inputs, **criterion.options, **self.options, **measured)
         except NothingToPruneError as error:
             self.refused.append(LeftOut(trial.pattern, trial.sparsity, str(error)))

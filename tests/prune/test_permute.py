@@ -1,0 +1,329 @@
+"""Permuting whole networks: the function stays, more is kept, searches come to the best there is, and errors change nothing."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, OTHERS, torchvision_model
+from torch import nn
+
+import zellige as zl
+from zellige.errors import InputError, PruneError, UnsupportedModelError
+from zellige.graph.axes import find_axes, sources
+from zellige.graph.from_torch import from_torch
+from zellige.models.statistics import warm_statistics
+from zellige.prune.permutation import METHODS
+from zellige.prune.permutation.state import moved_tensors, state_of, write
+
+ROUNDING = 1e-12
+"""Relative to the largest output, in float64: sums in another order, through at most a hundred layers. Measured: 1e-14 to 4e-14."""
+
+
+def assert_same_function(before: nn.Module, after: nn.Module, *inputs: torch.Tensor) -> None:
+    """Both give the same, in float64."""
+    doubles = [x.double() for x in inputs]
+    with torch.no_grad():
+        expected, came = (copy.deepcopy(model).double().eval()(*doubles) for model in (before, after))
+    assert float((came - expected).abs().max() / expected.abs().max()) <= ROUNDING
+
+
+def permuted_at_random(model: nn.Module, x: torch.Tensor, seed: int = 0) -> nn.Module:
+    """A copy of the model with all of its channels that can move somewhere else."""
+    moved = copy.deepcopy(model)
+    graph = from_torch(moved, (x,))
+    state = state_of(moved, graph)
+    axes = find_axes(graph, state.fixed, state.same)
+    assert axes.groups
+    random = np.random.default_rng(seed)
+    orders = [random.permutation(group.units) for group in axes.groups]
+    write(state, moved_tensors(state, sources(axes, orders, {name: tuple(t.shape) for name, t in state.tensors.items()})))
+    return moved
+
+
+def images(side: int = 32, batch: int = 1) -> torch.Tensor:
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def narrow_networks() -> dict[str, Callable[[], nn.Module]]:
+    """Torchvision's families, as narrow and as shallow as their constructors make them."""
+    models = pytest.importorskip("torchvision").models
+    regnet, efficientnet = models.regnet, models.efficientnet
+    resnet, mobile = models.resnet, efficientnet.MBConvConfig
+    return {
+        "vgg": lambda: torchvision_model("vgg11_bn"),
+        "resnet": lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]),
+        "bottleneck": lambda: resnet.ResNet(resnet.Bottleneck, [2, 1, 1, 1], width_per_group=16),
+        "resnext": lambda: resnet.ResNet(resnet.Bottleneck, [2, 1, 1, 1], groups=4, width_per_group=8),
+        "densenet": lambda: models.DenseNet(growth_rate=8, block_config=(2, 2), num_init_features=16),
+        "mobilenet_v2": lambda: models.mobilenet_v2(width_mult=0.1),
+        "mobilenet_v3": lambda: models.mobilenet_v3_small(width_mult=0.25),
+        "mnasnet": lambda: models.MNASNet(0.1),
+        "shufflenet": lambda: models.ShuffleNetV2([2, 2, 1], [8, 16, 32, 64, 128]),
+        "regnet_x": lambda: regnet.RegNet(regnet.BlockParams.from_init_params(5, 16, 12.0, 2.0, 8)),
+        "regnet_y": lambda: regnet.RegNet(regnet.BlockParams.from_init_params(5, 16, 12.0, 2.0, 8, se_ratio=0.25)),
+        "efficientnet": lambda: models.EfficientNet([mobile(1, 3, 1, 16, 8, 1, 1, 1), mobile(4, 3, 2, 8, 12, 2, 1, 1)], 0.2),
+        "convnext": lambda: models.ConvNeXt([models.convnext.CNBlockConfig(8, 16, 1), models.convnext.CNBlockConfig(16, None, 2)]),
+    }
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet", "bottleneck", "resnext", "densenet", "mobilenet_v2", "mobilenet_v3", "mnasnet",
+                                  "shufflenet", "regnet_x", "regnet_y", "efficientnet", "convnext"])
+def test_narrow_networks_of_every_family_stay_the_same(name: str) -> None:
+    model, x = narrow_networks()[name]().eval(), images()
+    warm_statistics(model, (x,))
+    assert_same_function(model, permuted_at_random(model, x), x)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [*FAMILIES, *(name for names in OTHERS.values() for name in names)])
+def test_whole_families_stay_the_same(name: str) -> None:
+    model, x = torchvision_model(name), images(75 if name == "inception_v3" else 64)
+    warm_statistics(model, (x,))
+    assert_same_function(model, permuted_at_random(model, x), x)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v2", "resnext50_32x4d", "squeezenet1_1",
+                                  "shufflenet_v2_x0_5", "densenet121"])
+def test_whole_networks_keep_more(name: str) -> None:
+    model, x = torchvision_model(name), images(67 if name == "alexnet" else 64)
+    warm_statistics(model, (x,))
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:8x8", 0.5, (x,))
+    assert report.kept > report.kept_before + 0.003
+    assert_same_function(before, model, x)
+
+
+class Residual(nn.Module):
+    """A stem, a residual block with batch norms, a flatten and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.one, self.norm = nn.Conv2d(16, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)
+        self.two = nn.Conv2d(24, 16, 1)
+        self.classifier = nn.Linear(16 * 9, 40)
+        self.last = nn.Linear(40, 16)
+        with torch.no_grad():
+            for vector in (self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias):
+                vector.uniform_(0.5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.two(torch.relu(self.norm(self.one(x)))))
+        return self.last(torch.relu(self.classifier(nn.functional.max_pool2d(x, 2).flatten(1))))
+
+
+X = torch.ones(2, 3, 6, 6)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "annealing"])
+@pytest.mark.parametrize("pattern", ["block:8x8", "block:4x1", "block:1x8", "block:16x8", "block:8x8:per-tap", "tile-rows:8"])
+def test_a_network_keeps_more_and_computes_the_same(pattern: str, method: str) -> None:
+    model = Residual()
+    before = copy.deepcopy(model)
+    report = zl.permute(model, pattern, 0.5, (X,), method=method)
+    assert_same_function(before, model, torch.randn(2, 3, 6, 6))
+    assert report.kept > report.kept_before
+    assert model.training and [module.training for module in model.modules()] == [True] * 7
+    reports = [zl.prune(some, pattern, 0.5, (X,)) for some in (before, model)]
+    for pruned, share in zip(reports, (report.kept_before, report.kept), strict=True):
+        assert [layer.name for layer in pruned.pruned] == [layer.name for layer in report.layers]
+        assert pruned.totals.l1_kept == pytest.approx(share, rel=1e-6)
+    for pruned, layer in zip(reports[1].pruned, report.layers, strict=True):
+        assert pruned.amounts.l1_left == pytest.approx(layer.kept, rel=1e-6)
+
+
+def test_the_report_says_who_shares_channels_and_what_stays() -> None:
+    report = zl.permute(Residual(), "block:8x8", 0.5, (X,))
+    stream, inner, hidden = report.groups
+    assert (stream.units, inner.units, hidden.units) == (16, 24, 40)
+    assert set(stream.members) == {("stem.weight", "rows"), ("stem.bias", "elements"), ("one.weight", "columns"),
+                                   ("two.weight", "rows"), ("two.bias", "elements"), ("classifier.weight", "columns")}
+    assert ("norm.running_var", "elements") in inner.members
+    assert [layer.name for layer in report.layers] == ["one", "two", "classifier", "last"]
+    (fixed,) = report.layers[3].fixed
+    assert (fixed.axis, fixed.lines, fixed.reason) == ("rows", 16, "an output of the network")
+    assert "all rows: an output of the network" in str(report) and "3 of 3 groups of channels moved" in str(report)
+    assert json.loads(report.to_json())["groups"][0]["units"] == 16
+    assert json.loads(report.to_json())["kept"] == report.kept
+
+
+def best_of_all(first: torch.Tensor, second: torch.Tensor, pattern: str, sparsity: float) -> float:
+    """The most that any order of the units between two linear layers keeps."""
+    parsed = zl.parse_pattern(pattern)
+
+    def kept(weight: torch.Tensor) -> float:
+        return float((weight.double().abs() * parsed.mask(weight.double().abs(), sparsity)).sum())
+
+    return max(kept(first[list(order)]) + kept(second[:, list(order)]) for order in itertools.permutations(range(len(first))))
+
+
+@pytest.mark.parametrize("pattern", ["block:2x2", "block:2x3", "block:3x2", "tile-rows:2"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_best_order_of_six_units_is_found(pattern: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight.copy_(torch.randn(6, 6) ** 3)
+    best = best_of_all(model[0].weight.detach(), model[2].weight.detach(), pattern, 0.5)
+    report = zl.permute(model, pattern, 0.5, torch.ones(1, 6))
+    assert report.kept * report.l1 == pytest.approx(best, rel=1e-6)
+
+
+def test_the_gain_of_all_weights_that_share_an_axis_counts() -> None:
+    """Sorting for the large weight would hurt the small one; what counts is the sum."""
+    small, large = torch.ones(8, 4), torch.ones(4, 8)
+    small[::2] = 0.0
+    large[:, 4:] = 0.0
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+    for scales in ((1.0, 10.0), (10.0, 1.0)):
+        with torch.no_grad():
+            model[0].weight.copy_(small * scales[0] + 0.01)
+            model[2].weight.copy_(large * scales[1] + 0.01)
+        report = zl.permute(copy.deepcopy(model), "block:4x4", 0.5, torch.ones(1, 4), targets=["0", "2"])
+        best = best_of_all(model[0].weight.detach(), model[2].weight.detach(), "block:4x4", 0.5)
+        assert report.kept * report.l1 == pytest.approx(best, rel=1e-6)
+
+
+def test_the_result_depends_on_the_arguments_alone() -> None:
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 2, 1):
+        torch.set_num_threads(count)
+        torch.manual_seed(3)
+        model = Residual()
+        torch.manual_seed(count)
+        report = zl.permute(model, "block:8x8", 0.5, (X,), seed=5)
+        assert torch.get_num_threads() == count
+        found.append((report.to_json(), model.classifier.weight.detach().clone()))
+    torch.set_num_threads(threads)
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][1], found[2][1])
+
+
+def test_progress_is_told() -> None:
+    told: list[str] = []
+    zl.permute(Residual(), "block:8x8", 0.5, (X,), progress=told.append)
+    assert "permuting, sweep 1 of 10, group 1 of 3" in told
+
+
+def test_layers_that_are_not_pruned_move_without_a_say() -> None:
+    model = Residual()
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:8x8", 0.5, (X,), targets="classifier", ignore=["one"])
+    assert [layer.name for layer in report.layers] == ["classifier"]
+    assert not torch.equal(model.stem.weight, before.stem.weight)
+    assert not report.groups[1].moved and torch.equal(model.norm.weight, before.norm.weight)
+    assert_same_function(before, model, torch.randn(2, 3, 6, 6))
+
+
+def test_a_weight_that_two_layers_share_moves_once() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 8))
+    model[3].weight = model[1].weight
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(1, 8))
+    assert [group.units for group in report.groups] == [16] and report.groups[0].moved
+    assert model[3].weight is model[1].weight
+    assert_same_function(before, model, torch.randn(3, 8))
+
+
+def test_a_weight_with_a_view_of_it_elsewhere_stays() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    model.register_buffer("view", model[0].weight.detach()[2:5], persistent=False)
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(1, 8))
+    assert not report.groups
+    assert any("shares memory with view" in fixed.reason for fixed in report.layers[0].fixed)
+
+
+def test_computed_weights_stay_and_hold_their_channels() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.ReLU(),
+                          nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(1, 8))
+    assert [group.units for group in report.groups] == [16]
+    assert any("is computed from the model's parameters" in fixed.reason for fixed in report.layers[0].fixed)
+    assert_same_function(before, model, torch.randn(3, 8))
+
+
+class WithHead(nn.Module):
+    """A head that only training runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.side = nn.Linear(8, 32), nn.Linear(32, 8), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.body(x))
+        return self.head(x) + self.side(x).sum() if self.training else self.head(x)
+
+
+def test_parameters_that_evaluation_does_not_read_are_warned_of() -> None:
+    report = zl.permute(WithHead(), "block:8x8", 0.5, torch.ones(1, 8))
+    assert len(report.warnings) == 1 and "2 parameters are not read in evaluation (side.weight, side.bias)" in report.warnings[0]
+    assert "warning: 2 parameters" in str(report)
+
+
+def test_nothing_moves_where_nothing_goes() -> None:
+    model = Residual()
+    before = copy.deepcopy(model.state_dict())
+    report = zl.permute(model, "block:8x8", 0.0, (X,))
+    assert report.kept == report.kept_before == 1.0 and not any(group.moved for group in report.groups)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop(text: str) -> None:
+    if "sweep 2" in text:
+        raise StoppedError
+
+
+@pytest.mark.parametrize("arguments, error, words", [
+    ({"pattern": "tile:8"}, PruneError, "Networks are permuted for Block"),
+    ({"pattern": "nm:2:4"}, PruneError, "Networks are permuted for Block"),
+    ({"sparsity": 1.5}, PruneError, "Sparsity"),
+    ({"method": "tetris"}, PruneError, "Known: exchange, annealing, mass"),
+    ({"seed": -1}, PruneError, "whole number"),
+    ({"targets": "nobody"}, PruneError, "matches no convolution or linear layer"),
+    ({"ignore": "re:.*"}, PruneError, "No layer is left"),
+    ({"example_inputs": None}, PruneError, "needs example_inputs"),
+    ({"example_inputs": torch.ones(1, 5)}, PruneError, "can't run on example_inputs"),
+    ({"example_inputs": X.double()}, PruneError, "can't run on example_inputs"),
+    ({"progress": stop}, StoppedError, ""),
+])
+def test_errors_leave_the_model_as_it_was(arguments: dict[str, object], error: type[Exception], words: str) -> None:
+    model = Residual()
+    before = copy.deepcopy(model.state_dict())
+    given = {"pattern": "block:8x8", "sparsity": 0.5, "example_inputs": X, **arguments}
+    with pytest.raises(error, match=words):
+        zl.permute(model, **given)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_models_that_are_no_graph_are_refused() -> None:
+    class Deciding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 16), nn.Linear(16, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.two(self.one(x)) if x.sum() > 0 else x
+
+    with pytest.raises(UnsupportedModelError, match="decides by a tensor's values"):
+        zl.permute(Deciding(), "block:4x4", 0.5, torch.ones(1, 8))
+    with pytest.raises(InputError, match="must be float32, got float64"):
+        zl.permute(Residual().double(), "block:8x8", 0.5, X.double())
+    with pytest.raises(PruneError, match="takes a torch"):
+        zl.permute("resnet50", "block:8x8", 0.5, X)
+    with pytest.raises((InputError, PruneError)):
+        zl.permute(Residual(), "block:8x8", 0.5, (X, X))
