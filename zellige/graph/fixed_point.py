@@ -101,4 +101,4 @@ def rescaling(ratios: Sequence[Array | float], bits: int = MULTIPLIER_BITS) -> R
     union = np.bitwise_or.reduce(np.abs(multipliers), axis=0)
     common = np.where(union == 0, shift, np.frexp((union & -union).astype(np.float64))[1] - 1)
     common = np.minimum(common, shift)
-    return Rescale(tuple(multipliers >> common), shift - common)
+    return Rescale(tuple(map(np.asarray, multipliers >> common)), np.asarray(shift - common))
