@@ -55,7 +55,7 @@ def _scale_shift(draw: Draw, b: Build, x: str) -> str:
 
 def _other(draw: Draw, b: Build, x: str) -> str:
     """Something to combine ``x`` with: itself, a channel vector of the network's, or constants."""
-    n, c = b.shape(x)[:2]
+    c = b.shape(x)[1]
     pooled = b("mean", x, dimensions=(2, 3), keep=True)
     return draw(st.sampled_from([x, pooled, b.random(*b.shape(x)), b.random(c, 1, 1), b.random()]))
 

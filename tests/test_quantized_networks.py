@@ -42,8 +42,8 @@ def decibels(signal: np.ndarray, noisy: np.ndarray) -> float:
 def gentle_network(name: str, side: int) -> tuple[Graph, list[list[np.ndarray]]]:
     """An optimised network that nobody trained, but which does not amplify noise as random ones do, and three batches for it.
 
-    With batch norms that centre what a relu cuts, random networks are chaotic: noise of −40 dB at the input of ResNet-50 leaves 4 dB
-    at its output, in floating point. Shifted by one deviation, as most of what it cuts is positive, it leaves 42 dB.
+    With batch norms that centre what a relu cuts, random networks are chaotic: noise of −40 dB at the input of ResNet-50 leaves
+    4 dB at its output, in floating point. Shifted by one deviation, so that a relu cuts little, the output keeps 42 dB.
     """
     model = torchvision_model(name)
     for module in model.modules():
@@ -80,7 +80,7 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.full if name == "inception_v3" else ()) for name in QUICK)])
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", pytest.param("inception_v3", marks=pytest.mark.full)])
 def test_networks_of_the_paper(name):
     """ResNet-50, VGG-16 and Inception V3 on small images."""
     graph, batches = gentle_network(name, SIDES.get(name, 64))
@@ -127,12 +127,15 @@ def assert_as_good_in_int8(model: nn.Module, training: Split, test: Split, schem
 
 
 def test_digits_of_half_the_size():
-    """Without half of its 8×8 blocks from the start, small enough to be trained in seconds."""
+    """Without half of its 8×8 blocks from the start, in a chessboard's squares, small enough to be trained in seconds."""
     training, test = map(halved, load_digits())
     torch.manual_seed(0)
-    model = DigitsNetwork(widths=(16, 32)).eval()
-    zl.prune(model, zl.Block(8, 8), 0.5, example_inputs=(test.images[:1],))
-    train(model, training, Schedule(epochs=6, learning_rate=1e-2), zero_masks(model))
+    model = DigitsNetwork(widths=(16, 32))
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and parameter.shape[1] >= 16:
+            rows, columns = (torch.arange(size) // 8 for size in parameter.shape[:2])
+            parameter.data *= ((rows[:, None] + columns) % 2 == 0)[..., None, None]
+    train(model, training, Schedule(epochs=8, learning_rate=5e-3, batch=32), zero_masks(model))
     assert_as_good_in_int8(model, training, test, CALIBRATIONS[:2])
 
 

@@ -1,4 +1,4 @@
-"""Histograms hold what was seen, however it came; scales that follow from them are those of brute force on the numbers themselves."""
+"""Histograms hold what was seen, however it came; scales that follow from them are as good as those of brute force."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_layers_are_within_half_a_step(op, data):
 @given(st.data())
 def test_weights_are_within_half_a_step_and_zeros_stay(data):
     graph = data.draw(layers("conv2d"))
-    name, node = next((name, node) for name, node in graph.nodes.items() if node.op == "conv2d")
+    node = next(node for node in graph if node.op == "conv2d")
     weight = graph.constants[node.inputs[1]]
     weight[np.random.default_rng(0).random(weight.shape) < 0.4] = 0
     whole = quantized(graph, data.draw(SCHEMES))
@@ -148,10 +148,11 @@ def test_residual_sums_are_rounded_once(seed, powers):
     sx, sz = Fraction(whole.scales[node.inputs[0]]), Fraction(whole.scales[node.name])
     for channel in range(4):
         sw = Fraction(float(node.weight_scale[channel]))
-        for at in np.ndindex(3, 3):
-            total = int(node.bias[channel]) + sum(int(node.weight[channel, c, 0, 0]) * int(x[0, c, *at]) for c in range(4))
-            exact = max((total * sw * sx + int(x[0, channel, *at]) * sx) / sz, Fraction(0))
-            result = int(came[0, channel, *at])
+        for row, column in np.ndindex(3, 3):
+            products = (int(node.weight[channel, c, 0, 0]) * int(x[0, c, row, column]) for c in range(4))
+            total = int(node.bias[channel]) + sum(products)
+            exact = max((total * sw * sx + int(x[0, channel, row, column]) * sx) / sz, Fraction(0))
+            result = int(came[0, channel, row, column])
             if powers:
                 assert result == min((exact + Fraction(1, 2)).__floor__(), MOST)
             else:

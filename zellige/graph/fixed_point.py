@@ -19,10 +19,16 @@ Array = np.ndarray
 LEAST, MOST = -128, 127
 """The range of int8."""
 
+INT32 = 2.0**31 - 1
+INT64 = 2.0**63 - 2.0**40
+"""What sums may come to in 32 and 64 bits; the latter rounded down, as bounds are computed in floating point."""
+
 MULTIPLIER_BITS = 30
-"""Multipliers are below 2 to this: an int32 accumulator times one, twice, and a rounding half are an int64."""
+"""Multipliers are at most 2 to this: two int32 terms times one each, and a rounding half, are an int64."""
 
 MOST_SHIFT = 62
+PRECISION = 1 / 8
+"""How far multipliers may take a result that does not saturate, in steps, before it is rounded."""
 
 
 def half_up(x: Array | float) -> Array:
@@ -73,31 +79,48 @@ class Rescale:
     def half(self) -> Array:
         return np.left_shift(np.int64(1), self.shift) >> 1
 
-    def bound(self, bounds: Sequence[Array | int]) -> float:
-        """The largest magnitude that the sum can take on the way, if those of the terms are within ``bounds``."""
-        total = sum((np.abs(multiplier) * np.asarray(bound, dtype=np.float64)
-                     for bound, multiplier in zip(bounds, self.multipliers, strict=True)), self.half.astype(np.float64))
-        return float(np.max(total))
+    def bounds(self, terms: Sequence[Array]) -> Array:
+        """The largest magnitudes that sums can take on the way, where those of the terms are within ``terms``."""
+        pairs = zip(terms, self.multipliers, strict=True)
+        return np.asarray(sum((term * np.abs(multiplier) for term, multiplier in pairs), self.half.astype(np.float64)))
 
 
-def rescaling(ratios: Sequence[Array | float], bits: int = MULTIPLIER_BITS) -> Rescale:
-    """The rescaling that comes closest to Σ term · ratio, with multipliers below 2^``bits`` and one shift for all terms.
+def rescaling(ratios: Sequence[Array | float], bounds: Sequence[Array | int], limit: float = INT64) -> Rescale:
+    """The rescaling that comes closest to Σ term · ratio with one shift for all terms, whose magnitudes are within ``bounds``, and
+    sums within ``limit``.
 
-    Exact for powers of two as far as they lie apart by no more than that: then, and whenever there is one, common factors of two
-    of the multipliers are taken out of them and of the shift. Raises ``QuantizationError`` for ratios that multipliers can't say.
+    It is exact for powers of two where the limit allows; common factors of two are taken out of multipliers and shift.
+    Raises ``QuantizationError`` if no rescaling is close enough.
 
-    >>> one = rescaling([2.0**-7]); int(one.multipliers[0]), int(one.shift)
+    >>> one = rescaling([2.0**-7], [2**20]); int(one.multipliers[0]), int(one.shift)
     (1, 7)
-    >>> two = rescaling([2.0**-7, 0.5]); [int(m) for m in two.multipliers], int(two.shift)
+    >>> two = rescaling([2.0**-7, 0.5], [2**20, 128], INT32); [int(m) for m in two.multipliers], int(two.shift)
     ([1, 64], 7)
     """
     stacked = np.stack(np.broadcast_arrays(*(np.asarray(ratio, dtype=np.float64) for ratio in ratios)))
-    exponent = np.frexp(np.abs(stacked).max(axis=0))[1].astype(np.int64)
-    shift = np.minimum(bits - exponent, MOST_SHIFT)
-    if np.any(shift < 0):
-        raise QuantizationError(f"a result in steps {float(np.abs(stacked).max()):.3g} times finer than its terms has no "
-                                "int8 form: calibrate on data like those that the network will see")
-    multipliers = np.rint(np.ldexp(stacked, shift)).astype(np.int64)
+    most = np.stack(np.broadcast_arrays(*(np.asarray(bound, dtype=np.float64) for bound in bounds), stacked[0])[:-1])
+    shift = np.minimum(MULTIPLIER_BITS - np.frexp(np.abs(stacked).max(axis=0))[1].astype(np.int64), MOST_SHIFT)
+    found = _with_shift(stacked, np.maximum(shift, 0))
+    while np.any(over := (found.bounds(most) > limit) & (shift > 0)):
+        shift = shift - over
+        found = _with_shift(stacked, np.maximum(shift, 0))
+    if np.any(shift < 0) or np.any(found.bounds(most) > limit) or np.any(_error(found, stacked, most) > PRECISION):
+        steps = ", ".join(f"{float(np.abs(ratio).max()):.3g}" for ratio in stacked)
+        raise QuantizationError(f"sums of {32 if limit == INT32 else 64} bits can't hold its terms, a step of which is {steps} "
+                                "steps of the result: calibrate on data like those that the network will see, or use free scales")
+    return found
+
+
+def _error(found: Rescale, ratios: Array, bounds: Array) -> Array:
+    """How far off results can be by the multipliers alone, if terms beyond twice what the result can hold don't count."""
+    with np.errstate(divide="ignore"):
+        counting = np.minimum(bounds, -2 * LEAST / np.abs(ratios))
+    return np.asarray((np.abs(np.stack(found.multipliers) / np.exp2(found.shift) - ratios) * counting).sum(axis=0))
+
+
+def _with_shift(ratios: Array, shift: Array) -> Rescale:
+    """Multipliers for a shift, and both without their common factors of two."""
+    multipliers = np.rint(np.ldexp(ratios, shift)).astype(np.int64)
     union = np.bitwise_or.reduce(np.abs(multipliers), axis=0)
     common = np.where(union == 0, shift, np.frexp((union & -union).astype(np.float64))[1] - 1)
     common = np.minimum(common, shift)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zellige.errors import QuantizationError
-from zellige.graph.fixed_point import LEAST, MOST, MULTIPLIER_BITS, Rescale, half_up, rescaling, to_steps
+from zellige.graph.fixed_point import INT32, INT64, LEAST, MOST, Rescale, half_up, rescaling, to_steps
 from zellige.graph.ir import Graph, Node
 from zellige.graph.quantized import QuantizedGraph, QuantizedNode
 from zellige.graph.quantized_reference import WINDOW_SUMS
@@ -27,9 +27,6 @@ Array = np.ndarray
 
 LARGEST = -LEAST
 """The largest magnitude of an int8."""
-INT32 = 2.0**31 - 1
-INT64 = 2.0**63 - 2.0**40   # bounds are computed in floating point
-
 BIAS_BITS = 29
 """Biases stay below 2 to this, in steps of the accumulator: a channel of tiny weights with a large bias gets coarser steps."""
 MOST_FINE = 22
@@ -75,16 +72,11 @@ class _Site:
     def constant(self, position: int) -> Array:
         return self.graph.constants[self.node.inputs[position]]
 
-    def rescaled(self, ratios: Sequence[Array | float], bounds: Sequence[Array | int], bits: int = MULTIPLIER_BITS) -> Rescale:
+    def rescaled(self, ratios: Sequence[Array | float], bounds: Sequence[Array | int]) -> Rescale:
         """The rescaling of terms within ``bounds``; an error if accumulators, or sums on the way, could overflow."""
-        found = rescaling(ratios, bits)
         if max(float(np.max(bound)) for bound in bounds) > INT32:
             raise QuantizationError("its accumulators could pass 32 bits; split its input channels")
-        if found.bound(bounds) > (INT32 if self.scheme.powers_of_two else INT64):
-            raise QuantizationError("what it adds lies too far apart for sums of "
-                                    f"{32 if self.scheme.powers_of_two else 64} bits; calibrate on data like those that the "
-                                    "network will see, or use free scales")
-        return found
+        return rescaling(ratios, bounds, INT32 if self.scheme.powers_of_two else INT64)
 
 
 def _named(node: Node, graph: Graph, scales: Mapping[str, float], scheme: Scheme) -> QuantizedNode:
@@ -166,10 +158,7 @@ def _average(site: _Site, plain: QuantizedNode) -> QuantizedNode:
     with np.errstate(invalid="ignore"):
         share = np.where(count == 0, 0.0, evaluate(plain.op, site.attributes, [ones]) / count)
     share = _as_little_as_possible(share)
-    most = LARGEST * int(count.max())
-    # with powers of two, the product of a sum and its multiplier must stay in 32 bits
-    bits = MULTIPLIER_BITS - most.bit_length() if site.scheme.powers_of_two else MULTIPLIER_BITS
-    return replace(plain, rescale=site.rescaled([site.inputs[0] * share / site.scale], [most], bits))
+    return replace(plain, rescale=site.rescaled([site.inputs[0] * share / site.scale], [LARGEST * int(count.max())]))
 
 
 def _as_little_as_possible(numbers: Array) -> Array:
