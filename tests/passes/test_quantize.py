@@ -100,6 +100,9 @@ def test_weights_are_within_half_a_step_and_zeros_stay(data):
     made = next(one for one in whole if one.op == "conv2d")
     rows = made.weight_scale.reshape(-1, 1, 1, 1)
     assert np.all(np.abs(made.weight * rows - weight) <= rows * (0.5 + 1e-9))
+    bias = graph.constants[node.inputs[2]] if len(node.inputs) == 3 else 0.0
+    step = made.weight_scale * whole.scales[made.inputs[0]]
+    assert np.all(np.abs(made.bias * step - bias) <= step * (0.5 + 1e-6))
     assert not np.any(made.weight[weight == 0])
     assert np.abs(made.weight).max(initial=0) <= MOST
     if np.any(weight):
@@ -259,10 +262,32 @@ def test_tiny_weights_beside_a_large_bias():
     graph = b.done(b("conv2d", b.x, b.constant(weight), b.constant([5.0, 0.1])))
     for powers in (True, False):
         (node,) = quantized(graph, Scheme(powers_of_two=powers))
-        assert np.abs(node.bias.astype(np.int64)).max() <= 2**29
+        assert np.abs(node.bias.astype(np.int64)).max() <= 2**28
         inputs = numbers_for(graph, 1)
         error = run_quantized(quantized(graph, Scheme(powers_of_two=powers)), inputs)[0] - run_reference(graph, inputs)[0]
         assert np.abs(error[:, 0]).max() <= quantized(graph, Scheme(powers_of_two=powers)).scales[node.name] * 0.51
+
+
+@pytest.mark.parametrize("powers", [True, False])
+def test_channels_without_weights(powers):
+    """All zero, next to nothing, or cut off by their bias: what is added to them comes through, and nothing wraps around."""
+    b = Build(1, 4, 3, 3)
+    weight = b.numbers.standard_normal((4, 4, 1, 1)) * np.array([0.0, 1e-12, 1e-12, 1.0]).reshape(4, 1, 1, 1)
+    value = b("conv2d", b.x, b.constant(weight), b.constant([0.0, 0.0, -1e9, 0.0]))
+    graph = optimize(b.done(b.activation(b("add", value, b.x), "relu")))
+    whole = quantized(graph, Scheme(powers_of_two=powers))
+    (node,) = whole
+    inputs = numbers_for(graph, 1)
+    came, expected = run_quantized(whole, inputs)[0], run_reference(graph, inputs)[0]
+    assert np.abs(came - expected)[:, :3].max() <= whole.scales[node.name] * 0.51 + whole.scales[b.x] * 0.5
+    assert not came[:, 2].any() and came[:, 0].any()
+
+
+def test_pads_beyond_what_was_seen():
+    b = Build(1, 2, 3, 3)
+    graph = b.done(b("pad", b.x, padding=(1, 0, 0, 1), mode="constant", value=-40.0))
+    whole = quantized(graph, Scheme("minmax"))
+    assert run_quantized(whole, numbers_for(graph, 1))[0][0, 0, 0, 0] == pytest.approx(-40.0)
 
 
 @given(st.integers(0, 2**16), st.sampled_from([2, 8, None]))

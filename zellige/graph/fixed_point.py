@@ -98,20 +98,21 @@ def rescaling(ratios: Sequence[Array | float], bounds: Sequence[Array | int], li
     ([1, 64], 7)
     """
     stacked = np.stack(np.broadcast_arrays(*(np.asarray(ratio, dtype=np.float64) for ratio in ratios)))
-    most = np.stack(np.broadcast_arrays(*(np.asarray(bound, dtype=np.float64) for bound in bounds), stacked[0])[:-1])
-    shift = np.minimum(MULTIPLIER_BITS - np.frexp(np.abs(stacked).max(axis=0))[1].astype(np.int64), MOST_SHIFT)
-    found = _with_shift(stacked, np.maximum(shift, 0))
+    most = [np.broadcast_to(np.asarray(bound, dtype=np.float64), stacked[0].shape) for bound in bounds]
+    finest = MULTIPLIER_BITS - np.frexp(np.abs(stacked).max(axis=0))[1].astype(np.int64)
+    shift = np.clip(finest, 0, MOST_SHIFT)
+    found = _with_shift(stacked, shift)
     while np.any(over := (found.bounds(most) > limit) & (shift > 0)):
         shift = shift - over
-        found = _with_shift(stacked, np.maximum(shift, 0))
-    if np.any(shift < 0) or np.any(found.bounds(most) > limit) or np.any(_error(found, stacked, most) > PRECISION):
+        found = _with_shift(stacked, shift)
+    if np.any(finest < 0) or np.any(found.bounds(most) > limit) or np.any(_error(found, stacked, most) > PRECISION):
         steps = ", ".join(f"{float(np.abs(ratio).max()):.3g}" for ratio in stacked)
         raise QuantizationError(f"sums of {32 if limit == INT32 else 64} bits can't hold its terms, a step of which is {steps} "
                                 "steps of the result: calibrate on data like those that the network will see, or use free scales")
     return found
 
 
-def _error(found: Rescale, ratios: Array, bounds: Array) -> Array:
+def _error(found: Rescale, ratios: Array, bounds: Sequence[Array]) -> Array:
     """How far off results can be by the multipliers alone, if terms beyond twice what the result can hold don't count."""
     with np.errstate(divide="ignore"):
         counting = np.minimum(bounds, -2 * LEAST / np.abs(ratios))

@@ -27,10 +27,9 @@ Array = np.ndarray
 
 LARGEST = -LEAST
 """The largest magnitude of an int8."""
-BIAS_BITS = 29
-"""Biases stay below 2 to this, in steps of the accumulator: a channel of tiny weights with a large bias gets coarser steps."""
-MOST_FINE = 22
-"""Accumulators have steps at most 2 to this finer than the result, which then is off by no more than 2⁻¹⁶ of its own a product."""
+
+MOST_FINE = 20
+"""Accumulators have steps at most 2 to this finer than the result's: tiny weights lose what no result shows, and biases fit."""
 
 
 def quantize(graph: Graph, batches: Iterable[Sequence[Array]], scheme: Scheme | None = None,
@@ -113,14 +112,16 @@ def _product(site: _Site, plain: QuantizedNode) -> QuantizedNode:
     weight = site.constant(1).astype(np.float64)
     bias = site.constant(2).astype(np.float64) if len(site.node.inputs) == 3 else np.zeros(len(weight))
     x, *added = site.inputs
-    scale = _weight_scale(site, weight, bias)
+    scale = _weight_scale(site, weight)
     whole = np.clip(half_up(weight / _beside(scale, weight.ndim - 1)), -MOST, MOST).astype(np.int8)
-    shift = half_up(bias / (scale * x)).astype(np.int32)
+    products = np.abs(whole.astype(np.float64)).reshape(len(whole), -1).sum(axis=1) * LARGEST
+    # a bias that saturates the result whatever the inputs is cut to where it does
+    enough = products + np.ceil(LARGEST * (2 * site.scale + sum(added)) / (scale * x))
+    shift = np.clip(half_up(bias / (scale * x)), -enough, enough)
     channels = _beside(scale, 0 if plain.op == "linear" else len(plain.shape) - 2)
-    bound = np.abs(whole.astype(np.float64)).reshape(len(whole), -1).sum(axis=1) * LARGEST + np.abs(shift.astype(np.float64))
     found = site.rescaled([channels * x / site.scale, *(one / site.scale for one in added)],
-                          [bound.reshape(channels.shape), *(LARGEST for _ in added)])
-    return replace(plain, weight=whole, bias=shift, weight_scale=scale, rescale=found)
+                          [_beside(products + np.abs(shift), channels.ndim - 1), *(LARGEST for _ in added)])
+    return replace(plain, weight=whole, bias=shift.astype(np.int32), weight_scale=scale, rescale=found)
 
 
 def _beside(vector: Array, dimensions: int) -> Array:
@@ -128,12 +129,11 @@ def _beside(vector: Array, dimensions: int) -> Array:
     return vector.reshape(-1, *(1,) * dimensions)
 
 
-def _weight_scale(site: _Site, weight: Array, bias: Array) -> Array:
+def _weight_scale(site: _Site, weight: Array) -> Array:
     """A step for each row of the weight: its largest weight is ``MOST`` of them, unless accumulators would be finer than sense."""
     x, *added = site.inputs
-    finest = max(site.scale, *added) if added else site.scale
-    coarse = np.maximum(np.abs(bias) / 2.0**BIAS_BITS, finest / 2.0**MOST_FINE) / x
-    wanted = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST, coarse)
+    finest = max([site.scale, *added]) / 2.0**MOST_FINE
+    wanted = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST, finest / x)
     rows = site.scheme.rows or len(weight)
     first = np.arange(0, len(weight), rows)
     shared = np.maximum.reduceat(wanted, first)
