@@ -13,7 +13,7 @@ from quantized_layers import MAKERS, SCHEMES, layers, numbers_for, quantized
 from quantized_oracle import run_oracle
 from small_networks import Build, Generator
 
-from zellige.errors import QuantizationError
+from zellige.errors import GraphError, QuantizationError
 from zellige.graph.fixed_point import LEAST, MOST, to_steps
 from zellige.graph.ir import Graph
 from zellige.graph.quantized import QuantizedGraph, QuantizedNode
@@ -236,6 +236,10 @@ def test_calibration_says_what_it_lacks():
     graph = b.done(b.conv(b.x, 4))
     assert "at least one batch" in refused(graph, batches=[])
     assert "value 'x0': expected finite numbers" in refused(graph, batches=[[np.full((1, 4, 4, 4), np.nan)]])
+    with pytest.raises(GraphError, match="expected inputs of shapes"):
+        quantize(graph, [[]])
+    with pytest.raises(QuantizationError, match="executor that gives 1 outputs, got 1 and 2"):
+        quantize(graph, [numbers_for(graph, 0)], execute=lambda probe, inputs: run_reference(probe, inputs) * 2)
     for fault, options in (("calibration must be one of", {"calibration": "best"}), ("percentile must be", {"percentile": 0.0}),
                            ("rows must be", {"rows": 0})):
         with pytest.raises(QuantizationError, match=fault):

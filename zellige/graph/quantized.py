@@ -92,12 +92,6 @@ class QuantizedGraph:
     def __iter__(self) -> Iterator[QuantizedNode]:
         return iter(self.nodes.values())
 
-    def shape_of(self, name: str) -> tuple[int, ...]:
-        """The shape of a value, an input or a constant."""
-        if name in self.nodes:
-            return self.nodes[name].shape
-        return self.inputs[name] if name in self.inputs else self.constants[name].shape
-
     def __str__(self) -> str:
         head = ", ".join(f"%{name}: i8[{', '.join(map(str, shape))}] × {self.scales[name]:.6g}"
                          for name, shape in self.inputs.items())

@@ -93,7 +93,11 @@ def observe(graph: Graph, groups: Mapping[str, str], batches: Iterable[Sequence[
     runs = 0
     for batch in batches:
         runs += 1
-        for name, value in (*zip(graph.inputs, batch, strict=True), *zip(watched, execute(probe, batch), strict=True)):
+        values = execute(probe, batch)
+        if (len(batch), len(values)) != (len(graph.inputs), len(watched)):
+            raise QuantizationError(f"graph {graph.name}: expected batches of {len(graph.inputs)} inputs and an executor that "
+                                    f"gives {len(watched)} outputs, got {len(batch)} and {len(values)}")
+        for name, value in zip((*graph.inputs, *watched), (*batch, *values), strict=True):
             _add(seen[groups[name]], name, value)
     if not runs:
         raise QuantizationError(f"graph {graph.name}: calibration needs at least one batch of inputs, got none")
