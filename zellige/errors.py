@@ -37,6 +37,10 @@ class GraphError(ZelligeError):
     """A graph that breaks its own rules: unknown names, wrong shapes, an operator without a definition."""
 
 
+class QuantizationError(ZelligeError):
+    """A network that has no int8 form, or data that its scales can't be found from."""
+
+
 class CompileError(ZelligeError):
     """A graph that can't be compiled for the asked target, dtype or instruction set."""
 

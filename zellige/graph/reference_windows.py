@@ -73,7 +73,7 @@ def average_pool2d(a: Attributes, x: Array) -> Array:
         return window_sum(pad_map(x, a["padding"])) / (a["divisor"] or window_sum(ones))
 
 
-def _adaptive(x: Array, size: Sequence[int], reduce: Callable[..., Array]) -> Array:
+def adaptive(x: Array, size: Sequence[int], reduce: Callable[..., Array]) -> Array:
     """Window ``i`` of ``n`` over a dimension of ``s`` runs from ⌊i s / n⌋ to ⌈(i + 1) s / n⌉."""
     result = np.empty((*x.shape[:2], *size))
     edges = [[(i * s // n, -(-(i + 1) * s // n)) for i in range(n)] for s, n in zip(x.shape[2:], size, strict=True)]
@@ -84,11 +84,11 @@ def _adaptive(x: Array, size: Sequence[int], reduce: Callable[..., Array]) -> Ar
 
 
 def adaptive_average_pool2d(a: Attributes, x: Array) -> Array:
-    return _adaptive(x, a["size"], np.mean)
+    return adaptive(x, a["size"], np.mean)
 
 
 def adaptive_max_pool2d(a: Attributes, x: Array) -> Array:
-    return _adaptive(x, a["size"], np.max)
+    return adaptive(x, a["size"], np.max)
 
 
 def interpolate(a: Attributes, x: Array) -> Array:
