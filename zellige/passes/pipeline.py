@@ -9,6 +9,7 @@ from zellige.graph.ir import Graph
 from zellige.graph.verify import verify_graph
 from zellige.passes.activations import name_activations
 from zellige.passes.affine import merge_affine
+from zellige.passes.channel_order import order_channels
 from zellige.passes.channel_shuffle import name_channel_shuffles
 from zellige.passes.constants import fold_constants
 from zellige.passes.eliminate import eliminate_dead, eliminate_duplicates
@@ -44,6 +45,7 @@ FINISH: tuple[tuple[str, Pass], ...] = (
     ("sums", merge_sums),
     ("fuse", fuse_epilogues),
     ("dead", eliminate_dead),
+    ("channel_order", order_channels),
 )
 
 MOST_ROUNDS = 32
