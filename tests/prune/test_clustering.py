@@ -163,8 +163,8 @@ def test_a_hidden_order_is_found() -> None:
 
 @pytest.mark.parametrize("method", QUICK)
 def test_threads_and_calls_change_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of exchanges are large enough here to be shared by threads."""
-    monkeypatch.setattr("zellige.prune.clustering.methods.QUICK", Cooling(30, 0, 1e10, start=0.05, end=0.01, visits=3))
+    """Sums are large enough here to be shared by threads."""
+    monkeypatch.setattr("zellige.prune.clustering.methods.QUICK", Cooling(tries=200, work=1e10, visits=3, start=0.1))
     weight, threads = random_weight(136, 600), torch.get_num_threads()
     found = []
     try:
