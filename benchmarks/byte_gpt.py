@@ -32,8 +32,8 @@ class Layer(nn.Module):
     def forward(self, x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         """(batch, positions, width) to the same."""
         y = self.attention_norm(x)
-        heads = [make(y).unflatten(2, (HEADS, -1)).transpose(1, 2) for make in (self.query, self.key, self.value)]
-        mixed = functional.scaled_dot_product_attention(_turned(heads[0], turns), _turned(heads[1], turns), heads[2], is_causal=True)
+        query, key, value = (make(y).unflatten(2, (HEADS, -1)).transpose(1, 2) for make in (self.query, self.key, self.value))
+        mixed = functional.scaled_dot_product_attention(_turned(query, turns), _turned(key, turns), value, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.down(functional.gelu(self.up(self.feed_forward_norm(x))))
 

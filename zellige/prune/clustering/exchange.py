@@ -2,8 +2,9 @@
 
 TETRIS weighs an exchange under the mask as it is, in which the two lines have a say themselves: they hold their blocks where
 they are, and a search that goes by it soon stands still. Here an exchange is worth what it does to Σ max(block − threshold, 0):
-blocks that it takes across the threshold change sides at once. The threshold lies between the blocks that stay and those that go,
-and is found anew whenever an axis has its turn.
+blocks that it takes across the threshold change sides at once. The threshold lies between the heaviest blocks, as many as stay,
+and the others, and is found anew whenever an axis has its turn. It is a mass, not a mean: to keep a short block at the edge
+takes as much of a mask's number as to keep a whole one.
 
 Pairs are drawn at random and taken as in simulated annealing (Kirkpatrick et al., Science 1983), millions of them in a second, by
 code of its own (``cpu/kernels/exchange.py``). The axes take turns often: what is best for rows depends on how columns lie, and
@@ -20,44 +21,49 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
 from zellige.cpu.code import build_kernels
 from zellige.cpu.host import host_isa
 from zellige.cpu.kernels.exchange import BOUNDS, LANES, ExchangeKernel
 from zellige.cpu.toolchain import Library
-from zellige.patterns.sums import tree_sum
 from zellige.prune.clustering.grid import Grid, Orders
 from zellige.prune.clustering.progress import Progress
 
-SAMPLE = 1 << 20  # numbers looked at to learn what an exchange matters
+TRIES = 16  # at a meeting of two pieces
+SAMPLE = 1024  # exchanges looked at to learn what one matters
+READING = 8  # to read a number of the weight takes as long as to weigh so many
 
 
 @dataclass(frozen=True)
 class Cooling:
     """How long to search, and from which temperature, in units of what a random exchange changes at the start.
 
-    An axis gets so many ``tries`` for each of its lines, but not more than ``work`` numbers to weigh. ``visits`` is how often it
-    has its turn.
+    An axis gets so many ``tries`` for each of its lines, in as many ``visits``, each at a temperature of its own; but it weighs no
+    more than about ``work`` numbers, and reads the weight for no longer than that takes.
     """
 
     tries: int
-    work: float
     visits: int
+    work: float
     start: float
+
+    def affordable_visits(self, numbers: int) -> int:
+        """How often the axes of a weight of so many numbers have their turn."""
+        return max(1, min(self.visits, round(self.work / (READING * numbers))))
 
 
 def anneal(grid: Grid, cooling: Cooling, seed: int, progress: Progress) -> Orders:
     """Rows and columns by exchanges from their order by mass, or that order if it keeps more."""
-    generator = torch.Generator().manual_seed(seed)
+    random = np.random.Generator(np.random.PCG64(seed))
+    visits = cooling.affordable_visits(grid.numbers)
     first = orders = grid.by_mass()
-    searches = {axis: _AxisSearch(grid, axis, cooling, generator) for axis in grid.axes}
-    for visit in range(cooling.visits):
-        heat = cooling.start * (1 - (visit + 1) / cooling.visits)
+    searches = {axis: _AxisSearch(grid, axis, cooling, random) for axis in grid.axes}
+    for visit in range(visits):
+        heat = cooling.start * (1 - (visit + 1) / visits)
         for axis, search in searches.items():
-            order = search.visit(orders, heat)
+            order = search.visit(orders, heat, visits)
             orders = (order, orders[1]) if axis == 0 else (orders[0], order)
-        progress(visit + 1, cooling.visits)
+        progress(visit + 1, visits)
     return max((first, orders), key=lambda orders: _kept(grid, orders))
 
 
@@ -70,45 +76,49 @@ def _kept(grid: Grid, orders: Orders) -> float:
 class _AxisSearch:
     """The exchanges along one axis."""
 
-    def __init__(self, grid: Grid, axis: int, cooling: Cooling, generator: torch.Generator) -> None:
-        self.grid, self.axis, self.generator = grid, axis, generator
-        self.sizes = grid.sizes(axis)
-        self.lines, self.width = grid.lines[axis], -(-self.sizes.shape[1] // LANES) * LANES
-        self.place_pieces = torch.arange(self.lines, dtype=torch.int32) // grid.lengths[axis]
-        self.tries = max(1, round(min(cooling.tries * self.lines, cooling.work / self.width) / cooling.visits))
+    def __init__(self, grid: Grid, axis: int, cooling: Cooling, random: np.random.Generator) -> None:
+        self.grid, self.axis, self.random = grid, axis, random
+        self.lines, self.pieces, self.length = grid.lines[axis], grid.pieces[axis], grid.lengths[axis]
+        self.width = -(-grid.pieces[1 - axis] * grid.taps // LANES) * LANES
+        self.meetings = min(cooling.tries * self.lines, cooling.work / self.width) / TRIES
         self.unit: float | None = None
 
-    def visit(self, orders: Orders, heat: float) -> torch.Tensor:
-        """The order of the axis after some tries."""
+    def visit(self, orders: Orders, heat: float, visits: int) -> torch.Tensor:
+        """The order of the axis after a visit, one of so many."""
         grid, axis = self.grid, self.axis
-        sums = grid.sums(axis, orders)
-        blocks = grid.blocks(axis, sums, orders[axis])
-        excesses = blocks - self.sizes * grid.threshold(blocks, self.sizes)
-        sums, excesses = (pad(each, (0, self.width - each.shape[1])).contiguous() for each in (sums, excesses))
-        totals, place_lines = tree_sum(excesses.abs(), 1), orders[axis].int()
+        line_sums = grid.sums(axis, orders)
+        blocks = grid.blocks(axis, line_sums, orders[axis])
+        sums, excesses = self._padded(line_sums), self._padded(blocks - grid.threshold(blocks))
+        totals, places = np.abs(excesses).sum(1), orders[axis].numpy().astype(np.int32)
         if self.unit is None:
-            self.unit = self._matters(sums, excesses, totals, place_lines)
-        bounds = _log_uniform() * (heat * self.unit)
-        seed = int(torch.randint(1 << 62, (), generator=self.generator))
-        arrays = (place_lines, self.place_pieces, sums, excesses, totals, bounds)
-        slots = np.array([*(array.data_ptr() for array in arrays), self.lines, self.width, seed], np.int64)
-        _kernel()[0](slots.ctypes.data, 0, self.tries, 0)
-        return place_lines.long()
+            self.unit = self._matters(sums, excesses, totals, places)
+        arrays = (places, sums, excesses, totals, _log_uniform() * np.float32(heat * self.unit))
+        numbers = (self.lines, self.pieces, self.length, self.width, TRIES, int(self.random.integers(1 << 62)))
+        slots = np.array([*(array.ctypes.data for array in arrays), *numbers], np.int64)
+        exchange, _ = _kernel()
+        exchange(slots.ctypes.data, 0, max(1, round(self.meetings / visits)), 0)
+        return torch.from_numpy(places.astype(np.int64))
 
-    def _matters(self, sums: torch.Tensor, excesses: torch.Tensor, totals: torch.Tensor, place_lines: torch.Tensor) -> float:
+    def _padded(self, values: torch.Tensor) -> np.ndarray:
+        """The values, and zeros behind them in every row."""
+        padded = torch.zeros(len(values), self.width)
+        padded[:, : values.shape[1]] = values
+        return padded.numpy()
+
+    def _matters(self, sums: np.ndarray, excesses: np.ndarray, totals: np.ndarray, places: np.ndarray) -> float:
         """How much an exchange changes Σ |excess|: the root mean square of random ones."""
-        here, there = torch.randint(self.lines, (2, max(1, SAMPLE // self.width)), generator=self.generator)
-        one, other = self.place_pieces[here], self.place_pieces[there]
-        change = sums[place_lines[there]] - sums[place_lines[here]]
-        after = tree_sum((excesses[one] + change).abs() + (excesses[other] - change).abs(), 1)
-        gains = (after - totals[one] - totals[other])[one != other].double()
-        return math.sqrt(float(tree_sum(gains.square(), 0)) / len(gains)) if len(gains) else 0.0
+        here, there = self.random.integers(self.lines, size=(2, SAMPLE))
+        one, other = here // self.length, there // self.length
+        change = sums[places[there]] - sums[places[here]]
+        after = np.abs(excesses[one] + change).sum(1) + np.abs(excesses[other] - change).sum(1)
+        gains = (after - totals[one] - totals[other])[one != other].astype(np.float64)
+        return float(np.sqrt(np.square(gains).mean())) if len(gains) else 0.0
 
 
 @cache
-def _log_uniform() -> torch.Tensor:
+def _log_uniform() -> np.ndarray:
     """The logarithms of equally spaced numbers from 0 to 1."""
-    return torch.tensor([math.log((number + 0.5) / BOUNDS) for number in range(BOUNDS)])
+    return np.array([math.log((number + 0.5) / BOUNDS) for number in range(BOUNDS)], np.float32)
 
 
 @cache

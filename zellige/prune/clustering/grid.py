@@ -4,9 +4,9 @@ Lines are rows (axis 0) or columns (axis 1). Pieces of rows are bands, pieces of
 a run meet, at each tap by itself where taps have blocks of their own. An order says which line stands at which place; its last
 piece is shorter where a length doesn't divide the lines.
 
-Only sums of the lines of one axis over the pieces of the other are held, as float32 in units of the mean magnitude. A large
-weight is not copied but read again, some rows at a time, whenever an order has changed. Lines are added one after the other, each
-as a whole, so sums don't depend on threads.
+Magnitudes are held twice, by rows and by columns, as float32 in units of their mean, and sums of the lines of one axis over the
+pieces of the other are made of them whenever an order has changed. A very large weight is not copied but read again, some rows at
+a time. Lines are added one after the other, each as a whole, so sums don't depend on threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zellige.patterns.shape import WeightShape
 from zellige.patterns.shares import floor_share
 from zellige.patterns.sums import SLAB, tree_sum
 
-READ_AGAIN = 1 << 24  # a weight of more numbers is not copied
+READ_AGAIN = 1 << 27  # more magnitudes than these are not copied
 
 Orders = tuple[torch.Tensor, torch.Tensor]
 """Rows and columns, by number, in the order in which they are to stand."""
@@ -48,13 +48,14 @@ class Grid:
         self.pieces = (-(-shape.rows // self.lengths[0]), -(-shape.columns // self.lengths[1]))
         self.axes = tuple(axis for axis in (0, 1) if self.lengths[axis] > 1 and self.pieces[axis] > 1)
         """Those along which it matters where a line stands."""
-        self._unit, self._taps = unit, shape.taps if cut.per_tap else 1
+        self._unit, self.taps = unit, shape.taps if cut.per_tap else 1
         self._weight = weight.reshape(shape.rows, shape.columns, -1)
         self._copies: tuple[torch.Tensor, torch.Tensor] | None = None
-        if shape.rows * shape.columns * self._taps <= READ_AGAIN:
+        self.numbers = shape.rows * shape.columns * self.taps
+        if self.numbers <= READ_AGAIN:
             rows = torch.cat(list(self._slabs(1)))
             self._copies = rows, rows.transpose(0, 1).contiguous()
-        self.removed = floor_share(sparsity, self.pieces[0] * self.pieces[1] * self._taps)
+        self.removed = floor_share(sparsity, self.pieces[0] * self.pieces[1] * self.taps)
         """How many blocks go."""
 
     def identity(self) -> Orders:
@@ -82,17 +83,16 @@ class Grid:
     def sizes(self, axis: int) -> torch.Tensor:
         """Lines × lines in every block, as ``sums`` has them: pieces of the axis × (pieces of the other · taps), float32."""
         own, other = (_lengths(self.lines[one], self.lengths[one]) for one in (axis, 1 - axis))
-        return own[:, None] * other.repeat_interleave(self._taps)[None, :]
+        return own[:, None] * other.repeat_interleave(self.taps)[None, :]
 
     def blocks(self, axis: int, sums: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
         """The magnitudes of all blocks, from the sums of an axis's lines and their order: in the shape of ``sizes``."""
         return _added(sums, order, self.lengths[axis])
 
-    def threshold(self, blocks: torch.Tensor, sizes: torch.Tensor) -> float:
-        """A mean magnitude between the best block that goes and the worst that stays."""
-        means = (blocks / sizes).flatten().numpy()
-        places = [self.removed - 1, min(self.removed, len(means) - 1)]
-        return float(np.partition(means, places)[places].mean(dtype=np.float64))
+    def threshold(self, values: torch.Tensor) -> float:
+        """A number between the best block that goes and the worst that stays, by these values of the blocks."""
+        places = [self.removed - 1, min(self.removed, values.numel() - 1)]
+        return float(np.partition(values.flatten().numpy(), places)[places].mean(dtype=np.float64))
 
     def kept(self, blocks: torch.Tensor, sizes: torch.Tensor) -> float:
         """The magnitude of the blocks that stay."""
@@ -109,7 +109,7 @@ class Grid:
                 yield self._copies[0][some if order is None else order[some]]
                 continue
             magnitudes = self._weight[some if order is None else order[some]].abs().double() / self._unit
-            yield (tree_sum(magnitudes, 2)[:, :, None] if self._taps < taps else magnitudes).float()
+            yield (tree_sum(magnitudes, 2)[:, :, None] if self.taps < taps else magnitudes).float()
 
 
 def _added(lines: torch.Tensor, order: torch.Tensor, length: int) -> torch.Tensor:
