@@ -46,44 +46,87 @@ class ExchangeKernel(Kernel):
         b, slots, begin, end, _ = self.entry(module, isa)
         places, sums, excesses, totals, bounds = (self.slot(b, slots, name) for name in self.SLOTS[:5])
         lines, pieces, length, width, tries, seed = (self.slot(b, slots, name, I64) for name in self.SLOTS[5:])
-        nothing = ir.Constant(VECTOR, [0.0] * LANES)
+        one = ir.Constant(I64, 1)
         with b.loop(begin, end) as meeting:
-            first = b.mul(meeting, b.add(tries, ir.Constant(I64, 1)))
-            met = _two_below(b, _drawn(b, seed, first), (pieces, pieces))
+            number = b.mul(meeting, b.add(tries, one))
+            met = _two_below(b, _drawn(b, seed, number), (pieces, pieces))
             with b.if_then(b.icmp_signed("!=", *met), likely=True):
                 starts = [b.mul(piece, length) for piece in met]
-                lengths = [_smaller(b, length, b.sub(lines, start)) for start in starts]
-                here, there = (b.at(excesses, piece, width) for piece in met)
-                here_total, there_total = (b.at(totals, piece) for piece in met)
-                with b.loop(b.add(first, ir.Constant(I64, 1)), b.add(b.add(first, tries), ir.Constant(I64, 1))) as number:
-                    drawn = _drawn(b, seed, number)
-                    spots = [b.at(places, b.add(start, place), element=I32)
-                             for start, place in zip(starts, _two_below(b, drawn, lengths), strict=True)]
-                    standing = [b.load(spot, typ=I32, align=4) for spot in spots]
-                    leaving, coming = (b.at(sums, b.sext(line, I64), width) for line in standing)
-                    total = b.variable(nothing)
-                    with b.loop(0, width, LANES) as at:
-                        one, other = _exchanged(b, leaving, coming, here, there, at)
-                        b.store(b.fadd(b.load(total, typ=VECTOR), b.fadd(_magnitude(b, one), _magnitude(b, other))), total)
-                    before = b.fadd(b.load_scalar(here_total), b.load_scalar(there_total))
-                    gain = b.fsub(_all_lanes(b, b.load(total, typ=VECTOR)), before)
-                    bound = b.load_scalar(bounds, b.lshr(drawn, ir.Constant(I64, 2 * PLACE_BITS)))
-                    with b.if_then(b.fcmp_ordered(">", gain, bound), likely=False):
-                        here_sum, there_sum = b.variable(nothing), b.variable(nothing)
-                        with b.loop(0, width, LANES) as at:
-                            after = _exchanged(b, leaving, coming, here, there, at)
-                            for excess, value, total in zip((here, there), after, (here_sum, there_sum), strict=True):
-                                b.store(value, b.at(excess, at), align=4)
-                                b.store(b.fadd(b.load(total, typ=VECTOR), _magnitude(b, value)), total)
-                        for total, place in ((here_sum, here_total), (there_sum, there_total)):
-                            b.store(_all_lanes(b, b.load(total, typ=VECTOR)), place, align=4)
-                        for spot, line in zip(spots, reversed(standing), strict=True):
-                            b.store(line, spot, align=4)
+                sides = [_Piece(start, _smaller(b, length, b.sub(lines, start)), b.at(excesses, piece, width), b.at(totals, piece))
+                         for start, piece in zip(starts, met, strict=True)]
+                with b.loop(b.add(number, one), b.add(b.add(number, tries), one)) as trial:
+                    _emit_try(b, _drawn(b, seed, trial), sides, places, sums, bounds, width)
         b.ret_void()
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Of a piece: its first place, how many it has, and where its excesses and their total lie."""
+
+    start: ir.Value
+    length: ir.Value
+    excesses: ir.Value
+    total: ir.Value
+
+
+def _emit_try(b: Emitter, drawn: ir.Value, sides: Sequence[_Piece], places: ir.Value, sums: ir.Value, bounds: ir.Value,
+              width: ir.Value) -> None:
+    """Exchange a line of one piece for one of the other, if that gains enough."""
+    within = _two_below(b, drawn, [side.length for side in sides])
+    spots = [b.at(places, b.add(side.start, place), element=I32) for side, place in zip(sides, within, strict=True)]
+    standing = [b.load(spot, typ=I32, align=4) for spot in spots]
+    leaving, coming = (b.at(sums, b.sext(line, I64), width) for line in standing)
+
+    def exchanged(at: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Some excesses of both pieces as the exchange makes them."""
+        pointers = (leaving, coming, *(side.excesses for side in sides))
+        old, new, here, there = (b.load(b.at(pointer, at), typ=VECTOR, align=4) for pointer in pointers)
+        change = b.fsub(new, old)
+        return b.fadd(here, change), b.fsub(there, change)
+
+    both = _Sum(b)
+    with b.loop(0, width, LANES) as at:
+        here, there = exchanged(at)
+        both.add(b.fadd(_magnitude(b, here), _magnitude(b, there)))
+    gain = b.fsub(both.of_all_lanes(), b.fadd(*(b.load_scalar(side.total) for side in sides)))
+    bound = b.load_scalar(bounds, b.lshr(drawn, ir.Constant(I64, 2 * PLACE_BITS)))
+    with b.if_then(b.fcmp_ordered(">", gain, bound), likely=False):
+        totals = [_Sum(b) for _ in sides]
+        with b.loop(0, width, LANES) as at:
+            for side, total, after in zip(sides, totals, exchanged(at), strict=True):
+                b.store(after, b.at(side.excesses, at), align=4)
+                total.add(_magnitude(b, after))
+        for side, total, spot, line in zip(sides, totals, spots, reversed(standing), strict=True):
+            b.store(total.of_all_lanes(), side.total, align=4)
+            b.store(line, spot, align=4)
+
+
+def _magnitude(b: Emitter, value: ir.Value) -> ir.Value:
+    return b.intrinsic(f"llvm.fabs.v{LANES}f32", VECTOR, value)
+
+
+class _Sum:
+    """A sum of vectors."""
+
+    def __init__(self, builder: Emitter) -> None:
+        self._b = builder
+        self._place = builder.variable(ir.Constant(VECTOR, [0.0] * LANES))
+
+    def add(self, value: ir.Value) -> None:
+        self._b.store(self._b.fadd(self._b.load(self._place, typ=VECTOR), value), self._place)
+
+    def of_all_lanes(self) -> ir.Value:
+        """One number, of lanes added in halves."""
+        b, count = self._b, LANES
+        values = b.load(self._place, typ=VECTOR)
+        while count > 1:
+            count //= 2
+            values = b.fadd(*(b.shuffle(values, values, range(half, half + count)) for half in (0, count)))
+        return b.extract_element(values, ir.Constant(I32, 0))
+
+
 def _drawn(b: Emitter, seed: ir.Value, number: ir.Value) -> ir.Value:
-    """64 random bits for a try."""
+    """64 random bits: those of this number."""
     mixed = b.add(seed, b.mul(number, ir.Constant(I64, GAMMA)))
     for shift, factor in ((30, FIRST_FACTOR), (27, SECOND_FACTOR)):
         mixed = b.mul(b.xor(mixed, b.lshr(mixed, ir.Constant(I64, shift))), ir.Constant(I64, factor))
@@ -98,24 +141,3 @@ def _two_below(b: Emitter, drawn: ir.Value, limits: Sequence[ir.Value]) -> list[
 
 def _smaller(b: Emitter, one: ir.Value, other: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed("<", one, other), one, other)
-
-
-def _exchanged(b: Emitter, leaving: ir.Value, coming: ir.Value, here: ir.Value, there: ir.Value,
-               at: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """``LANES`` excesses of both pieces as the exchange makes them."""
-    old, new, one, other = (b.load(b.at(pointer, at), typ=VECTOR, align=4) for pointer in (leaving, coming, here, there))
-    change = b.fsub(new, old)
-    return b.fadd(one, change), b.fsub(other, change)
-
-
-def _magnitude(b: Emitter, value: ir.Value) -> ir.Value:
-    return b.intrinsic(f"llvm.fabs.v{LANES}f32", VECTOR, value)
-
-
-def _all_lanes(b: Emitter, values: ir.Value) -> ir.Value:
-    """The sum of a vector's lanes, added in halves."""
-    count = LANES
-    while count > 1:
-        count //= 2
-        values = b.fadd(*(b.shuffle(values, values, range(half, half + count)) for half in (0, count)))
-    return b.extract_element(values, ir.Constant(I32, 0))
