@@ -14,7 +14,7 @@ Method = Callable[[Grid, int, Progress], Orders]
 """Grid, seed and progress in, orders of rows and columns out."""
 
 QUICK = Cooling(tries=16_000, visits=100, work=2e10, start=0.1)
-LONG = Cooling(tries=320_000, visits=1000, work=4e11, start=0.2)
+LONG = Cooling(tries=320_000, visits=1000, work=4e11, start=0.1)
 
 METHODS: dict[str, Method] = {
     "exchange": lambda grid, seed, progress: anneal(grid, QUICK, seed, progress),
