@@ -6,30 +6,22 @@ blocks that it takes across the threshold change sides at once. The threshold li
 and the others, and is found anew whenever an axis has its turn. It is a mass, not a mean: to keep a short block at the edge
 takes as much of a mask's number as to keep a whole one.
 
-Pairs are drawn at random and taken as in simulated annealing (Kirkpatrick et al., Science 1983), millions of them in a second, by
-code of its own (``cpu/kernels/exchange.py``). The axes take turns often: what is best for rows depends on how columns lie, and
-at every temperature both must come to terms. Temperatures fall evenly to 0, in units of what an exchange at the start matters.
+Pairs are drawn at random and taken as in simulated annealing (Kirkpatrick et al., Science 1983), tens of millions of them in a
+second, by machine code (``meetings``). The axes take turns often: what is best for rows depends on how columns lie, and at every
+temperature both must come to terms. Temperatures fall evenly to 0, in units of what an exchange at the start matters.
 """
 
 from __future__ import annotations
 
-import ctypes
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 
-from zellige.cpu.code import build_kernels
-from zellige.cpu.host import host_isa
-from zellige.cpu.kernels.exchange import BOUNDS, LANES, ExchangeKernel
-from zellige.cpu.toolchain import Library
 from zellige.prune.clustering.grid import Grid, Orders
+from zellige.prune.clustering.meetings import TRIES, exchange_lines, padded, padded_width
 from zellige.prune.clustering.progress import Progress
 
-TRIES = 16  # at a meeting of two pieces
 SAMPLE = 1024  # exchanges looked at to learn what one matters
 READING = 8  # to read a number of the weight takes as long as to weigh so many
 
@@ -78,53 +70,26 @@ class _AxisSearch:
 
     def __init__(self, grid: Grid, axis: int, cooling: Cooling, random: np.random.Generator) -> None:
         self.grid, self.axis, self.random = grid, axis, random
-        self.lines, self.pieces, self.length = grid.lines[axis], grid.pieces[axis], grid.lengths[axis]
-        self.width = -(-grid.pieces[1 - axis] * grid.taps // LANES) * LANES
-        self.meetings = min(cooling.tries * self.lines, cooling.work / self.width) / TRIES
+        width = padded_width(grid.pieces[1 - axis] * grid.taps)
+        self.meetings = min(cooling.tries * grid.lines[axis], cooling.work / width) / TRIES
         self.unit: float | None = None
 
     def visit(self, orders: Orders, heat: float, visits: int) -> torch.Tensor:
         """The order of the axis after a visit, one of so many."""
-        grid, axis = self.grid, self.axis
-        line_sums = grid.sums(axis, orders)
-        blocks = grid.blocks(axis, line_sums, orders[axis])
-        sums, excesses = self._padded(line_sums), self._padded(blocks - grid.threshold(blocks))
-        totals, places = np.abs(excesses).sum(1), orders[axis].numpy().astype(np.int32)
+        grid, order = self.grid, orders[self.axis].numpy()
+        line_sums = grid.sums(self.axis, orders)
+        blocks = grid.blocks(self.axis, line_sums, orders[self.axis])
+        sums, excesses = padded(line_sums), padded(blocks - grid.threshold(blocks))
         if self.unit is None:
-            self.unit = self._matters(sums, excesses, totals, places)
-        arrays = (places, sums, excesses, totals, _log_uniform() * np.float32(heat * self.unit))
-        numbers = (self.lines, self.pieces, self.length, self.width, TRIES, int(self.random.integers(1 << 62)))
-        slots = np.array([*(array.ctypes.data for array in arrays), *numbers], np.int64)
-        exchange, _ = _kernel()
-        exchange(slots.ctypes.data, 0, max(1, round(self.meetings / visits)), 0)
-        return torch.from_numpy(places.astype(np.int64))
+            self.unit = self._matters(order, sums, excesses)
+        meetings, seed = max(1, round(self.meetings / visits)), int(self.random.integers(1 << 62))
+        return torch.from_numpy(exchange_lines(order, grid.lengths[self.axis], sums, excesses, heat * self.unit, meetings, seed))
 
-    def _padded(self, values: torch.Tensor) -> np.ndarray:
-        """The values, and zeros behind them in every row."""
-        padded = torch.zeros(len(values), self.width)
-        padded[:, : values.shape[1]] = values
-        return padded.numpy()
-
-    def _matters(self, sums: np.ndarray, excesses: np.ndarray, totals: np.ndarray, places: np.ndarray) -> float:
+    def _matters(self, order: np.ndarray, sums: np.ndarray, excesses: np.ndarray) -> float:
         """How much an exchange changes Σ |excess|: the root mean square of random ones."""
-        here, there = self.random.integers(self.lines, size=(2, SAMPLE))
-        one, other = here // self.length, there // self.length
-        change = sums[places[there]] - sums[places[here]]
+        here, there = self.random.integers(len(order), size=(2, SAMPLE))
+        one, other = here // self.grid.lengths[self.axis], there // self.grid.lengths[self.axis]
+        change = sums[order[there]] - sums[order[here]]
         after = np.abs(excesses[one] + change).sum(1) + np.abs(excesses[other] - change).sum(1)
-        gains = (after - totals[one] - totals[other])[one != other].astype(np.float64)
+        gains = (after - np.abs(excesses[one]).sum(1) - np.abs(excesses[other]).sum(1))[one != other].astype(np.float64)
         return float(np.sqrt(np.square(gains).mean())) if len(gains) else 0.0
-
-
-@cache
-def _log_uniform() -> np.ndarray:
-    """The logarithms of equally spaced numbers from 0 to 1."""
-    return np.array([math.log((number + 0.5) / BOUNDS) for number in range(BOUNDS)], np.float32)
-
-
-@cache
-def _kernel() -> tuple[Callable[[int, int, int, int], None], tuple[Library, ...]]:
-    """The compiled kernel, and the library that keeps its code."""
-    kernel = ExchangeKernel()
-    code, libraries = build_kernels([kernel], host_isa())
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-    return prototype(code[kernel]), libraries
