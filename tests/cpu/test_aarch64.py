@@ -12,6 +12,7 @@ import test_band_kernel
 import test_copy_kernel
 import test_depthwise_kernel
 import test_elementwise_kernel
+import test_exchange_kernel
 import test_interpolate_kernel
 import test_matrix_vector_kernel
 import test_pool_kernel
@@ -48,6 +49,7 @@ FAMILIES = [
     (test_reduce_kernel, "test_any_dimensions_of_any_shape", (True,)),
     (test_reduce_kernel, "test_global_average_pooling", ()),
     (test_softmax_kernel, "test_any_dimension_of_any_shape", (False,)),
+    (test_exchange_kernel, "test_any_lines_and_pieces", ()),
     (test_interpolate_kernel, "test_any_size_to_any_other", ("bilinear", False)),
 ]
 

@@ -16,6 +16,7 @@ from zellige.cpu.kernels.copy import CopyKernel, FillKernel
 from zellige.cpu.kernels.depthwise import STEPS, DepthwiseKernel
 from zellige.cpu.kernels.elementwise import FULL, GUARDED, OPERATIONS, SCALAR, ElementwiseKernel
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
+from zellige.cpu.kernels.exchange import ExchangeKernel
 from zellige.cpu.kernels.interpolate import InterpolateKernel
 from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.matrix_vector import MatrixVectorKernel
@@ -77,7 +78,7 @@ def others(isa: Isa) -> dict[str, Kernel]:
         **{f"softmax {lanes} {logarithm} {guarded}": SoftmaxKernel(lanes, logarithm, guarded)
            for lanes in (ALONG, ACROSS) for logarithm in (False, True) for guarded in (False, True)},
         **{f"interpolate {bilinear}": InterpolateKernel(bilinear) for bilinear in (False, True)},
-        "copy": CopyKernel(), "fill": FillKernel(),
+        "copy": CopyKernel(), "fill": FillKernel(), "exchange": ExchangeKernel(),
     }
 
 

@@ -46,22 +46,23 @@ def cluster(
     """Searches for an order of a weight's rows and columns in which the pattern keeps more of its L1 mass.
 
     The result depends on the arguments alone, not on threads, and never keeps less than the weight as it is. The weight is
-    only read. Beside it, a search holds sums per line and block, not a copy of a large weight; tile-wise shares are measured on
-    copies.
+    only read. Beside it, a search holds its magnitudes twice, as float32 and without taps that share a block, unless these are more
+    than 2²⁷, and sums per line and block; tile-wise shares are measured on copies.
 
     Args:
         weight: rows × columns, of any size and further axes: a convolution's row is a filter, its column an input channel with
             all its taps. Of a grouped convolution, give the rows of one group.
         pattern: ``Block`` of any size, or ``TileWise(…, whole_rows=False)``, in which only the order of rows matters; or its text.
         sparsity: as for ``prune``.
-        method: ``"exchange"``, exchanges of pairs by what the mask becomes; ``"annealing"``, the same twenty times as long, to see
-            how far from the best the former ends; ``"tetris"``, Ji et al.; ``"mass"``, lines merely sorted by their L1 norm.
+        method: ``"exchange"``, exchanges of pairs by what the mask becomes; ``"annealing"``, the same twenty times as long;
+            ``"tetris"``, Ji et al.; ``"mass"``, lines merely sorted by their L1 norm.
         seed: a whole number, for methods that draw.
         progress: is called with the steps done and the steps in all, or None where nobody knows.
 
     Raises:
         PruneError: an argument doesn't fit; the weight holds NaN or infinite values, or zeros alone; the pattern keeps the same
             in any order.
+        CompileError: exchanges run as machine code, and this CPU has none of the instruction sets that it is made for.
 
     >>> odd, right = torch.arange(64) % 2, torch.arange(64) // 32
     >>> found = cluster(torch.where(odd[:, None] == right, 1.0, 0.1), "block:8x8", 0.5)

@@ -13,8 +13,8 @@ from zellige.prune.clustering.tetris import tetris
 Method = Callable[[Grid, int, Progress], Orders]
 """Grid, seed and progress in, orders of rows and columns out."""
 
-QUICK = Cooling(rounds=400, per_piece=1, work=2e10, start=0.05, end=0.01, visits=20)
-LONG = Cooling(rounds=8000, per_piece=20, work=4e11, start=0.3, end=0.01, visits=200)
+QUICK = Cooling(tries=16_000, visits=100, work=2e10, start=0.1)
+LONG = Cooling(tries=320_000, visits=1000, work=4e11, start=0.1)
 
 METHODS: dict[str, Method] = {
     "exchange": lambda grid, seed, progress: anneal(grid, QUICK, seed, progress),

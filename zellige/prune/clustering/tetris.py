@@ -29,7 +29,7 @@ def tetris(grid: Grid, seed: int, progress: Progress) -> Orders:
         blocks = grid.blocks(axis, sums, orders[axis])
         if (now := grid.kept(blocks, sizes)) < kept + LEAST_GAIN:
             return orders
-        kept, mask = now, (blocks / sizes > grid.threshold(blocks, sizes)).float()
+        kept, mask = now, (blocks / sizes > grid.threshold(blocks / sizes)).float()
         for axis in grid.axes:
             if axis != grid.axes[0]:
                 sums, mask = grid.sums(axis, orders), _turned(mask, grid)
