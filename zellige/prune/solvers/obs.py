@@ -1,0 +1,131 @@
+"""Optimal brain surgeon over blocks: the block goes whose loss the rest can make up for best, and what stays makes up for it.
+
+With P = H⁻¹ over the inputs that are left, removing the inputs q of rows w costs w_q (P_qq)⁻¹ w_qᵀ and changes w by −w_q (P_qq)⁻¹ P_q; then
+P loses P_:q (P_qq)⁻¹ P_q: (Hassibi and Stork, 1992; of groups: Frantar and Alistarh, arXiv 2208.11580). Rows of a band lose the same
+inputs, so a band has one P, its own after its first removal. Bands don't touch one another's rows: each is followed to its end by
+itself, and the greedy choice over the layer, always the block of least cost, takes the beginnings of their ways. The mask being
+known, weights are refitted at once: that is where the updates end.
+
+P is never updated as a whole. A removal takes VᵀV from it, V of the width of a group; all V stand in one factor, and of P only the
+columns of the next removal and the blocks on the diagonal are made. That is a block Cholesky factorisation of H⁻¹ which chooses
+its pivots, inputs³ / 3 multiplications and additions for each band.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from zellige.patterns import Channel, Partition, Pattern
+from zellige.patterns.ranking import lowest
+from zellige.patterns.shares import floor_share
+from zellige.prune.solvers.groups import Groups, as_blocks
+from zellige.prune.solvers.problem import Problem, Solution, Solver, inverse
+from zellige.prune.solvers.refit import refit
+
+TOGETHER = 1 << 24   # numbers in the factors of the bands that are followed at the same time
+STILL_FULL = 0.8     # share of groups still there below which what has gone is dropped from the arrays
+
+
+@dataclass(frozen=True)
+class OBS(Solver):
+    """Exact block-OBS: for blocks of any size, single weights and channels. Greedy, each step exact.
+
+    Costs inputs³ for each band of rows: single weights of large layers take long, where ``FixedOrder`` doesn't.
+    """
+
+    def __str__(self) -> str:
+        return "obs"
+
+    def refusal(self, pattern: Pattern) -> str | None:
+        if isinstance(pattern, Channel) or as_blocks(pattern) is not None:
+            return None
+        return "it removes blocks one by one, and here one is not free to go without others; take solver 'admm'"
+
+    def solve(self, problem: Problem) -> Solution:
+        if isinstance(problem.pattern, Channel):
+            costs = ((problem.rows @ problem.hessian) * problem.rows).sum(2).reshape(-1, 1)
+            order = torch.zeros_like(costs, dtype=torch.long)
+        else:
+            order, costs = ways(problem)
+        assert isinstance(problem.pattern, Partition)
+        stay = staying(order, costs, floor_share(problem.share, costs.numel()))
+        return refit(problem, problem.pattern.expand(stay.flatten(), problem.shape))
+
+
+def staying(order: torch.Tensor, costs: torch.Tensor, removed: int) -> torch.Tensor:
+    """Which blocks stay if that many go, bands × groups, by the ways of the bands.
+
+    Of several ways the one with the least next cost goes on. What follows a higher cost therefore goes right after it: a step counts
+    with the highest cost up to there.
+    """
+    gone = lowest(costs.cummax(1).values.flatten(), removed).reshape(costs.shape)
+    return torch.ones_like(gone).scatter_(1, order, ~gone)
+
+
+def ways(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """For the bands of all groups in turn: in which order they lose their groups of inputs, and what each costs per weight of
+    the block: both bands × groups. Only ways that nobody takes break off: their last costs are infinite."""
+    block = as_blocks(problem.pattern)
+    assert block is not None
+    groups = Groups.of(block, problem.shape)
+    together = max(1, TOGETHER // len(groups.order) ** 2)
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    removed = floor_share(problem.share, problem.shape.groups * groups.sizes().numel())
+    enough = torch.inf
+    for rows, hessian in zip(problem.rows, problem.hessian, strict=True):
+        inverted = inverse(groups.square(hessian)).unflatten(1, groups.inputs.shape).unflatten(0, groups.inputs.shape)
+        for banded, sizes in zip(groups.banded(rows).split(together), groups.sizes().split(together), strict=True):
+            found.append(_ways(banded, inverted, sizes, enough))
+            known = torch.cat([costs.cummax(1).values.flatten() for _, costs in found])
+            if 0 < removed <= int(known.isfinite().sum()):
+                enough = float(known.kthvalue(removed).values)
+    return torch.cat([order for order, _ in found]), torch.cat([costs for _, costs in found])
+
+
+def _ways(rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor, enough: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ways of some bands (bands × height × groups × width): up to where all of them have cost more than ``enough``."""
+    bands, height, count, width = rows.shape
+    every = torch.arange(bands)
+    order = torch.arange(count).expand(bands, count).clone()
+    costs = torch.full((bands, count), torch.inf, dtype=rows.dtype)
+    there = order.clone()                                       # which groups the arrays hold
+    gone = torch.zeros(bands, count, dtype=torch.bool)          # those among them that have gone
+    lost = torch.zeros(bands, count, dtype=torch.bool)
+    diagonal = inverted.diagonal(dim1=0, dim2=2).permute(2, 0, 1).expand(bands, -1, -1, -1).clone()
+    factor = rows.new_empty(bands, count * width, count, width)
+    rows = rows.transpose(1, 2).clone()                         # bands × groups × height × width
+    for step in range(count):
+        known = step * width
+        if int(gone[0].sum()) > (1 - STILL_FULL) * gone.shape[1]:
+            left = (~gone).nonzero()[:, 1].reshape(bands, -1)
+            there, gone = there.gather(1, left), torch.zeros_like(left, dtype=torch.bool)
+            rows, diagonal = rows[every[:, None], left], diagonal[every[:, None], left]
+            smaller = factor.new_empty(bands, count * width, left.shape[1], width)
+            for band in range(bands):
+                torch.index_select(factor[band, :known], 1, left[band], out=smaller[band, :known])
+            factor = smaller
+        roots = torch.linalg.cholesky(diagonal)
+        solved = torch.linalg.solve_triangular(roots, rows.mT, upper=False)     # bands × groups × width × height
+        loss = solved.square().sum((2, 3)) / sizes.gather(1, there)
+        loss[gone] = torch.inf
+        cost, least = loss.min(1)
+        chosen = there[every, least]
+        order[:, step], costs[:, step] = chosen, cost
+        gone[every, least] = lost[every, chosen] = True
+        if step + 1 == count or bool((costs.cummax(1).values[:, step] > enough).all()):
+            order[:, step + 1:] = (~lost).nonzero()[:, 1].reshape(bands, -1)
+            break
+        columns = inverted[chosen].gather(2, there[:, None, :, None].expand(-1, width, -1, width))
+        flat = columns.flatten(2)
+        if known:
+            flat -= factor[every, :known, least].mT @ factor[:, :known].flatten(2)
+        new = torch.linalg.solve_triangular(roots[every, least], flat, upper=False)
+        factor[:, known:known + width] = new.unflatten(2, there.shape[1:] + (width,))
+        vectors = new.reshape(bands, width, -1, width).transpose(1, 2)          # bands × groups × width × width
+        rows -= solved[every, least].mT[:, None] @ vectors
+        diagonal -= vectors.mT @ vectors
+        diagonal[every, least] = torch.eye(width, dtype=rows.dtype)
+        diagonal[gone] = torch.eye(width, dtype=rows.dtype)
+    return order, costs
