@@ -50,8 +50,8 @@ class Amounts:
 
 @dataclass(frozen=True)
 class OutputErrors:
-    """What pruning does to a layer's outputs on data, ‖(W − Ŵ)X‖² ÷ ‖WX‖²: with what the ``solver`` made of the weight, and with zeros
-    alone where the ``magnitude`` of blocks is least. Both on the same inputs, at the same sparsity."""
+    """What pruning does to a layer's outputs on data, ‖(W − Ŵ)X‖² ÷ ‖WX‖²: with what the ``solver`` made of the weight, and with
+    zeros alone where the ``magnitude`` of blocks is least. Both on the same inputs, at the same sparsity."""
 
     solver: float
     magnitude: float

@@ -1,4 +1,4 @@
-"""One-shot pruning by layer-wise reconstruction: what stays is given new values, so that outputs on calibration data change least."""
+"""One-shot pruning by layer-wise reconstruction: what stays gets new values, such that outputs on calibration data change least."""
 
 from zellige.errors import PruneError
 from zellige.prune.solvers.admm import ADMM

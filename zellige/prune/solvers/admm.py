@@ -1,9 +1,9 @@
 """ADMM: weights and mask are sought together (ALPS, Meng et al., arXiv 2406.07831). Needs nothing of a pattern but its masks.
 
-Inputs are scaled so that the Hessian H has a diagonal of ones. A weight W of least output error and a weight D that keeps to the pattern
-pull at one another, ever harder: W ← (W₀H − V + ρD)(H + ρI)⁻¹, D ← what of W + V/ρ the pattern keeps by its squares, V ← V + ρ(W − D).
-When the mask of D stays as it is, weights are refitted on it. The mask to start from is fitted as well, and the better one is the
-answer: never worse than weights scored by |w| · ‖x‖ and then fitted.
+Inputs are scaled so that the Hessian H has a diagonal of ones. A weight W of least output error and a weight D that keeps to the
+pattern pull at one another, ever harder, W₀ being the dense weight: W ← (W₀H − V + ρD)(H + ρI)⁻¹, D ← what the pattern keeps of
+W + V/ρ by its squares, V ← V + ρ(W − D). When the mask of D stays as it is, weights are fitted on it. The mask to start from is
+fitted as well, and the better one is the answer: never worse than weights scored by |w| · ‖x‖ and then fitted.
 """
 
 from __future__ import annotations

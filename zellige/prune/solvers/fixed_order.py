@@ -1,13 +1,13 @@
-"""Inputs in one fixed order, the same for all rows: what goes of an input is made up for by the inputs behind it (SparseGPT, Frantar and
-Alistarh, arXiv 2301.00774).
+"""Inputs in one fixed order, the same for all rows: what goes of an input is made up for by those behind it (SparseGPT, Frantar
+and Alistarh, arXiv 2301.00774).
 
 With H⁻¹ = UᵀU, U upper triangular, the rows of U are what optimal brain surgeon needs at each input in turn, the inputs before it
 being settled: the error of a weight that goes is w / U_cc, and the inputs behind lose that times U_c:. One U serves every row, so a
 layer costs inputs² × (rows + inputs), and not inputs³ for each band.
 
-Blocks: a block costs w_b ((UᵀU)_bb)⁻¹ w_bᵀ, U cut to the run of columns that holds it: its exact cost once earlier columns are settled.
-How many blocks go of a run is decided beforehand, by the costs of all of them; which ones, when the run is reached, and the
-weights have changed. N:M and V:N:M decide as they always do, on w² / U_cc² when their columns are reached.
+A block costs w_b ((UᵀU)_bb)⁻¹ w_bᵀ, U cut to the run of columns that holds it: its exact cost once earlier columns are settled. How
+many blocks go of a run is decided beforehand, by the costs of all of them; which ones, when the run is reached, and the weights
+have changed. N:M and V:N:M decide as they always do, on w² / U_cc², when their columns are reached.
 """
 
 from __future__ import annotations

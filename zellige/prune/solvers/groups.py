@@ -23,8 +23,8 @@ def as_blocks(pattern: Pattern) -> Block | None:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """``inputs`` (groups, width): which inputs, of one group of a grouped convolution, each group of inputs has; -1 where it is padded.
-    ``bands`` and ``height``: how many bands of how many rows such a group of rows falls into, the last perhaps shorter."""
+    """Of a weight, or of one group of a grouped convolution: ``inputs`` (groups, width) are the inputs in each group of inputs, -1
+    where it is padded; its rows fall into ``bands`` of ``height`` rows, the last perhaps shorter."""
 
     shape: WeightShape
     inputs: torch.Tensor
@@ -33,7 +33,7 @@ class Groups:
 
     @classmethod
     def of(cls, block: Block, shape: WeightShape) -> Groups:
-        _, bands, runs, taps = block.grid(shape)
+        _, bands, runs, _ = block.grid(shape)
         width = min(block.columns, shape.columns)
         columns = torch.arange(runs * width, device="cpu").reshape(runs, width, 1)
         inputs = torch.where(columns < shape.columns, columns * shape.taps + torch.arange(shape.taps, device="cpu"), -1)

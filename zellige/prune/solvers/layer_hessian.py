@@ -1,4 +1,4 @@
-"""The Hessian of a layer's squared output error, XXᵀ, summed batch by batch: X holds everything that the weights are multiplied with.
+"""The Hessian of a layer's squared output error, XXᵀ, summed batch by batch: X is everything that the weights are multiplied with.
 
 A row of a weight gives its outputs alone, so one matrix of inputs × inputs serves all rows of a group. For a convolution an input
 is a channel at one tap, in the order of the weight's numbers, and X its unfolded inputs: they are made a piece at a time, and
@@ -53,6 +53,6 @@ class LayerHessian:
     def _add_products(self, unfolded: torch.Tensor) -> None:
         """Adds products of inputs with inputs to the lower triangle, and to what of the upper one shares a panel with it."""
         width = -(-self.inputs // PANELS) if self.inputs >= FEW else self.inputs
-        for start in range(0, self.inputs, width):
-            panel = unfolded[:, start:start + width]
-            self._sums[:, start:, start:start + width] += (unfolded[:, start:] @ panel.mT).cpu()
+        for sums, seen in zip(self._sums, unfolded, strict=True):
+            for start in range(0, self.inputs, width):
+                sums[start:, start:start + width] += (seen[start:] @ seen[start:start + width].T).cpu()

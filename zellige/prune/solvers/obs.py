@@ -1,10 +1,10 @@
 """Optimal brain surgeon over blocks: the block goes whose loss the rest can make up for best, and what stays makes up for it.
 
-With P = H⁻¹ over the inputs that are left, removing the inputs q of rows w costs w_q (P_qq)⁻¹ w_qᵀ and changes w by −w_q (P_qq)⁻¹ P_q; then
-P loses P_:q (P_qq)⁻¹ P_q: (Hassibi and Stork, 1992; of groups: Frantar and Alistarh, arXiv 2208.11580). Rows of a band lose the same
-inputs, so a band has one P, its own after its first removal. Bands don't touch one another's rows: each is followed to its end by
-itself, and the greedy choice over the layer, always the block of least cost, takes the beginnings of their ways. The mask being
-known, weights are refitted at once: that is where the updates end.
+With P = H⁻¹ over the inputs that are left, removing the inputs q of rows w costs w_q (P_qq)⁻¹ w_qᵀ and changes w by
+−w_q (P_qq)⁻¹ P_q:, where P_q: are the rows q of P; then P loses P_:q (P_qq)⁻¹ P_q: (Hassibi and Stork, 1992; of groups: Frantar and
+Alistarh, arXiv 2208.11580). Rows of a band lose the same inputs, so a band has one P, its own after its first removal. Bands
+don't touch one another's rows: each is followed by itself, and the greedy choice over the layer, always the block of least cost,
+takes the beginnings of their ways. The mask being known, weights are fitted at once: that is where the updates end.
 
 P is never updated as a whole. A removal takes VᵀV from it, V of the width of a group; all V stand in one factor, and of P only the
 columns of the next removal and the blocks on the diagonal are made. That is a block Cholesky factorisation of H⁻¹ which chooses
@@ -24,7 +24,7 @@ from zellige.prune.solvers.groups import Groups, as_blocks
 from zellige.prune.solvers.problem import Problem, Solution, Solver, inverse
 from zellige.prune.solvers.refit import refit
 
-TOGETHER = 1 << 24   # numbers in the factors of the bands that are followed at the same time
+TOGETHER = 1 << 22   # numbers in the factors of the bands that are followed at the same time
 STILL_FULL = 0.8     # share of groups still there below which what has gone is dropped from the arrays
 
 
@@ -57,8 +57,8 @@ class OBS(Solver):
 def staying(order: torch.Tensor, costs: torch.Tensor, removed: int) -> torch.Tensor:
     """Which blocks stay if that many go, bands × groups, by the ways of the bands.
 
-    Of several ways the one with the least next cost goes on. What follows a higher cost therefore goes right after it: a step counts
-    with the highest cost up to there.
+    Of several ways the one with the least next cost goes on. What follows a higher cost therefore goes right after it: a step
+    counts with the highest cost up to there.
     """
     gone = lowest(costs.cummax(1).values.flatten(), removed).reshape(costs.shape)
     return torch.ones_like(gone).scatter_(1, order, ~gone)
@@ -86,7 +86,7 @@ def ways(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _ways(rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor, enough: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The ways of some bands (bands × height × groups × width): up to where all of them have cost more than ``enough``."""
-    bands, height, count, width = rows.shape
+    bands, _, count, width = rows.shape
     every = torch.arange(bands)
     order = torch.arange(count).expand(bands, count).clone()
     costs = torch.full((bands, count), torch.inf, dtype=rows.dtype)
@@ -122,7 +122,7 @@ def _ways(rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor, enoug
         if known:
             flat -= factor[every, :known, least].mT @ factor[:, :known].flatten(2)
         new = torch.linalg.solve_triangular(roots[every, least], flat, upper=False)
-        factor[:, known:known + width] = new.unflatten(2, there.shape[1:] + (width,))
+        factor[:, known:known + width] = new.unflatten(2, (*there.shape[1:], width))
         vectors = new.reshape(bands, width, -1, width).transpose(1, 2)          # bands × groups × width × width
         rows -= solved[every, least].mT[:, None] @ vectors
         diagonal -= vectors.mT @ vectors

@@ -22,7 +22,8 @@ DAMPING = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A layer by name; ``weight`` in its own form and ``hessian`` (groups, inputs, inputs), both float64; ``share`` is the sparsity."""
+    """A layer by name: its ``weight`` in its own form and its ``hessian`` (groups, inputs, inputs), both float64, and the ``share``
+    of it that has to go."""
 
     layer: str
     pattern: Pattern

@@ -1,7 +1,7 @@
 """One-shot pruning: every layer is given a mask and new weights such that its outputs on calibration data change least.
 
-Layers are taken in the order in which the model runs them. In sequence, a layer sees what the pruned layers before it make of the data;
-their weights are in the model meanwhile, and all weights are put back at the end: who asked for this writes them, or nothing.
+Layers are taken in the order in which the model runs them. In sequence, a layer sees what the pruned layers before it make of the
+data; their weights are in the model meanwhile, and all are put back at the end: who asked for this writes new ones, or nothing.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _solved(
         if not bool(torch.isfinite(hessian).all()):
             raise PruneError(f"{purpose} is called on NaN or infinite inputs; the data, or the model, has a fault to mend first.")
         if not output_energy(as_rows(weight, layer.shape), hessian):
-            raise PruneError(f"{purpose} makes nothing but zeros of the data, so nothing tells which weights matter; give other data, "
-                             "or name the layer in ignore.")
+            raise PruneError(f"{purpose} makes nothing but zeros of the data, so nothing tells which weights matter; give other "
+                             "data, or name the layer in ignore.")
     problem = Problem(layer.name, task.pattern, share, layer.shape, weight, damped(hessians[0], task.solver.damping))
     try:
         solution = task.solver.solve(problem)

@@ -126,8 +126,8 @@ def _looking(purpose: str, users: Sequence[nn.Module], runs: Sequence[Run], step
         for number, run in enumerate(runs):
             count = _watch(run, users, step.times, lambda module, *given, at=number: see(at, module, input_of(*given)))
             if count != step.times:
-                raise PruneError(f"{purpose}: layer '{step.layer.name}' is called {step.times} times on the first batch, and {count} "
-                                 "times on another; all batches must go the same way through the model.")
+                raise PruneError(f"{purpose}: layer '{step.layer.name}' is called {step.times} times on the first batch, and "
+                                 f"{count} times on another; all batches must go the same way through the model.")
     return look
 
 
@@ -143,7 +143,7 @@ def _entered(purpose: str, run: Run, module: nn.Module) -> Run:
         try:
             module(*_copied(arguments), **_copied(named))
         except FAILURES as error:
-            raise PruneError(f"{purpose}: a {type(module).__name__} can't be run by itself on what the model calls it on: "
+            raise PruneError(f"{purpose}: the model can't run on a batch, from a {type(module).__name__} in it onwards: "
                              f"{in_one_line(error)}") from error
     return alone
 
