@@ -132,10 +132,10 @@ def test_what_is_entered() -> None:
     image, row = torch.zeros(1, 1, 32, 32), torch.zeros(1, 6)
     first = ("stages.0", ["stages.0.first", "stages.0.second"])
     later = [(f"stages.{at}", [f"stages.{at}.first", f"stages.{at}.second", f"stages.{at}.shortcut.0"]) for at in (1, 2)]
-    assert plan_of(DigitsNetwork(), image) == [("", ["stem", ("stages", [first, *later]), "classifier"])]
-    assert plan_of(Twice(), row) == [("", ["first", "block.0", "block.2", "last"])]
-    assert plan_of(Tied(), row) == [("", ["left.0", "left.2", "right.2"])]
-    assert plan_of(Branching(), row) == [("", ["early", ("deep", [("deep.0", ["deep.0.0.0", "deep.0.1"]), "deep.1"]), "late"])]
+    assert plan_of(DigitsNetwork(), image) == ["stem", ("stages", [first, *later]), "classifier"]
+    assert plan_of(Twice(), row) == ["first", "block.0", "block.2", "last"]
+    assert plan_of(Tied(), row) == ["left.0", "left.2", "right.2"]
+    assert plan_of(Branching(), row) == ["early", ("deep", [("deep.0", ["deep.0.0.0", "deep.0.1"]), "deep.1"]), "late"]
     assert plan_of(nn.Linear(6, 6), row) == [""]
 
 

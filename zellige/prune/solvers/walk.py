@@ -96,7 +96,7 @@ def walk(
 
 def planned(visit: Visit, called: Counter[Layer]) -> list[Look | Entry]:
     """What to do in a visit. ``called``: how often layers are called in the whole run. A module with one step in it isn't worth
-    entering; the step is taken from outside."""
+    entering, the step is taken from outside; nor is the model, with which a run begins."""
     times = Counter(id(inner.module) for inner in visit.inside)
     steps: list[Look | Entry] = []
     looked: set[Layer] = set()
@@ -105,7 +105,7 @@ def planned(visit: Visit, called: Counter[Layer]) -> list[Look | Entry]:
         complete = times[id(inner.module)] == 1 and all(called[layer] == count for layer, count in calls.items())
         if inner.layer is None and complete:
             within = planned(inner, called)
-            steps += within if len(within) < 2 else [Entry(inner.module, within)]
+            steps += within if len(within) < 2 or inner.module is visit.module else [Entry(inner.module, within)]
             continue
         fresh = [layer for layer in calls if layer not in looked]
         looked.update(fresh)
@@ -175,7 +175,7 @@ def _visited(model: nn.Module, users: Users, run: Run) -> Visit:
     """One run, watched: which layers and modules around them are called, in which order, one inside the other."""
     owners = {id(user): layer for layer, owned in users.items() for user in owned}
     around = [module for module in model.modules() if any(id(part) in owners for part in module.modules())]
-    top = Visit(model)  # the run: the model may be called in it several times, or be a layer itself
+    top = Visit(model)  # stands for the run, in which the model may be called several times, or be a layer itself
     under_way = [top]
 
     def enter(module: nn.Module, arguments: Any, named: Any) -> None:
