@@ -19,7 +19,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "pruning.md"
 
 
 def digits(rows: list[dict[str, Any]]) -> str:
-    """Accuracy by way and sparsity: the mean over the seeds, the lowest and the highest; and the mean output error of the layers."""
+    """Accuracy by way and sparsity: mean over the seeds, lowest and highest; and the mean output error of the layers."""
     def of(key: str, way: str, sparsity: float) -> list[float]:
         return [row[key] for row in rows if (row["way"], row["sparsity"]) == (way, sparsity) and key in row]
 
@@ -30,19 +30,21 @@ def digits(rows: list[dict[str, Any]]) -> str:
         return f"{bold(text, statistics.mean(found) == best)} ({min(found):.1%} to {max(found):.1%})"
 
     def error(way: str, sparsity: float) -> str:
-        found = of("output_error", way, sparsity)
-        return f"{statistics.mean(found):.1%} / {statistics.mean(of('output_error_by_magnitude', way, sparsity)):.1%}" if found else "–"
+        found, plain = (of(key, way, sparsity) for key in ("output_error", "output_error_by_magnitude"))
+        return f"{statistics.mean(found):.1%} / {statistics.mean(plain):.1%}" if found else "–"
 
     headings = ["way", *(f"{share:.0%}" for share in SPARSITIES), *(f"output error at {share:.0%}" for share in SPARSITIES)]
-    lines = [[f"`{way}`", *(cell(way, share) for share in SPARSITIES), *(error(way, share) for share in SPARSITIES)] for way in WAYS]
+    lines = [[f"`{way}`", *(cell(way, share) for share in SPARSITIES), *(error(way, share) for share in SPARSITIES)]
+             for way in WAYS]
     dense = [row["accuracy"] for row in rows if row["way"] == "dense"]
     return "\n".join([
         table(headings, lines), "",
-        f"Accuracy on 360 test images of scikit-learn's digits, by the demonstration's network ({statistics.mean(dense):.1%} when dense), "
-        f"pruned in 8×8 blocks without any training after it: mean over {len(dense)} networks trained from different seeds, lowest and "
-        "highest. Calibrated on 256 training images. Output error: ‖(W − Ŵ)X‖² ÷ ‖WX‖², the mean over the layers, on 256 other training "
-        "images / that of zeroing by magnitude on the same inputs. By `benchmarks/one_shot.py digits`, in "
-        "`benchmarks/results/one-shot-digits.json`. One small network on easy images says little about others."])
+        "Accuracy on 360 test images of scikit-learn's digits, by the demonstration's network "
+        f"({statistics.mean(dense):.1%} when dense), pruned in 8×8 blocks without any training after it: mean over {len(dense)} "
+        "networks trained from different seeds, lowest and highest. Calibrated on 256 training images. Output error: "
+        "‖(W − Ŵ)X‖² ÷ ‖WX‖², the mean over the layers, on 256 other training images / that of zeroing by magnitude on the same "
+        "inputs. By `benchmarks/one_shot.py digits`, in `benchmarks/results/one-shot-digits.json`. One small network on easy "
+        "images says little about others."])
 
 
 def resnet50(rows: list[dict[str, Any]]) -> str:
@@ -52,13 +54,13 @@ def resnet50(rows: list[dict[str, Any]]) -> str:
     lines = [[f"`{row['solver']}`", str(row["images"]), str(row["held_out"]), str(row["threads"]), f"{row['wall_s'] / 60:.1f}",
               f"{row['cpu_s'] / 60:.1f}", f"{row['solving_cpu_s'] / 60:.1f}", f"{row['peak_memory_gb']:.1f}",
               f"{_mean(row, 'output_error'):.1%} / {_mean(row, 'output_error_by_magnitude'):.1%}"] for row in rows]
-    cpus = dict.fromkeys(f"{row['conditions']['cpu']['name']} ({row['conditions']['cpu']['llvm_name']}), {row['conditions']['date'][:10]}"
-                         for row in rows)
+    measured = [row["conditions"] for row in rows]
+    cpus = dict.fromkeys(f"{told['cpu']['name']} ({told['cpu']['llvm_name']}), {told['date'][:10]}" for told in measured)
     return "\n".join([
         table(headings, lines), "",
         f"ResNet-50 at 224×224, 8×8 blocks at 50 %, 53 layers; random weights and images. By `benchmarks/one_shot.py resnet50` on "
-        f"{'; '.join(cpus)}. Other work went on on the same two cores, so wall times are upper bounds. CPU minutes are those of all "
-        "threads; waiting in one for another counts."])
+        f"{'; '.join(cpus)}. Other work went on on the same two cores, so wall times are upper bounds. CPU minutes are those of "
+        "all threads; waiting in one for another counts."])
 
 
 def _mean(row: dict[str, Any], key: str) -> float:

@@ -6,9 +6,9 @@ Alistarh, arXiv 2208.11580). Rows of a band lose the same inputs, so a band has 
 don't touch one another's rows: each is followed by itself, and the greedy choice over the layer, always the block of least cost,
 takes the beginnings of their ways. The mask being known, weights are fitted at once: that is where the updates end.
 
-P is never updated as a whole. A removal takes VᵀV from it, V of the width of a group; all V stand in one factor, and of P only the
-columns of the next removal and the blocks on the diagonal are made. That is a block Cholesky factorisation of H⁻¹ which chooses
-its pivots, inputs³ / 3 multiplications and additions for each band.
+P is never updated as a whole. A removal takes VᵀV from it, V with the rows of a group; all V stand in one factor, and of P only the
+rows of the next removal and the blocks on the diagonal are made. That is a block Cholesky factorisation of H⁻¹ which chooses its
+pivots: inputs³ / 3 multiplications and additions for each band that is followed to its end.
 """
 
 from __future__ import annotations
@@ -86,46 +86,69 @@ def ways(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _ways(rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor, enough: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The ways of some bands (bands × height × groups × width): up to where all of them have cost more than ``enough``."""
-    bands, _, count, width = rows.shape
-    every = torch.arange(bands)
-    order = torch.arange(count).expand(bands, count).clone()
-    costs = torch.full((bands, count), torch.inf, dtype=rows.dtype)
-    there = order.clone()                                       # which groups the arrays hold
-    gone = torch.zeros(bands, count, dtype=torch.bool)          # those among them that have gone
-    lost = torch.zeros(bands, count, dtype=torch.bool)
-    diagonal = inverted.diagonal(dim1=0, dim2=2).permute(2, 0, 1).expand(bands, -1, -1, -1).clone()
-    factor = rows.new_empty(bands, count * width, count, width)
-    rows = rows.transpose(1, 2).clone()                         # bands × groups × height × width
+    count = rows.shape[2]
+    left = _Left(rows, inverted, sizes)
+    order, costs = left.there.clone(), torch.full((len(rows), count), torch.inf, dtype=rows.dtype)
     for step in range(count):
-        known = step * width
-        if int(gone[0].sum()) > (1 - STILL_FULL) * gone.shape[1]:
-            left = (~gone).nonzero()[:, 1].reshape(bands, -1)
-            there, gone = there.gather(1, left), torch.zeros_like(left, dtype=torch.bool)
-            rows, diagonal = rows[every[:, None], left], diagonal[every[:, None], left]
-            smaller = factor.new_empty(bands, count * width, left.shape[1], width)
-            for band in range(bands):
-                torch.index_select(factor[band, :known], 1, left[band], out=smaller[band, :known])
-            factor = smaller
-        roots = torch.linalg.cholesky(diagonal)
-        solved = torch.linalg.solve_triangular(roots, rows.mT, upper=False)     # bands × groups × width × height
-        loss = solved.square().sum((2, 3)) / sizes.gather(1, there)
-        loss[gone] = torch.inf
-        cost, least = loss.min(1)
-        chosen = there[every, least]
-        order[:, step], costs[:, step] = chosen, cost
-        gone[every, least] = lost[every, chosen] = True
-        if step + 1 == count or bool((costs.cummax(1).values[:, step] > enough).all()):
-            order[:, step + 1:] = (~lost).nonzero()[:, 1].reshape(bands, -1)
+        order[:, step], costs[:, step] = left.lose()
+        if bool((costs.cummax(1).values[:, step] > enough).all()):
             break
-        columns = inverted[chosen].gather(2, there[:, None, :, None].expand(-1, width, -1, width))
-        flat = columns.flatten(2)
-        if known:
-            flat -= factor[every, :known, least].mT @ factor[:, :known].flatten(2)
-        new = torch.linalg.solve_triangular(roots[every, least], flat, upper=False)
-        factor[:, known:known + width] = new.unflatten(2, (*there.shape[1:], width))
-        vectors = new.reshape(bands, width, -1, width).transpose(1, 2)          # bands × groups × width × width
-        rows -= solved[every, least].mT[:, None] @ vectors
-        diagonal -= vectors.mT @ vectors
-        diagonal[every, least] = torch.eye(width, dtype=rows.dtype)
-        diagonal[gone] = torch.eye(width, dtype=rows.dtype)
+    order[:, step + 1:] = left.there[~left.gone].reshape(len(rows), -1)
     return order, costs
+
+
+class _Left:
+    """What is left of some bands on their way, and of the inverse that each of them has by now what the next step needs.
+
+    ``there`` (bands × groups) says which groups the arrays hold, ``gone`` which of these have gone. They are dropped from time
+    to time; until then the identity stands in for their blocks on the diagonal.
+    """
+
+    def __init__(self, rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor) -> None:
+        bands, _, count, width = rows.shape
+        self.inverted, self.sizes = inverted, sizes
+        self.rows = rows.transpose(1, 2).clone()  # bands × groups × height × width
+        self.diagonal = inverted.diagonal(dim1=0, dim2=2).permute(2, 0, 1).expand(bands, -1, -1, -1).clone()
+        self.factor = rows.new_empty(bands, count * width, count, width)  # of which ``known`` rows are there: those of all V
+        self.known = 0
+        self.there = torch.arange(count).expand(bands, count).clone()
+        self.gone = torch.zeros(bands, count, dtype=torch.bool)
+        self.every = torch.arange(bands)
+
+    def lose(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every band loses the group that costs it least: which one, and its cost per weight."""
+        if int(self.gone[0].sum()) > (1 - STILL_FULL) * self.gone.shape[1]:
+            self._drop()
+        roots = torch.linalg.cholesky(self.diagonal)
+        solved = torch.linalg.solve_triangular(roots, self.rows.mT, upper=False)
+        losses = solved.square().sum((2, 3)) / self.sizes.gather(1, self.there)
+        costs, least = losses.masked_fill(self.gone, torch.inf).min(1)
+        at = self.every, least
+        vectors = self._vectors(least, roots[at])
+        self.rows -= solved[at].mT[:, None] @ vectors
+        self.diagonal -= vectors.mT @ vectors
+        self.gone[at] = True
+        self.diagonal[self.gone] = torch.eye(self.diagonal.shape[3], dtype=self.diagonal.dtype)
+        return self.there[at], costs
+
+    def _vectors(self, least: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
+        """V of one group of each band, bands × groups × width × width: root⁻¹ of its rows of the inverse as it is by now."""
+        width = self.diagonal.shape[3]
+        columns = self.there[:, None, :, None].expand(-1, width, -1, width)
+        wanted = self.inverted[self.there[self.every, least]].gather(2, columns).flatten(2)
+        before = self.factor[:, :self.known]
+        wanted -= before[self.every, :, least].mT @ before.flatten(2)
+        new = torch.linalg.solve_triangular(roots, wanted, upper=False).unflatten(2, (-1, width))
+        self.factor[:, self.known:self.known + width] = new
+        self.known += width
+        return new.transpose(1, 2)
+
+    def _drop(self) -> None:
+        """Leaves groups that have gone out of all arrays."""
+        left = (~self.gone).nonzero()[:, 1].reshape(len(self.gone), -1)
+        self.there, self.gone = self.there.gather(1, left), torch.zeros_like(left, dtype=torch.bool)
+        self.rows, self.diagonal = self.rows[self.every[:, None], left], self.diagonal[self.every[:, None], left]
+        smaller = self.factor.new_empty(*self.factor.shape[:2], left.shape[1], self.factor.shape[3])
+        for old, new, groups in zip(self.factor, smaller, left, strict=True):
+            torch.index_select(old[:self.known], 1, groups, out=new[:self.known])
+        self.factor = smaller
