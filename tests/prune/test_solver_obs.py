@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from solver_cases import EXACT, block_masks, greedy, least_squares, loss, problem
 
+import zellige.prune.solvers.obs as obs
 from zellige.patterns import Block, Channel, Pattern, Unstructured, WeightShape
 from zellige.prune.solvers import OBS
 from zellige.prune.solvers.groups import Groups
@@ -104,7 +105,6 @@ def test_large_enough_to_drop_what_has_gone_and_to_break_off() -> None:
 
 def test_ways_break_off_only_beyond_what_goes() -> None:
     of = problem(Block(2, 2), WeightShape((64, 16)), 0.3, seed=1)
-    import zellige.prune.solvers.obs as obs
     kept, obs.TOGETHER = obs.TOGETHER, 1
     try:
         order, costs = ways(of)
@@ -139,3 +139,23 @@ def test_groups_cover_every_input_once() -> None:
 def test_the_inverse() -> None:
     hessian = problem(Unstructured(), WeightShape((4, 6), 2), 0.5, seed=3).hessian
     torch.testing.assert_close(inverse(hessian) @ hessian, torch.eye(6).double().expand(2, 6, 6), rtol=0, atol=1e-9)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    """Threads take turns at bands, each computing by itself; what breaks off differs, what goes doesn't."""
+    of = problem(Block(2, 2), WeightShape((40, 12)), 0.4, seed=2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = OBS().solve(of)
+        torch.set_num_threads(3)
+        kept, obs.TOGETHER = obs.TOGETHER, 1
+        try:
+            together = OBS().solve(of)
+        finally:
+            obs.TOGETHER = kept
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone.mask, together.mask)
+    torch.testing.assert_close(alone.weight, together.weight, rtol=1e-12, atol=1e-12)

@@ -13,6 +13,9 @@ pivots: inputs³ / 3 multiplications and additions for each band that is followe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +27,7 @@ from zellige.prune.solvers.groups import Groups, as_blocks
 from zellige.prune.solvers.problem import Problem, Solution, Solver, inverse
 from zellige.prune.solvers.refit import refit
 
-TOGETHER = 1 << 22   # numbers in the factors of the bands that are followed at the same time
+TOGETHER = 1 << 22   # numbers in the factors of the bands that a thread follows together
 STILL_FULL = 0.8     # share of groups still there below which what has gone is dropped from the arrays
 
 
@@ -76,12 +79,27 @@ def ways(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     enough = torch.inf
     for rows, hessian in zip(problem.rows, problem.hessian, strict=True):
         inverted = inverse(groups.square(hessian)).unflatten(1, groups.inputs.shape).unflatten(0, groups.inputs.shape)
-        for banded, sizes in zip(groups.banded(rows).split(together), groups.sizes().split(together), strict=True):
-            found.append(_ways(banded, inverted, sizes, enough))
-            known = torch.cat([costs.cummax(1).values.flatten() for _, costs in found])
-            if 0 < removed <= int(known.isfinite().sum()):
-                enough = float(known.kthvalue(removed).values)
+        pieces = list(zip(groups.banded(rows).split(together), groups.sizes().split(together), strict=True))
+        with _one_thread_each() as (pool, threads):
+            for start in range(0, len(pieces), threads):
+                tasks = [pool.submit(_ways, banded, inverted, sizes, enough) for banded, sizes in pieces[start:start + threads]]
+                found += [task.result() for task in tasks]
+                known = torch.cat([costs.cummax(1).values.flatten() for _, costs in found])
+                if 0 < removed <= int(known.isfinite().sum()):
+                    enough = float(known.kthvalue(removed).values)
     return torch.cat([order for order, _ in found]), torch.cat([costs for _, costs in found])
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[tuple[Executor, int]]:
+    """As many threads as PyTorch has, and how many, each of which computes by itself: a step is too small to be shared out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool, threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _ways(rows: torch.Tensor, inverted: torch.Tensor, sizes: torch.Tensor, enough: float) -> tuple[torch.Tensor, torch.Tensor]:
