@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -132,6 +133,7 @@ def test_scopes_tables_and_budgets_say_how_much() -> None:
     wanted = prune(network(), "block:4x4", budget={"bytes": 0.7})
     report = prune(network(), "block:4x4", budget={"bytes": 0.7}, solver="fixed-order", data=batches())
     assert [row.amounts.removed for row in report.pruned] == [row.amounts.removed for row in wanted.pruned]
+    assert prune(network(), "block:4x4", Fraction(1, 2), scope="global").totals.removed == wanted.totals.blocks // 2
     once = iter(batches())  # both a score and a solver go through it
     by_wanda = prune(network(), **GOOD, scope="global", score="wanda", data=once)
     assert by_wanda.score == "wanda" and by_wanda.totals.removed == by_wanda.totals.blocks // 2
