@@ -63,7 +63,7 @@ def digits(seed: int) -> list[dict[str, object]]:
             report = zl.prune(pruned, PATTERN, sparsity, (test.images[:1],), **given)
             row = {"seed": seed, "way": way, "sparsity": sparsity, "cpu_s": time.process_time() - started,
                    "accuracy": accuracy(pruned, test, TEST_BATCH)}
-            new_statistics(pruned, data)
+            zl.take_statistics(pruned, data)
             row["accuracy_new_statistics"] = accuracy(pruned, test, TEST_BATCH)
             errors = [layer.errors for layer in report.pruned if layer.errors is not None]
             if errors:
@@ -73,19 +73,6 @@ def digits(seed: int) -> list[dict[str, object]]:
             print(f"seed {seed}, {sparsity:.0%}, {way}: accuracy {row['accuracy']:.2%}, with new statistics "
                   f"{row['accuracy_new_statistics']:.2%}", flush=True)
     return rows
-
-
-def new_statistics(model: torch.nn.Module, data: list[torch.Tensor]) -> None:
-    """Sets the means and variances of batch norms to what the pruned network makes of the data; nothing is learnt."""
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
-        norm.train()
-    with torch.no_grad():
-        for batch in data:
-            model(batch)
-    model.eval()
 
 
 @dataclass(frozen=True)

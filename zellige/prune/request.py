@@ -93,8 +93,8 @@ def checked_calibration(
         raise PruneError(f"Scope '{SENSITIVITY}' is measured on data: give data=… (batches) and loss=… (of model and batch), on "
                          "the command line --data. Where there is none, take another scope.")
     if solver is not None and calibration.data is None:
-        raise PruneError(f"Solver '{solver}' needs calibration data: give zl.prune data=…, batches of the model's arguments (or of "
-                         "what loss=… takes).")
+        raise PruneError(f"Solver '{solver}' needs calibration data: give data=…, batches of the model's arguments (or of what "
+                         "loss=… takes); on the command line --data.")
     readers = (isinstance(score, DataScore), measured, solver is not None)
     if sum(readers) > 1:  # who all go through the data
         return calibration.held()
