@@ -24,7 +24,7 @@ PATTERNS = st.sampled_from([Block(2, 2), Block(2, 3), Block(3, 2), Block(1, 2), 
 @st.composite
 def problems(draw: st.DrawFn, patterns: st.SearchStrategy[Pattern] = PATTERNS) -> Problem:
     groups = draw(st.sampled_from([1, 1, 2]))
-    rows, columns, taps = groups * draw(st.integers(2, 4)), draw(st.integers(2, 5)), draw(st.sampled_from([(), (2,), (1, 2)]))
+    rows, columns, taps = groups * draw(st.integers(2, 3)), draw(st.integers(2, 4)), draw(st.sampled_from([(), (2,), (1, 2)]))
     shape = WeightShape((rows, columns, *taps), groups)
     return problem(draw(patterns), shape, draw(st.sampled_from([0.2, 0.5, 0.8])), draw(st.integers(0, 10_000)))
 
