@@ -96,6 +96,11 @@ def test_prune_takes_data_from_a_function(here: Path, capsys: pytest.CaptureFixt
     asked = ("--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--json", "p.json")
     assert run("prune", MODEL, *asked, "--score", "fisher", "--data", "measured:calibration") == 0
     assert json.loads((here / "p.json").read_text())["score"] == "fisher"
+    assert run("prune", MODEL, *asked, "--solver", "obs", "--data", "measured:calibration") == 0
+    told = json.loads((here / "p.json").read_text())
+    assert told["solver"] == "obs" and told["layers"][-1]["output_errors"]["solver"] < 1
+    assert run("prune", MODEL, *asked, "--solver", "obs") == 1
+    assert "on the command line --data" in capsys.readouterr().err
     for name, why in (
         ("measured:nothing", "gave NoneType; expected (batches, loss)"),
         ("measured:other", "has no function 'other'"),
