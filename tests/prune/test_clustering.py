@@ -30,7 +30,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-
 def random_weight(*dims: int, seed: int = 0) -> torch.Tensor:
     """Heavy-tailed, with rows and columns of different scales."""
     generator = torch.Generator().manual_seed(seed)
@@ -87,6 +86,13 @@ def test_the_default_gains_more_than_greed(pattern: str, dims: tuple[int, ...]) 
     assert exchange.kept >= tetris.kept - 1e-9
 
 
+def test_the_default_gains_clearly_more_in_noise() -> None:
+    """1.29 times as much; vectors of one width make it the same on every machine."""
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    exchange, tetris = (check(weight, "block:8x8", 0.5, method) for method in ("exchange", "tetris"))
+    assert exchange.kept - exchange.kept_before > 1.2 * (tetris.kept - tetris.kept_before)
+
+
 @pytest.mark.parametrize("pattern", ["block:8x8", "block:16x16", "tile-rows:16"])
 @pytest.mark.parametrize("method", QUICK)
 def test_short_pieces_gain_too(pattern: str, method: str) -> None:
@@ -119,9 +125,9 @@ def best_share(weight: torch.Tensor, band: int, run: int, removed: int) -> float
 SMALL = [(4, 2, 2), (6, 2, 2), (6, 3, 2), (6, 2, 3), (6, 3, 3)]
 
 
-@pytest.mark.parametrize("method, shortfall", [("exchange", 0.03), ("tetris", 0.3)])
+@pytest.mark.parametrize("method, shortfall", [("exchange", 1e-6), ("tetris", 0.3)])
 def test_near_the_best_permutation(method: str, shortfall: float) -> None:
-    """Mean and largest shortfall against brute force, as a share of the mass; the default finds the best in most cases."""
+    """Mean and largest shortfall against brute force, as a share of the mass; the default finds the best each time."""
     short = []
     for (size, band, run), seed in itertools.product(SMALL, range(2)):
         weight = random_weight(size, size, seed=seed)

@@ -125,7 +125,7 @@ def _by_likeness(rows: Sequence[tuple[_Layer, np.ndarray]]) -> np.ndarray:
     """Channels in bands of those whose rows keep the same columns, in all layers; what is left over joins where it adds least."""
     patterns, weights = _patterns(rows)
     kinds, kind_of = np.unique(patterns, axis=0, return_inverse=True)
-    of_kind = [list(np.flatnonzero(kind_of.ravel() == kind)) for kind in range(len(kinds))]
+    of_kind: list[list[int]] = [np.flatnonzero(kind_of.ravel() == kind).tolist() for kind in range(len(kinds))]
     size = kinds @ weights
     order: list[int] = []
     for kind in np.argsort(-size, kind="stable"):

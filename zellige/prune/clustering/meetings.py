@@ -40,7 +40,7 @@ def exchange_lines(order: np.ndarray, length: int, sums: np.ndarray, excesses: n
         sums: what each line holds in each block of a piece, ``padded``. Where several matrices share the axis and are cut alike,
             their blocks stand side by side.
         excesses: what is in each block of each piece beyond the threshold, ``padded``; changed.
-        temperature: what an exchange may cost Σ |excess| to be taken in one case of e; at 0, what costs anything or gains nothing isn't taken.
+        temperature: what an exchange may cost Σ |excess| to be taken in one case of e; at 0, only what gains is taken.
     """
     places, totals = order.astype(np.int32), np.abs(excesses).sum(1)
     arrays = (places, sums, excesses, totals, _log_uniform() * np.float32(temperature))
