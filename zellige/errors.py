@@ -29,6 +29,14 @@ class NothingToPruneError(PruneError):
     """A model of which a pattern, or a selection, takes no layer at all."""
 
 
+class RecipeError(ZelligeError):
+    """A training recipe that says something impossible or unknown; with the line, where it came from a file."""
+
+
+class TrainingError(ZelligeError):
+    """Training that can't begin or go on: masks, data or a checkpoint that don't fit, or a loss that is not finite."""
+
+
 class UnsupportedModelError(ZelligeError):
     """A model that can't be brought into the graph: dynamic control flow, or operators that are not known."""
 
