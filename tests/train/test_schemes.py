@@ -254,7 +254,7 @@ def test_sr_ste_is_what_the_paper_writes() -> None:
     model = nn.Linear(8, 4, bias=False).double()
     latent, decay, rate = model.weight.detach().clone(), 0.05, 0.1
     training = SparseTraining(model, Ste(decay=decay), Choice(model, Wish(zl.NM(2, 4), 0.5)),
-                              torch.optim.SGD(model.parameters(), lr=rate), 10)
+                              torch.optim.SGD(model.parameters(), lr=rate), 11)
     training.begin()
     for step in range(10):
         x = torch.randn(5, 8, generator=torch.Generator().manual_seed(step)).double()

@@ -32,7 +32,7 @@ class Gradual(Scheme):
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise RecipeError(f"shape must be one of {', '.join(SHAPES)}, not {self.shape!r}")
+            raise RecipeError(f"shape must be one of {', '.join(SHAPES)}, not {self.shape!r}", "shape")
         check_share("until", self.until)
         check_count("cuts", self.cuts)
         check_share("rate", self.rate)

@@ -48,7 +48,7 @@ class Penalty(Latent):
     def __post_init__(self) -> None:
         check_count("form", self.form)
         if self.form > 3:
-            raise RecipeError(f"form must be 1, 2 or 3, for λ1, λ2 or λ3; not {self.form}")
+            raise RecipeError(f"form must be 1, 2 or 3, for λ1, λ2 or λ3; not {self.form}", "form")
         check_share("until", self.until)
         for name in ("strength", "alpha", "iota", "learning_rate"):
             check_share(name, getattr(self, name), most=float("inf"))

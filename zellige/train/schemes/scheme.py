@@ -112,7 +112,7 @@ def check_share(name: str, value: float, *, least: float = 0.0, most: float = 1.
         RecipeError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise RecipeError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}")
+        raise RecipeError(f"{name} must be a number from {least:g} to {most:g}, not {value!r}", name)
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
@@ -122,4 +122,4 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         RecipeError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise RecipeError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise RecipeError(f"{name} must be a whole number of at least {least}, not {value!r}", name)

@@ -49,7 +49,7 @@ class Stages(Scheme):
         for stage in self.stages or ():
             check_share("a stage", stage)
         if self.stages is not None and sorted(set(self.stages)) != self.stages:
-            raise RecipeError(f"stages must rise, and these don't: {self.stages}")
+            raise RecipeError(f"stages must rise, and these don't: {self.stages}", "stages")
 
     def check(self, wish: Wish | None) -> None:
         super().check(wish)
