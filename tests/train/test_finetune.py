@@ -79,7 +79,7 @@ def test_a_network_learns_and_its_zeros_stay() -> None:
     assert "after 60 steps" in str(result)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -88,20 +88,21 @@ class Killed(Exception):
     (Stages(floor=0.1, mini=3, patience=2), 9), ("penalty", 7), ("lasso", 13),
 ])
 def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path: Path, scheme: Scheme | str, killed_at: int) -> None:
-    """Killed after a step, between two checkpoints (and before the first one): with averaging, dropout, accumulation, distillation."""
+    """After a step, between two checkpoints or before the first one: with averages, dropout, accumulation, and a teacher."""
     options = recipe(scheme, average=0.8, accumulate=2, label_smoothing=0.1, distillation=Distillation())
     whole, file = network(), tmp_path / "run.checkpoint"
     told = zl.finetune(whole, options, (SAMPLES, TEST), progress=quiet, log=tmp_path / "whole.csv")
 
     def kill(moment: Moment) -> None:
         if moment.step == killed_at:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         zl.finetune(network(), options, (SAMPLES, TEST), progress=kill, checkpoint=file, log=tmp_path / "run.csv")
     again = network()
     torch.manual_seed(killed_at)  # what else happened in the process has no say
-    result = zl.finetune(again, options, (SAMPLES, TEST), progress=quiet, checkpoint=file, resume=file.exists(), log=tmp_path / "run.csv")
+    result = zl.finetune(again, options, (SAMPLES, TEST), progress=quiet, checkpoint=file, resume=file.exists(),
+                         log=tmp_path / "run.csv")
     assert file.exists() and same(whole, again)
     figures = [[row.as_dict() | {"seconds": 0} for row in rows] for rows in (told.history, result.history)]
     assert figures[0] == figures[1]
@@ -180,6 +181,10 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path, monkeypatch: py
     write = atomic._write
     filled: list[int] = []
 
+    def run_full(moment: Moment) -> None:
+        if moment.step == 5:
+            filled.append(moment.step)
+
     def fill(path: str, chunks: object) -> None:
         if filled:
             Path(path).write_bytes(b"half of it")
@@ -188,7 +193,7 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(atomic, "_write", fill)
     with pytest.raises(ZelligeError, match="No space left on device; what was there before is unchanged"):
-        zl.finetune(network(), recipe(), SAMPLES, progress=lambda moment: filled.append(1) if moment.step == 5 else None, checkpoint=file)
+        zl.finetune(network(), recipe(), SAMPLES, progress=run_full, checkpoint=file)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
     whole, again = network(), network()
@@ -312,7 +317,8 @@ def test_tensorboard_or_a_word_that_it_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments, said", [
     ({"recipe": recipe(batch=200)}, "lower batch"), ({"recipe": recipe(accumulate=3)}, "make batch a multiple of 3"),
-    ({"resume": True}, "which checkpoint"), ({"log": "run.txt"}, "ends in .csv or .json"), ({"log": "no/such/log.csv"}, "no directory"),
+    ({"resume": True}, "which checkpoint"), ({"log": "run.txt"}, "ends in .csv or .json"),
+    ({"log": "no/such/log.csv"}, "no directory"),
     ({"checkpoint": "no/such/checkpoint"}, "no directory"), ({"model": "resnet"}, "takes a torch.nn.Module"),
     ({"data": [(torch.zeros(16), torch.zeros(2, dtype=torch.long))] * 20}, "logits of shape"),
     ({"data": [torch.zeros(16)] * 20}, "a pair of inputs and labels"),

@@ -26,6 +26,8 @@ class FineTuning:
     recipe: Recipe
     data: str
     history: tuple[Row, ...]
+    first: bool = True
+    """Whether this is the process that writes files, of several that trained together."""
 
     @property
     def sparsity(self) -> float:
@@ -115,7 +117,7 @@ def finetune(
     with ExitStack() as stack:
         observe = progress or stack.enter_context(bar("fine-tuning"))
         loop.run(kept, log_file, tensorboard, observe if loop.processes.first else _nobody, resume)
-    return FineTuning(recipe, found.name, tuple(loop.history))
+    return FineTuning(recipe, found.name, tuple(loop.history), loop.processes.first)
 
 
 def _nobody(moment: object) -> None:

@@ -36,6 +36,7 @@ from zellige.train.task import Task
 from zellige.train.training import SparseTraining
 
 ROWS = 100  # of a log, about, besides those of evaluations
+SECONDS_BETWEEN_WRITES = 5.0
 SEEDED_STEP, SEEDED_SAMPLES = range(2)
 
 
@@ -113,7 +114,8 @@ class Loop:
         first = self.processes.first
         board = tensorboard_writer(tensorboard) if tensorboard and first else None
         devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        began_here, at_first = time.perf_counter(), self.training.step
+        logged = began_here = time.perf_counter()
+        at_first = self.training.step
         began = began_here - self._seconds
         with self.stack, torch.random.fork_rng(devices=devices):
             if not resumed:
@@ -134,8 +136,9 @@ class Loop:
                     self._evaluated(score, checkpoint)
                 if score or done == self.steps or done % self.log_every == 0:
                     self._note(done, score)
-                    if first and log:
+                    if first and log and (score or done == self.steps or time.perf_counter() - logged > SECONDS_BETWEEN_WRITES):
                         write_log(log, self.history)
+                        logged = time.perf_counter()
                     if board:
                         board(self.history[-1])
                 if checkpoint and done < self.steps and done % self.saves_every == 0:
