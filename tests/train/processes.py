@@ -13,9 +13,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from zellige.patterns import Block, Unstructured
-from zellige.train import Sparsifier
+from zellige.train import OptimizerOptions, Recipe, Sparsifier, finetune
 from zellige.train.choice import Choice, Wish
-from zellige.train.schemes import Gradual, Regrow, Scheme, Ste
+from zellige.train.schemes import Gradual, Regrow, Scheme, Stages, Ste
+from zellige.train.sparsifier import zero_masks
 from zellige.train.training import SparseTraining
 
 SAMPLES, STEPS = 8, 12
@@ -80,6 +81,18 @@ def sharded(rank: int, ranks: int) -> dict[str, object]:
     return {"masks": training.sparsifier.masks, "weights": {name: p.full_tensor() for name, p in model.named_parameters()}}
 
 
+def finetuned() -> dict[str, object]:
+    """The loop, on as many processes as there are; with scores that look at data, and an accuracy that the scheme goes by."""
+    torch.manual_seed(0)
+    model = Perceptron()
+    samples, validation = (list(zip(*batch(seed, samples=count), strict=True)) for seed, count in ((0, 96), (1, 37)))
+    recipe = Recipe(pattern="block:4x4", sparsity=0.5, scheme=Stages(floor=0.3, mini=3, patience=2), score="taylor", steps=24,
+                    batch=16, accumulate=2, evaluate_every=8, clip=1.0, optimizer=OptimizerOptions(learning_rate=1e-2))
+    result = finetune(model, recipe, (samples, validation), progress=lambda moment: None)
+    return {"masks": zero_masks(model), "weights": dict(model.state_dict()), "accuracy": result.accuracy,
+            "losses": [row.loss for row in result.history], "validation": result.loss, "sparsity": result.sparsity}
+
+
 def main(directory: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -88,6 +101,7 @@ def main(directory: Path) -> None:
         "regrow": replicated(Regrow(every=3), rank, ranks),
         "ste": replicated(Ste(every=2), rank, ranks),
         "sharded": sharded(rank, ranks),
+        "finetune": finetuned(),
     }
     torch.save(found, directory / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()

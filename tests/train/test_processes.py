@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import STEPS, replicated
+from processes import STEPS, finetuned, replicated
 
 from zellige.train.schemes import Gradual
 
@@ -29,7 +29,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(directory / f"rank{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.parametrize("run", ["gradual", "regrow", "ste", "sharded"])
+@pytest.mark.parametrize("run", ["gradual", "regrow", "ste", "sharded", "finetune"])
 def test_ranks_agree_to_the_bit(ranks: list[dict[str, Any]], run: str) -> None:
     first, second = (rank[run] for rank in ranks)
     assert first["masks"].keys() == second["masks"].keys()
@@ -46,3 +46,13 @@ def test_two_processes_lose_what_one_loses(ranks: list[dict[str, Any]]) -> None:
     for one, two in zip(alone["losses"], together["losses"], strict=True):  # type: ignore[call-overload]
         assert abs(one - two) < 1e-5 * abs(one)
     assert all(torch.equal(mask, together["masks"][name]) for name, mask in alone["masks"].items())  # type: ignore[attr-defined]
+
+
+def test_finetune_on_two_processes_loses_what_it_loses_on_one(ranks: list[dict[str, Any]]) -> None:
+    alone, together = finetuned(), ranks[0]["finetune"]
+    assert together["sparsity"] == alone["sparsity"] == 0.5 and together["accuracy"] == alone["accuracy"]
+    assert len(together["losses"]) == len(alone["losses"])  # type: ignore[arg-type]
+    pairs = [*zip(alone["losses"], together["losses"], strict=True), (alone["validation"], together["validation"])]  # type: ignore
+    assert all(abs(one - two) < 1e-4 * abs(one) for one, two in pairs)
+    assert all(torch.equal(mask, together["masks"][name]) for name, mask in alone["masks"].items())  # type: ignore[attr-defined]
+    assert ranks[1]["finetune"]["losses"] == together["losses"]
