@@ -110,13 +110,13 @@ def killed_run(after: float) -> None:
 
 @pytest.mark.parametrize("times", [1, pytest.param(12, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_weights(here: Path, times: int) -> None:
-    steps = 400 * times
+    steps = 250 * times
     write_recipe(steps, 1000)
     assert run(*ASKED, "-o", "whole.safetensors") == 0
     write_recipe(steps, 1)
     random.seed(0)
     for _ in range(times):
-        killed_run(random.uniform(0.0, 1.0))
+        killed_run(random.uniform(0.0, 0.6))
     reached = torch.load("w.checkpoint", weights_only=True)["training"]["step"]
     assert 0 < reached < steps and not Path("w.safetensors").exists()
     write_recipe(steps, 1000)

@@ -15,6 +15,7 @@ import zellige as zl
 from zellige.errors import TrainingError
 from zellige.train import Sparsifier
 from zellige.train.names import bare_module, bare_name
+from zellige.train.stencil import blank, fits, stencil_of
 
 
 def made(optimizer: str = "adamw") -> tuple[nn.Module, torch.optim.Optimizer, Sparsifier]:
@@ -252,6 +253,29 @@ def test_what_does_not_fit_is_refused() -> None:
     del model.head
     with pytest.raises(TrainingError, match="no such parameter any more"):
         sparsifier.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_stencils_of_all_types_and_layouts(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    whole = torch.randn(8, 7, 3, 5).to(dtype).to(memory_format=layout)
+    whole[0, 0] = torch.nan
+    for part in (whole.clone(memory_format=torch.preserve_format), whole.clone()[2:7, 1::2]):
+        mask, before = torch.rand(part.shape) < 0.5, part.clone()
+        mask[0, 0, 0] = False
+        stencil = stencil_of(mask, part)
+        assert fits(stencil, part) and not fits(stencil, part.to(torch.complex128))
+        blank(part, stencil)
+        assert torch.equal(part[mask].nan_to_num(7), before[mask].nan_to_num(7)) and bool((part[~mask] == 0).all())
+        assert not bool(part[~mask].signbit().any())
+
+
+def test_codes_of_optimisers_are_left_alone() -> None:
+    model, optimizer, sparsifier = made("sgd")
+    code = torch.full(model.head.weight.shape, 3, dtype=torch.uint8)
+    optimizer.state[model.head.weight]["code"] = code
+    sparsifier.step()
+    assert bool((code == 3).all())
 
 
 def test_names_without_wrappers() -> None:

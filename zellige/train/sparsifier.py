@@ -18,6 +18,7 @@ from zellige.errors import TrainingError
 from zellige.prune.layers import find_layers
 from zellige.train.names import bare_module, bare_name, bare_parameters
 from zellige.train.sharding import local_part, local_tensor
+from zellige.train.stencil import blank, fits, stencil_of
 
 
 class Sparsifier:
@@ -49,7 +50,7 @@ class Sparsifier:
         self.optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
         self.copies = list(copies)
         self.masks: dict[str, torch.Tensor] = {}
-        self._gone: dict[str, torch.Tensor] = {}
+        self._stencils: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         self.set_masks(masks)
 
     @classmethod
@@ -68,7 +69,7 @@ class Sparsifier:
         for name, mask in bare.items():
             _check(name, mask, parameters)
         self.masks = {name: mask.detach().cpu() for name, mask in bare.items()}
-        self._gone = {}
+        self._stencils = {}
         self.step(state)
 
     @torch.no_grad()
@@ -77,15 +78,13 @@ class Sparsifier:
         parameters = bare_parameters(self.model)
         for name in self.masks:
             parameter = self._parameter(name, parameters)
-            gone = self._gone_of(name, parameter)
-            local_tensor(parameter).masked_fill_(gone, 0)
+            self._blank(name, parameter)
             for memory in self._memories(parameter) if state else ():
-                local_tensor(memory).masked_fill_(gone.to(memory.device), 0)
+                self._blank(name, memory)
         for copied in self.copies:
             averaged = bare_parameters(copied)
             for name in self.masks:
-                parameter = self._parameter(name, averaged)
-                local_tensor(parameter).masked_fill_(self._gone_of(name, parameter), 0)
+                self._blank(name, self._parameter(name, averaged))
 
     def on(self, model: nn.Module) -> Sparsifier:
         """The same masks over another model with the same names, a deep copy say; its optimiser is yet to come."""
@@ -103,7 +102,7 @@ class Sparsifier:
             sent = self.masks[name].to(self._parameter(name, parameters).device, torch.uint8)
             torch.distributed.broadcast(sent, src=0)
             self.masks[name] = sent.cpu().bool()
-        self._gone = {}
+        self._stencils = {}
         self.step(state)
 
     def finalize(self) -> nn.Module:
@@ -141,17 +140,19 @@ class Sparsifier:
                                 "torch.distributed.fsdp.fully_shard, which does")
         return parameter
 
-    def _gone_of(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
-        """Where this process's part of a parameter must be zero, on the parameter's device."""
-        gone, whole = self._gone.get(name), self.masks[name]
-        if gone is None or gone.device != parameter.device or gone.shape != local_tensor(parameter).shape:
-            gone = self._gone[name] = ~local_part(whole.to(parameter.device), parameter)
-        return gone
+    def _blank(self, name: str, tensor: torch.Tensor) -> None:
+        """Write a parameter's zeros into it, or into what has its shape: into this process's part of it."""
+        local = local_tensor(tensor)
+        stencil = self._stencils.get((name, tensor.dtype))
+        if stencil is None or not fits(stencil, local):
+            mask = local_part(self.masks[name].to(tensor.device), tensor)
+            stencil = self._stencils[name, tensor.dtype] = stencil_of(mask, local)
+        blank(local, stencil)
 
     def _memories(self, parameter: torch.Tensor) -> list[torch.Tensor]:
-        """What optimisers remember of each of a parameter's weights."""
+        """What optimisers remember of each of a parameter's weights, as numbers (some keep codes, in which zero is not 0)."""
         return [value for optimizer in self.optimizers for value in optimizer.state.get(parameter, {}).values()
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape]
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.is_floating_point()]
 
 
 def zero_masks(model: nn.Module) -> dict[str, torch.Tensor]:
