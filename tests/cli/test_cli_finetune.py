@@ -108,7 +108,7 @@ def killed_run(after: float) -> None:
         process.wait()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(12, marks=pytest.mark.full)])
+@pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_weights(here: Path, times: int) -> None:
     steps = 250 * times
     write_recipe(steps, 1000)
