@@ -300,7 +300,7 @@ def test_places_are_looked_at_before_the_work(here: Path, verb: str, capsys: pyt
 
 
 def test_every_verb_explains_itself_and_takes_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(VERBS) == {"prune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
+    assert set(VERBS) == {"prune", "finetune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
     for verb in VERBS:
         assert run(verb, "--help") == 0
         assert "--json" in capsys.readouterr().out
