@@ -18,7 +18,7 @@ from torch import nn
 
 from zellige.errors import PruneError, TrainingError
 from zellige.patterns import Pattern, Scored
-from zellige.prune.allocation import apart, scope_named
+from zellige.prune.allocation import ALLOCATIONS, GLOBAL, apart
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Layer, choose_layers, find_layers, uses
@@ -64,7 +64,7 @@ class Choice:
         wish.check()
         self.model, self.wish, self.calibration = bare_module(model), wish, calibration or Calibration()
         self.score = score_named(wish.score)
-        self._allocate = scope_named(wish.scope)
+        _check_scope(wish.scope)
         layers = find_layers(self.model)
         table = wish.sparsity if isinstance(wish.sparsity, Mapping) else None
         if table is not None and (wish.targets is not None or wish.scope != "layer"):
@@ -129,9 +129,18 @@ class Choice:
         with torch.device("cpu"):
             if isinstance(sparsity, Mapping):
                 masks = apart(pattern, scored, [pattern.check(sparsity_in(sparsity, layer.names)) * part for layer in layers])
+            elif self.wish.scope == GLOBAL:
+                masks = pattern.masks(scored, cast(float, pattern.check(sparsity) * part))
             else:
-                masks = self._allocate(pattern, scored, cast(float, pattern.check(sparsity) * part))
+                shares = ALLOCATIONS[self.wish.scope]([layer.shape for layer in layers], pattern.check(sparsity) * part)
+                masks = apart(pattern, scored, shares)
         return dict(zip(scores, masks, strict=True))
+
+
+def _check_scope(name: str) -> None:
+    known = (*ALLOCATIONS, GLOBAL)
+    if not isinstance(name, str) or name not in known:
+        raise PruneError(f"Unknown scope {name!r} for training. Known: {', '.join(known)}.")
 
 
 def _scores(score: Score, parameter: torch.Tensor) -> torch.Tensor:
