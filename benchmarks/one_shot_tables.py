@@ -45,8 +45,8 @@ def digits(rows: list[dict[str, Any]]) -> str:
         "norms have new statistics (`zl.take_statistics`), of the 256 training images that calibrate too. "
         f"{'One network' if len(dense) == 1 else f'Mean over {len(dense)} networks, trained from different seeds'}. "
         "Error: ‖(W − Ŵ)X‖² ÷ ‖WX‖², the mean over the layers, on 256 other training images / that of zeroing by magnitude on "
-        "the same inputs. By `benchmarks/one_shot.py digits`, in `benchmarks/results/one-shot-digits.json`. On one small network and easy "
-        "images; of 360 a point or two is chance."])
+        "the same inputs. By `benchmarks/one_shot.py digits`, in `benchmarks/results/one-shot-digits.json`. On one small network "
+        "and easy images; of 360 a point or two is chance."])
 
 
 def resnet50(rows: list[dict[str, Any]]) -> str:
