@@ -33,7 +33,7 @@ from result_file import RESULTS, conditions, write_result
 import zellige as zl
 from zellige.demo.digits import load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.story import TRAINING
+from zellige.demo.trained import TRAINING
 from zellige.demo.training import train
 from zellige.prune.clustering import METHODS
 from zellige.prune.clustering.exchange import anneal

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from zellige.prune.layer_sensitivity import Sensitivity, sensitivity
     from zellige.prune.statistics import take_statistics
     from zellige.study import Study, compare
+    from zellige.train import Recipe, Sparsifier, finetune
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Sensitivity", "Study",
-    "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare", "compile",
-    "export", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics", "verify",
+    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Recipe", "Sensitivity", "Sparsifier",
+    "Study", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare",
+    "compile", "export", "finetune", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics", "verify",
 ]
 
 _HOMES = {
@@ -53,6 +54,7 @@ _HOMES = {
     **dict.fromkeys(("Sensitivity", "sensitivity"), "zellige.prune.layer_sensitivity"),
     "take_statistics": "zellige.prune.statistics",
     **dict.fromkeys(("Study", "compare"), "zellige.study"),
+    **dict.fromkeys(("Recipe", "Sparsifier", "finetune"), "zellige.train"),
 }
 
 

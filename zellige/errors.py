@@ -3,6 +3,8 @@
 A message says what was expected, what came, where (which layer, file or argument) and what to do about it.
 """
 
+from __future__ import annotations
+
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a model's own code may raise while it runs or is traced."""
 
@@ -27,6 +29,25 @@ class PruneError(ZelligeError):
 
 class NothingToPruneError(PruneError):
     """A model of which a pattern, or a selection, takes no layer at all."""
+
+
+class RecipeError(ZelligeError):
+    """A training recipe that says something impossible or unknown; with the line, where it came from a file.
+
+    ``option`` is the key that is at fault, where it is known; with the keys around it, and dots between.
+    """
+
+    def __init__(self, message: str, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+    def within(self, key: str) -> RecipeError:
+        """The same error, of an option under that key."""
+        return RecipeError(str(self), f"{key}.{self.option}" if self.option else key)
+
+
+class TrainingError(ZelligeError):
+    """Training that can't begin or go on: masks, data or a checkpoint that don't fit, or a loss that is not finite."""
 
 
 class UnsupportedModelError(ZelligeError):

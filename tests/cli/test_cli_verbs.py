@@ -96,6 +96,11 @@ def test_prune_takes_data_from_a_function(here: Path, capsys: pytest.CaptureFixt
     asked = ("--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--json", "p.json")
     assert run("prune", MODEL, *asked, "--score", "fisher", "--data", "measured:calibration") == 0
     assert json.loads((here / "p.json").read_text())["score"] == "fisher"
+    assert run("prune", MODEL, *asked, "--solver", "obs", "--data", "measured:calibration") == 0
+    told = json.loads((here / "p.json").read_text())
+    assert told["solver"] == "obs" and told["layers"][-1]["output_errors"]["solver"] < 1
+    assert run("prune", MODEL, *asked, "--solver", "obs") == 1
+    assert "on the command line --data" in capsys.readouterr().err
     for name, why in (
         ("measured:nothing", "gave NoneType; expected (batches, loss)"),
         ("measured:other", "has no function 'other'"),
@@ -295,7 +300,7 @@ def test_places_are_looked_at_before_the_work(here: Path, verb: str, capsys: pyt
 
 
 def test_every_verb_explains_itself_and_takes_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(VERBS) == {"prune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
+    assert set(VERBS) == {"prune", "finetune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
     for verb in VERBS:
         assert run(verb, "--help") == 0
         assert "--json" in capsys.readouterr().out

@@ -13,8 +13,8 @@ import zellige as zl
 from zellige.bench.compare import compare
 from zellige.demo import story
 from zellige.demo.digits import Split, load_digits
-from zellige.demo.training import Schedule
 from zellige.errors import ZelligeError
+from zellige.train import OptimizerOptions, Recipe
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vars(zl), "verify", lambda *_: SimpleNamespace(max_relative_error=1e-7))
     few = tuple(Split(split.images[:40], split.labels[:40]) for split in load_digits())
     monkeypatch.setattr(story, "load_digits", lambda: few)
-    monkeypatch.setattr(story, "TRAINING", Schedule(epochs=2, learning_rate=3e-3, batch=20))
-    monkeypatch.setattr(story, "FINE_TUNING", Schedule(epochs=2, learning_rate=1e-3, batch=20))
+    monkeypatch.setattr(story, "TRAINING", Recipe(scheme="dense", epochs=2, batch=20))
+    monkeypatch.setattr(story, "FINE_TUNING", Recipe(epochs=2, batch=20, optimizer=OptimizerOptions(learning_rate=1e-4)))
     monkeypatch.setattr(story, "LARGE_MODEL", "torchvision:squeezenet1_1")
     monkeypatch.setattr(story, "compare", functools.partial(compare, against=["torch"], rounds=1))
 

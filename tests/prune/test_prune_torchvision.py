@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from zellige.models.statistics import warm_statistics
 from zellige.patterns import Block
 from zellige.prune import prune
 from zellige.prune.layers import choose_layers, find_layers
@@ -59,3 +60,19 @@ def test_full_size_networks_lose_exactly_half_their_blocks(name: str, scope: str
     assert report.totals.removed == report.totals.blocks // 2
     zero = sum(Block(8, 8).verify(model.get_submodule(row.name).weight).gone for row in report.pruned)
     assert zero == report.totals.removed
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
+def test_solvers_beat_magnitude_in_every_layer(name: str) -> None:
+    """Residual, dense and depthwise networks: blocks in blocks, layers without a block around them, shared inputs. On the data
+    itself: deep layers see fewer pixels of these small images than they have inputs, which says little about others."""
+    torch.manual_seed(0)
+    model = getattr(models, name)(weights=None).eval()
+    warm_statistics(model, (torch.zeros(1, 3, 64, 64),))
+    data = torch.randn(2, 16, 3, 64, 64)
+    report = prune(model, "block:8x8", 0.5, (data[0, :1],), solver="fixed-order", data=list(data))
+    assert len(report.pruned) > 15
+    for row in report.pruned:
+        assert row.errors is not None and row.errors.solver < row.errors.magnitude, row.name
+        assert Block(8, 8).verify(model.get_submodule(row.name).weight.detach(), row.groups).clean

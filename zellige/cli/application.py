@@ -12,6 +12,7 @@ from zellige.cli.bench import bench
 from zellige.cli.compile import compile_model
 from zellige.cli.demo import demo
 from zellige.cli.doctor import doctor
+from zellige.cli.finetune import finetune
 from zellige.cli.inspect import inspect_model
 from zellige.cli.profile import profile
 from zellige.cli.prune import prune
@@ -20,6 +21,7 @@ from zellige.cli.verify import verify
 
 VERBS: dict[str, Callable[..., None]] = {
     "prune": prune,
+    "finetune": finetune,
     "compile": compile_model,
     "run": run,
     "bench": bench,

@@ -44,10 +44,13 @@ def prune(
     shape: Shape = None,
     scope: Scope = "layer",
     score: Annotated[str, typer.Option(help="What a block is worth: l1, l2, variance; with --data: taylor, fisher, …")] = "l1",
+    solver: Annotated[
+        str | None, typer.Option(help="Give new values to what stays, on --data: obs, fixed-order, admm.", show_default=False)
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(metavar="PACKAGE.MODULE:FUNCTION", show_default=False,
-                     help="A function of yours that gives (batches, loss), for scores and scopes that are measured."),
+                     help="A function of yours that gives (batches, loss), for solvers, and scores and scopes that are measured."),
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="Layers to leave alone: a name, or re:PATTERN. May be given again.")
@@ -80,7 +83,7 @@ def prune(
     """Prune MODEL in tiles and write its weights, for --weights of the other verbs."""
     network = NetworkChoice(model, weights, shape=shape)
     if compare:
-        _refuse("has no meaning beside --compare", {"-o": output, "--budget": budget})
+        _refuse("has no meaning beside --compare", {"-o": output, "--budget": budget, "--solver": solver})
         if statistics and data is None:
             raise typer.BadParameter("needs --data beside it", param_hint="--statistics")
         question = Question(parse_list(pattern), parse_sparsities(sparsity), parse_list(score), permute, scope, targets or None,
@@ -95,7 +98,7 @@ def prune(
     if len(shares) > 1:
         raise typer.BadParameter("several need --compare beside them", param_hint="--sparsity")
     layers = {"targets": targets or None, "ignore": ignore or None}
-    how = {"scope": scope, "score": score}
+    how = {"scope": scope, "score": score, "solver": solver}
     _prune(network, pattern, output, next(iter(shares), None), budget, layers, how, data, permute, json)
 
 

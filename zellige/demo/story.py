@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 import zellige as zl
 from zellige.bench.compare import compare
@@ -19,16 +16,20 @@ from zellige.bench.subject import Subject, pruned_subject
 from zellige.cpu.host import usable_cpus
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.trained import TEST_BATCH, TRAINING
-from zellige.demo.training import AfterStep, Schedule, accuracy, train, zero_masks
+from zellige.demo.trained import TEST_BATCH
+from zellige.demo.training import accuracy
 from zellige.errors import ZelligeError
 from zellige.models import resolve
 from zellige.models.weights import save_weights
 from zellige.patterns import Block
 from zellige.terminal import show, working, write_json
+from zellige.train import OptimizerOptions, Recipe
+from zellige.train.data.samples import Data
+from zellige.train.log import bar
 
 PATTERN, SPARSITY = Block(8, 8), 0.5
-FINE_TUNING = Schedule(epochs=8, learning_rate=2e-3)
+TRAINING = Recipe(scheme="dense", epochs=6, optimizer=OptimizerOptions(learning_rate=3e-3), label_smoothing=0.05)
+FINE_TUNING = Recipe(scheme="fixed", epochs=8, optimizer=OptimizerOptions(learning_rate=2e-3), label_smoothing=0.05, seed=1)
 LARGE_MODEL = "torchvision:resnet50"
 
 
@@ -52,13 +53,13 @@ def tell(output: Path, threads: int | None = None) -> dict[str, Any]:
 
 def _digits(output: Path, threads: int) -> dict[str, Any]:
     training, test = load_digits()
+    data = Data("digits", training, test)
     _head("1. Train a small residual network on scikit-learn's handwritten digits")
     print(f"{len(training)} images to train, {len(test)} to test, enlarged to 32×32; threads: {threads}")
     torch.manual_seed(0)
     dense = DigitsNetwork()
-    with _bar("training") as after_step:
-        train(dense, training, TRAINING, after_step=after_step)
-    before = _said("dense", accuracy(dense, test, TEST_BATCH))
+    with bar("training") as progress:
+        before = _said("dense", zl.finetune(dense, TRAINING, data, progress=progress).accuracy)
 
     _head(f"2. Prune it: {PATTERN} at {SPARSITY:.0%}; then fine-tune what is left, zeros staying zero")
     pruned = DigitsNetwork()
@@ -66,9 +67,8 @@ def _digits(output: Path, threads: int) -> dict[str, Any]:
     example = (test.images[:1],)
     print(zl.prune(pruned.eval(), PATTERN, SPARSITY, example))
     one_shot = _said("right after pruning", accuracy(pruned, test, TEST_BATCH))
-    with _bar("fine-tuning") as after_step:
-        train(pruned, training, FINE_TUNING, zero_masks(pruned), seed=1, after_step=after_step)
-    tuned = _said("after fine-tuning", accuracy(pruned, test, TEST_BATCH))
+    with bar("fine-tuning") as progress:
+        tuned = _said("after fine-tuning", zl.finetune(pruned, FINE_TUNING, data, progress=progress).accuracy)
     save_weights(pruned, output / "digits.safetensors")
 
     _head("3. Compile it, save it, load it, check it")
@@ -111,22 +111,11 @@ def _accuracy_of_engine(engine: Callable[[np.ndarray], np.ndarray], split: Split
     return accuracy(lambda images: torch.from_numpy(np.array(engine(images.contiguous().numpy()))), split, batch=1)
 
 
-def _said(what: str, share: float) -> float:
+def _said(what: str, share: float | None) -> float:
+    assert share is not None
     print(f"accuracy on the test images, {what}: {share:.1%}")
     return share
 
 
 def _head(text: str) -> None:
     print(f"\n{text}\n{'=' * len(text)}")
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[AfterStep]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, of: None
-        return
-    with Progress(console=console) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)

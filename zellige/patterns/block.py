@@ -57,11 +57,11 @@ class Block(Partition):
         return None
 
     def blocks(self, shape: WeightShape) -> int:
-        groups, bands, runs, taps = self._grid(shape)
+        groups, bands, runs, taps = self.grid(shape)
         return groups * bands * runs * taps
 
     def block_sizes(self, shape: WeightShape) -> torch.Tensor:
-        groups, bands, runs, taps = self._grid(shape)
+        groups, bands, runs, taps = self.grid(shape)
         heights = _lengths(shape.rows_per_group, self.rows)
         widths = _lengths(shape.columns, self.columns)
         sizes = heights[:, None] * widths[None, :] * (shape.taps // taps)
@@ -76,7 +76,7 @@ class Block(Partition):
         return torch.cat([self._slab_scores(slab, height, width) for slab in slabs], dim=1).flatten()
 
     def expand(self, kept: torch.Tensor, shape: WeightShape) -> torch.Tensor:
-        groups, bands, runs, taps = self._grid(shape)
+        groups, bands, runs, taps = self.grid(shape)
         height, width = self._sides(shape)
         grid = kept.reshape(groups, bands, 1, runs, 1, taps)
         cut = grid.expand(groups, bands, height, runs, width, shape.taps)
@@ -87,7 +87,7 @@ class Block(Partition):
         """Values, one index per kept block, and where the list of each band starts (and the last one ends)."""
         shape = WeightShape(tuple(mask.shape), groups)
         kept = self.block_scores(mask, groups).cpu() > 0
-        _, bands, _, _ = self._grid(shape)
+        _, bands, _, _ = self.grid(shape)
         values = int(self.block_sizes(shape)[kept].sum())
         return values * itemsize + (int(kept.sum()) + groups * bands + 1) * INDEX_BYTES
 
@@ -105,7 +105,7 @@ class Block(Partition):
         """Rows and columns of the largest block there is: less than the pattern's where the weight has fewer."""
         return min(self.rows, shape.rows_per_group), min(self.columns, shape.columns)
 
-    def _grid(self, shape: WeightShape) -> tuple[int, int, int, int]:
+    def grid(self, shape: WeightShape) -> tuple[int, int, int, int]:
         """Groups, bands in a group, runs of columns in a band, and the taps that have blocks of their own."""
         bands = -(-shape.rows_per_group // self.rows)
         runs = -(-shape.columns // self.columns)

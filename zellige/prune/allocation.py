@@ -18,26 +18,17 @@ from typing import cast
 import torch
 
 from zellige.errors import PruneError
-from zellige.patterns import Pattern, Scored
+from zellige.patterns import Partition, Pattern, Scored, WeightShape
 from zellige.prune.erk import erk_sparsities
+from zellige.prune.layers import Layer
 
-Allocation = Callable[[Pattern, Sequence[Scored], float], list[torch.Tensor]]
-"""Pattern, layers and sparsity in, the masks of the layers out."""
-
-
-def within_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
-    """The masks when every layer loses its share."""
-    return [mask for layer in layers for mask in pattern.masks([layer], sparsity)]
+Allocation = Callable[[Sequence[WeightShape], Fraction], list[Fraction]]
+"""The layers' shapes and the sparsity of all in, the sparsity of each out."""
 
 
-def across_layers(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
-    """The masks when all layers compete."""
-    return pattern.masks(layers, sparsity)
-
-
-def by_form(pattern: Pattern, layers: Sequence[Scored], sparsity: float) -> list[torch.Tensor]:
-    """The masks when the form of a layer decides."""
-    return apart(pattern, layers, erk_sparsities([layer.shape for layer in layers], pattern.check(sparsity)))
+def evenly(shapes: Sequence[WeightShape], sparsity: Fraction) -> list[Fraction]:
+    """The same sparsity for every layer."""
+    return [sparsity] * len(shapes)
 
 
 def apart(pattern: Pattern, layers: Sequence[Scored], sparsities: Sequence[float | Fraction]) -> list[torch.Tensor]:
@@ -58,19 +49,35 @@ def _mask(pattern: Pattern, layer: Scored, sparsity: float | Fraction) -> torch.
     return pattern.masks([layer], share)[0]
 
 
-SCOPES: dict[str, Allocation] = {"layer": within_layers, "global": across_layers, "erk": by_form}
+ALLOCATIONS: dict[str, Allocation] = {"layer": evenly, "erk": erk_sparsities}
+"""The scopes in which every layer is decided by itself."""
 
+GLOBAL = "global"
+"""The scope of one threshold for all layers."""
 
 SENSITIVITY = "sensitivity"
 """The scope that is measured (``sensitivity.py``); it takes more than scores."""
 
 
-def scope_named(name: str) -> Allocation:
-    """The allocation of that name.
+def check_scope(name: str) -> None:
+    """Refuses unknown names.
 
     Raises:
-        PruneError: there is none.
+        PruneError: there is no such scope.
     """
-    if not isinstance(name, str) or name not in SCOPES:
-        raise PruneError(f"Unknown scope {name!r}. Known: {', '.join((*SCOPES, SENSITIVITY))}.")
-    return SCOPES[name]
+    known = ("layer", GLOBAL, "erk", SENSITIVITY)
+    if not isinstance(name, str) or name not in known:
+        raise PruneError(f"Unknown scope {name!r}. Known: {', '.join(known)}.")
+
+
+def attained(pattern: Pattern, layers: Sequence[Layer], masks: Sequence[torch.Tensor]) -> list[Fraction]:
+    """The share of its blocks that each layer loses by its mask.
+
+    Raises:
+        PruneError: the pattern doesn't count blocks, so that a share of them says nothing.
+    """
+    if not isinstance(pattern, Partition):
+        raise PruneError(f"Scope '{GLOBAL}' doesn't say what share of a layer {pattern} takes, which a solver needs; take another "
+                         "scope, or a table of sparsities.")
+    counts = [pattern.verify(mask, layer.shape.groups) for layer, mask in zip(layers, masks, strict=True)]
+    return [Fraction(count.gone, count.blocks) for count in counts]

@@ -1,4 +1,4 @@
-"""Decided cuts: what stays of a layer, what that amounts to, and the one place where zeros are written."""
+"""Decided cuts: what stays of a layer, what that amounts to, and the one place where weights are written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ SLAB = 1 << 20  # weights measured at once, so that copies of a large layer stay
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A layer, the mask over its weight (True stays; on the CPU), and the blocks that it has and loses."""
+    """A layer, the mask over its weight (True stays; on the CPU), and the blocks that it has and loses. ``weight`` is what a solver
+    made of the weight; without one, what stays keeps its values."""
 
     layer: Layer
     mask: torch.Tensor
     blocks: int
     removed: int
+    weight: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, layer: Layer, mask: torch.Tensor, pattern: Pattern) -> Cut:
+    def of(cls, layer: Layer, mask: torch.Tensor, pattern: Pattern, weight: torch.Tensor | None = None) -> Cut:
         census = pattern.verify(mask, layer.shape.groups)
-        return cls(layer, mask, census.blocks, census.gone)
+        return cls(layer, mask, census.blocks, census.gone, weight)
 
 
 def measure(layer: Layer, cut: Cut | None) -> Amounts:
@@ -39,9 +41,10 @@ def measure(layer: Layer, cut: Cut | None) -> Amounts:
     nonzeros = 0
     rows = max(1, SLAB * len(weight) // weight.numel())
     masks: Iterable[torch.Tensor | None] = repeat(None) if cut is None else cut.mask.split(rows)
-    for slab, mask in zip(weight.split(rows), masks, strict=False):
-        magnitudes = slab.cpu().abs()
-        l1 += float(magnitudes.sum(dtype=torch.float64))
+    after = weight if cut is None or cut.weight is None else cut.weight
+    for slab, new, mask in zip(weight.split(rows), after.split(rows), masks, strict=False):
+        l1 += float(slab.abs().sum(dtype=torch.float64))
+        magnitudes = new.cpu().abs()
         if mask is not None:
             magnitudes.masked_fill_(~mask, 0)
         l1_left += float(magnitudes.sum(dtype=torch.float64))
@@ -51,7 +54,9 @@ def measure(layer: Layer, cut: Cut | None) -> Amounts:
 
 
 def write(cuts: Sequence[Cut]) -> None:
-    """Writes the zeros into the weights; everything else stays, to the bit."""
+    """Writes the zeros into the weights, and what solvers made of the rest; everything else stays, to the bit."""
     with torch.no_grad():
         for cut in cuts:
+            if cut.weight is not None:
+                cut.layer.weight.copy_(cut.weight)
             cut.layer.weight.masked_fill_(~cut.mask.to(cut.layer.weight.device), 0)

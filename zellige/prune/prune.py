@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.patterns import Pattern, Scored
-from zellige.prune.allocation import SCOPES, SENSITIVITY, apart, scope_named
+from zellige.prune.allocation import ALLOCATIONS, GLOBAL, SENSITIVITY, apart, attained, check_scope
 from zellige.prune.budget import Budget, Price, shares_by_weights, shares_within
 from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.curves import Curve, score_curves
@@ -19,14 +21,16 @@ from zellige.prune.cut import Cut, measure, write
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Choice, Layer, last_layer
 from zellige.prune.report import Amounts, LayerReport, PruneReport
-from zellige.prune.request import checked_calibration, checked_pattern, layers_to_prune
+from zellige.prune.request import check_solver, checked_calibration, checked_pattern, layers_to_prune
 from zellige.prune.scores import Score, name_of, score_named, scores_of
 from zellige.prune.sensitivity import loss_curves
+from zellige.prune.solvers import Reconstruction, Solver, Task, reconstruct, solver_named
 from zellige.prune.table import sparsity_in
 from zellige.prune.usage import place
 
 NEARLY_EMPTY = 0.95
 TABLE = "table"  # the scope of a report, where every layer has a sparsity of its own
+CALIBRATION, HELD_OUT = "the calibration data itself", "held-out batches"  # what output errors are measured on
 
 
 def prune(
@@ -44,6 +48,9 @@ def prune(
     progress: Callable[[str], None] | None = None,
     budget: Mapping[str, float] | None = None,
     prices: Mapping[str, Price] | None = None,
+    solver: str | Solver | None = None,
+    held_out: Iterable[Any] | None = None,
+    sequential: bool = True,
 ) -> PruneReport:
     """Zeroes the blocks that matter least in the model's convolutions and linear layers, in place.
 
@@ -77,6 +84,11 @@ def prune(
             are, others as shares of each layer's), or with scope ``"sensitivity"`` the least loss; a layer loses 95 % at most
             (there: 90 %).
         prices: what the layers cost at each density, by the name of the kind of cost.
+        solver: ``"obs"``, ``"fixed-order"`` or ``"admm"``, or one of ``zellige.prune.solvers`` with settings of its own: it chooses
+            what goes of each layer, and gives new values to what stays, such that outputs on ``data`` change least. The scope
+            still says how much goes; a score has a say in that alone. Without a loss, a batch holds the model's arguments.
+        held_out: batches on which the report's output errors are measured; without them, ``data``.
+        sequential: whether a solver shows layers what the pruned layers before them make of the data.
 
     Returns:
         What was done, layer by layer.
@@ -92,7 +104,8 @@ def prune(
     """
     pattern = checked_pattern(pattern)
     score_of, measured = score_named(score), scope == SENSITIVITY
-    allocate = SCOPES["layer"] if measured else scope_named(scope)
+    solver_of = None if solver is None else solver_named(solver)
+    check_scope(scope)
     limit = None if budget is None else _checked_budget(budget, {} if prices is None else prices, sparsity, scope)
     if limit is not None:
         scope = f"{limit}, by {SENSITIVITY}" if measured else str(limit)
@@ -102,35 +115,61 @@ def prune(
         raise PruneError("Sparsity is missing: give a share such as 0.5, a table of them by layer, or a budget.")
     else:
         pattern.check(sparsity)
-    calibration = checked_calibration(Calibration(data, loss, progress), score_of, measured)
+    by_scores = solver_of is None or limit is not None or scope in (GLOBAL, SENSITIVITY)
+    check_solver(solver_of, pattern, held_out, sequential, score_counts=by_scores or score == "l1")
+    calibration = checked_calibration(Calibration(data, loss, progress), score_of, measured, solver_of)
     asked = layers_to_prune(model, pattern, targets, ignore, example_inputs)
     choices, pruned = asked.choices, asked.pruned
 
-    scores = scores_of(score_of, model, pruned, calibration)
-    scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in pruned]
+    scored = _scored(score_of, model, pruned, calibration) if by_scores else []
     curves: list[Curve] = []
     if limit is not None or measured:
         of_loss = isinstance(score_of, DataScore) and score_of.of_loss
         curves = (loss_curves(model, pattern, pruned, scored, calibration)[1] if measured else
                   score_curves(pattern, pruned, scored, of_loss))
+    shares: Sequence[float | Fraction] | None = None  # of each layer; none where one threshold serves all
+    if sparsity is None:
+        assert limit is not None
+        shares = shares_within(limit, (prices or {}).get(limit.kind), model, pruned, curves)
+    elif isinstance(sparsity, Mapping):
+        shares = [sparsity_in(sparsity, layer.names) for layer in pruned]
+    elif measured:
+        shares = shares_by_weights(pattern.check(sparsity), pruned, curves)
+    elif scope != GLOBAL:
+        shares = ALLOCATIONS[scope]([layer.shape for layer in pruned], pattern.check(sparsity))
+
+    masks: list[torch.Tensor] = []
     with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
-        if sparsity is None:
-            assert limit is not None
-            shares = shares_within(limit, (prices or {}).get(limit.kind), model, pruned, curves)
+        if shares is None:
+            assert sparsity is not None and not isinstance(sparsity, Mapping)
+            masks = pattern.masks(scored, sparsity)
+            shares = attained(pattern, pruned, masks) if solver_of is not None else None
+        elif solver_of is None:
             masks = apart(pattern, scored, shares)
-        elif isinstance(sparsity, Mapping):
-            masks = apart(pattern, scored, [sparsity_in(sparsity, layer.names) for layer in pruned])
-        elif measured:
-            masks = apart(pattern, scored, shares_by_weights(pattern.check(sparsity), pruned, curves))
-        else:
-            masks = allocate(pattern, scored, sparsity)
-        cuts = {layer: Cut.of(layer, mask, pattern) for layer, mask in zip(pruned, masks, strict=True)}
-    rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern))
+    solved: dict[Layer, Reconstruction] = {}
+    if solver_of is not None:
+        assert shares is not None
+        solved = reconstruct(Task(model, solver_of, pattern, pruned, shares, calibration, held_out, sequential))
+        masks = [solved[layer].mask for layer in pruned]
+    with torch.device("cpu"):
+        cuts = {layer: Cut.of(layer, mask, pattern, solved[layer].weight if solved else None)
+                for layer, mask in zip(pruned, masks, strict=True)}
+    rows = tuple(row for choice in choices for row in _rows(choice, cuts.get(choice.layer), pattern, solved.get(choice.layer)))
     warnings = (*_emptied(rows, scope), *_silenced(cuts.get(last_layer(asked.layers, asked.in_use))), *_tied(model, pruned))
     share = _attained(cuts.values()) if sparsity is None or isinstance(sparsity, Mapping) else float(sparsity)
     report = PruneReport(str(pattern), share, name_of(score), scope, rows, warnings)
+    if solver_of is not None:
+        report = replace(report, solver=str(solver_of), measured_on=CALIBRATION if held_out is None else HELD_OUT)
     write(list(cuts.values()))
     return report
+
+
+def _scored(
+    score: Score | DataScore, model: nn.Module, layers: Sequence[Layer], calibration: Calibration
+) -> list[Scored]:
+    """The layers with their scores, which are computed when they are asked for; the model has run by then."""
+    scores = scores_of(score, model, layers, calibration)
+    return [Scored(layer.shape, partial(scores, layer), layer.name) for layer in layers]
 
 
 def _check_table(
@@ -163,12 +202,13 @@ def _checked_budget(
     return limit
 
 
-def _rows(choice: Choice, cut: Cut | None, pattern: Pattern) -> Iterator[LayerReport]:
+def _rows(choice: Choice, cut: Cut | None, pattern: Pattern, solved: Reconstruction | None) -> Iterator[LayerReport]:
     """The report on a layer, then on the other names that its weight goes by."""
     layer, shape = choice.layer, choice.layer.shape
     amounts = measure(layer, cut)
     name = str(pattern) if cut else None
-    yield LayerReport(layer.name, layer.kind, shape.dims, shape.groups, name, amounts, choice.reason)
+    yield LayerReport(layer.name, layer.kind, shape.dims, shape.groups, name, amounts, choice.reason,
+                      None if solved is None else solved.errors)
     for alias in layer.aliases:
         reason = f"shares its weight with {layer.name}"
         yield LayerReport(alias, layer.kind, shape.dims, shape.groups, None, Amounts(), reason)

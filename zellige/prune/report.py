@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 COLUMNS = ("layer", "kind", "shape", "pattern", "blocks gone", "sparsity", "L1 kept", "left alone because")
+ERROR_COLUMNS = ("output error", "by magnitude")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,17 @@ class Amounts:
 
 
 @dataclass(frozen=True)
+class OutputErrors:
+    """What pruning does to a layer's outputs on data, ‖(W − Ŵ)X‖² ÷ ‖WX‖²: with what the ``solver`` made of the weight, and with
+    zeros alone where the ``magnitude`` of blocks is least. Both on the same inputs, at the same sparsity."""
+
+    solver: float
+    magnitude: float
+
+
+@dataclass(frozen=True)
 class LayerReport:
-    """One layer: ``pattern`` is None and ``reason`` says why where it was left alone."""
+    """One layer: ``pattern`` is None and ``reason`` says why where it was left alone. ``errors`` are there where a solver was."""
 
     name: str
     kind: str
@@ -58,6 +68,7 @@ class LayerReport:
     pattern: str | None
     amounts: Amounts
     reason: str | None = None
+    errors: OutputErrors | None = None
 
     @property
     def pruned(self) -> bool:
@@ -75,12 +86,16 @@ class LayerReport:
 
     def as_dict(self) -> dict[str, Any]:
         head = {"name": self.name, "kind": self.kind, "shape": list(self.shape), "groups": self.groups}
-        return {**head, "pattern": self.pattern, **self.amounts.as_dict(), "reason": self.reason}
+        errors = None if self.errors is None else asdict(self.errors)
+        return {**head, "pattern": self.pattern, **self.amounts.as_dict(), "reason": self.reason, "output_errors": errors}
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What ``prune`` was asked, and what it did, layer by layer in the order of definition. Prints as a table."""
+    """What ``prune`` was asked, and what it did, layer by layer in the order of definition. Prints as a table.
+
+    ``solver`` is None where weights were only zeroed; ``measured_on`` says which data the output errors are of.
+    """
 
     pattern: str
     sparsity: float
@@ -88,6 +103,8 @@ class PruneReport:
     scope: str
     layers: tuple[LayerReport, ...]
     warnings: tuple[str, ...] = field(default=())
+    solver: str | None = None
+    measured_on: str | None = None
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -111,7 +128,8 @@ class PruneReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as what JSON can hold."""
-        asked = {"pattern": self.pattern, "sparsity": self.sparsity, "score": self.score, "scope": self.scope}
+        asked = {"pattern": self.pattern, "sparsity": self.sparsity, "score": self.score, "scope": self.scope,
+                 "solver": self.solver, "measured_on": self.measured_on}
         totals = {"totals": self.totals.as_dict(), "model_totals": self.model_totals.as_dict()}
         rows = [layer.as_dict() for layer in self.layers]
         return {**asked, **totals, "warnings": list(self.warnings), "layers": rows}
@@ -121,7 +139,8 @@ class PruneReport:
         return json.dumps(self.as_dict(), indent=1)
 
     def __str__(self) -> str:
-        cells = [COLUMNS, *map(_cells, self.layers)]
+        solved = self.solver is not None
+        cells = [(*COLUMNS[:-1], *ERROR_COLUMNS * solved, COLUMNS[-1]), *(_cells(layer, solved) for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         lines.insert(1, "  ".join("─" * width for width in widths))
@@ -130,17 +149,20 @@ class PruneReport:
     def _summary(self) -> list[str]:
         pruned, model = self.totals, self.model_totals
         counts = f"{len(self.pruned)} layers pruned, {len(self.skipped)} left alone"
+        by = self.score if self.solver is None else f"solver {self.solver}"
         return [
             "",
-            f"{self.pattern} at {self.sparsity:.4g} by {self.score}, scope {self.scope}: {counts}",
+            f"{self.pattern} at {self.sparsity:.4g} by {by}, scope {self.scope}: {counts}",
             f"pruned layers: {pruned.removed} of {pruned.blocks} blocks gone, {pruned.sparsity:.2%} of weights zero, "
             f"{pruned.l1_kept:.2%} of L1 kept",
             f"all layers:    {model.sparsity:.2%} of {model.weights:,} weights zero",
+            *([] if self.measured_on is None else [f"output errors: of each layer by itself, on {self.measured_on}"]),
         ]
 
 
-def _cells(layer: LayerReport) -> tuple[str, ...]:
-    amounts = layer.amounts
+def _cells(layer: LayerReport, solved: bool) -> tuple[str, ...]:
+    amounts, errors = layer.amounts, layer.errors
+    of_outputs = ("", "") if errors is None else (f"{errors.solver:.2%}", f"{errors.magnitude:.2%}")
     return (
         layer.name or "(the model)",
         layer.kind,
@@ -149,5 +171,6 @@ def _cells(layer: LayerReport) -> tuple[str, ...]:
         f"{amounts.removed}/{amounts.blocks}" if layer.pruned else "",
         f"{amounts.sparsity:.2%}" if amounts.weights else "",
         f"{amounts.l1_kept:.2%}" if layer.pruned else "",
+        *(of_outputs if solved else ()),
         layer.reason or "",
     )

@@ -17,6 +17,7 @@ from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
 from zellige.prune.scores import Score
 from zellige.prune.selection import Selection
+from zellige.prune.solvers import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +65,25 @@ def checked_pattern(pattern: Pattern | str) -> Pattern:
     return pattern
 
 
-def checked_calibration(calibration: Calibration, score: Score | DataScore, measured: bool) -> Calibration:
-    """Data that nothing looks at is a mistake, and so is a score without the data that it looks at."""
+def check_solver(solver: Solver | None, pattern: Pattern, held_out: Any, sequential: Any, score_counts: bool) -> None:
+    """Refuses patterns that the solver can't do, and arguments that would have no effect."""
+    if solver is None:
+        if held_out is not None or sequential is not True:
+            raise PruneError("held_out and sequential are for solvers; give zl.prune one, such as solver='obs', or leave them out.")
+        return
+    if (refusal := solver.refusal(pattern)) is not None:
+        raise PruneError(f"Solver '{solver}' can't do {pattern}: {refusal}.")
+    if not isinstance(sequential, bool):
+        raise PruneError(f"sequential is True or False, not {sequential!r}.")
+    if not score_counts:
+        raise PruneError(f"Solver '{solver}' chooses by itself what goes, and the scope how much: a score has no say here, leave "
+                         "it out.")
+
+
+def checked_calibration(
+    calibration: Calibration, score: Score | DataScore, measured: bool, solver: Solver | None = None
+) -> Calibration:
+    """Data that nothing looks at is a mistake, and so is what looks at data without it."""
     if calibration.progress is not None and not callable(calibration.progress):
         raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
     if isinstance(score, DataScore) and calibration.data is None:
@@ -74,10 +92,15 @@ def checked_calibration(calibration: Calibration, score: Score | DataScore, meas
     if measured and calibration.data is None:
         raise PruneError(f"Scope '{SENSITIVITY}' is measured on data: give data=… (batches) and loss=… (of model and batch), on "
                          "the command line --data. Where there is none, take another scope.")
-    if measured and isinstance(score, DataScore):  # who both go through the data
+    if solver is not None and calibration.data is None:
+        raise PruneError(f"Solver '{solver}' needs calibration data: give data=…, batches of the model's arguments (or of what "
+                         "loss=… takes); on the command line --data.")
+    readers = (isinstance(score, DataScore), measured, solver is not None)
+    if sum(readers) > 1:  # who all go through the data
         return calibration.held()
-    if not measured and not isinstance(score, DataScore) and (calibration.data is not None or calibration.loss is not None):
-        raise PruneError("data and loss are for scores and scopes that are measured on them, such as 'taylor'; these look at none.")
+    if not any(readers) and (calibration.data is not None or calibration.loss is not None):
+        raise PruneError("data and loss are for scores and scopes that are measured on them, such as 'taylor', and for solvers; "
+                         "these look at none.")
     return calibration
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import pad
 from torch.nn.modules.conv import _ConvNd
 
 from zellige.prune.calibration import Calibration, undisturbed
 from zellige.prune.data_score import DataScore, doubled, refuse_idle
 from zellige.prune.layers import Layer
+from zellige.prune.windows import input_of, seen_by_taps
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Wanda(DataScore):
 
         def watch(layer: Layer) -> Callable[[nn.Module, Any, Any], None]:
             def add(module: nn.Module, arguments: Any, named: Any) -> None:
-                inputs = arguments[0] if arguments else named["input"]
-                found = input_squares(module, inputs.detach())
+                found = input_squares(module, input_of(arguments, named))
                 squares[layer] = squares[layer] + found if layer in squares else found
             return add
 
@@ -56,23 +54,9 @@ def input_squares(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
     (inputs,) for a linear layer, (inputs, taps…) for a convolution.
     """
-    inputs = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-    if not isinstance(module, _ConvNd):
-        return inputs.square().flatten(0, -2).sum(0) if inputs.dim() > 1 else inputs.square()
-    spatial = len(module.kernel_size)
-    batched = inputs if inputs.dim() == spatial + 2 else inputs.unsqueeze(0)
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = pad(batched, list(module._reversed_padding_repeated_twice), mode=mode).square()
-    steps = list(zip(padded.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True))
-    outputs = [(size - dilation * (taps - 1) - 1) // stride + 1 for size, taps, stride, dilation in steps]
-    sums = []
-    for tap in product(*map(range, module.kernel_size)):
-        seen = padded
-        for axis, (at, count, (_, _, stride, dilation)) in enumerate(zip(tap, outputs, steps, strict=True), 2):
-            seen = seen.narrow(axis, at * dilation, (count - 1) * stride + 1)
-            seen = seen[(slice(None),) * axis + (slice(None, None, stride),)]
-        sums.append(seen.sum(dim=(0, *range(2, spatial + 2))))
-    return torch.stack(sums, dim=1).unflatten(1, module.kernel_size)
+    inputs = inputs.to(torch.promote_types(inputs.dtype, torch.float32)).square()
+    sums = [seen.sum(dim=[axis for axis in range(seen.dim()) if axis != 1]) for seen in seen_by_taps(module, inputs)]
+    return torch.stack(sums, dim=1).unflatten(1, module.kernel_size) if isinstance(module, _ConvNd) else sums[0]
 
 
 def _spread(norms: torch.Tensor, layer: Layer) -> torch.Tensor:
