@@ -31,7 +31,8 @@ class Cooling:
     """How long to search, and from which temperature, in units of what a random exchange changes at the start.
 
     An axis gets so many ``tries`` for each of its lines, in as many ``visits``, each at a temperature of its own; but it weighs no
-    more than about ``work`` numbers, and reads the weight for no longer than that takes.
+    more than about ``work`` numbers, and reads the weight for no longer than that takes. With fewer tries it starts cooler: there
+    is no time to come to terms again.
     """
 
     tries: int
@@ -70,8 +71,9 @@ class _AxisSearch:
 
     def __init__(self, grid: Grid, axis: int, cooling: Cooling, random: np.random.Generator) -> None:
         self.grid, self.axis, self.random = grid, axis, random
-        width = padded_width(grid.pieces[1 - axis] * grid.taps)
-        self.meetings = min(cooling.tries * grid.lines[axis], cooling.work / width) / TRIES
+        asked = cooling.tries * grid.lines[axis]
+        self.share = min(1.0, cooling.work / padded_width(grid.pieces[1 - axis] * grid.taps) / asked)
+        self.meetings = self.share * asked / TRIES
         self.unit: float | None = None
 
     def visit(self, orders: Orders, heat: float, visits: int) -> torch.Tensor:
@@ -82,8 +84,9 @@ class _AxisSearch:
         sums, excesses = padded(line_sums), padded(blocks - grid.threshold(blocks))
         if self.unit is None:
             self.unit = self._matters(order, sums, excesses)
+        temperature = heat * self.share * self.unit
         meetings, seed = max(1, round(self.meetings / visits)), int(self.random.integers(1 << 62))
-        return torch.from_numpy(exchange_lines(order, grid.lengths[self.axis], sums, excesses, heat * self.unit, meetings, seed))
+        return torch.from_numpy(exchange_lines(order, grid.lengths[self.axis], sums, excesses, temperature, meetings, seed))
 
     def _matters(self, order: np.ndarray, sums: np.ndarray, excesses: np.ndarray) -> float:
         """How much an exchange changes Σ |excess|: the root mean square of random ones."""
