@@ -24,7 +24,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from byte_gpt import STEPS, bits_per_byte, train_byte_gpt
@@ -36,8 +38,10 @@ from zellige.demo.network import DigitsNetwork
 from zellige.demo.trained import TRAINING
 from zellige.demo.training import train
 from zellige.prune.clustering import METHODS
-from zellige.prune.clustering.exchange import anneal
+from zellige.prune.clustering.exchange import Cooling, anneal
+from zellige.prune.clustering.grid import Grid, Orders
 from zellige.prune.clustering.methods import QUICK
+from zellige.prune.clustering.progress import Progress
 
 PATTERN, SPARSITY = zl.Block(8, 8), 0.5
 BASELINE = "tetris"
@@ -125,13 +129,12 @@ def measure(name: str, weight: torch.Tensor, methods: list[str], rounds: int) ->
             seconds = time.perf_counter() - started
             trials.setdefault(method, Trial(method, found, [])).seconds.append(seconds)
     facts = [trial.facts(trials.get(BASELINE)) for trial in trials.values()]
-    before = trials[methods[0]].found.kept_before
+    before, peak = trials[methods[0]].found.kept_before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     print(f"{name}, {tuple(weight.shape)}: as it is {before:.4f}")
     for row in facts:
         against = f", gain × {row['gain_over_tetris']:.3f}, time × {row['time_over_tetris']:.1f}" if BASELINE in trials else ""
         print(f"  {row['method']:10} {row['kept']:.4f}, {row['seconds']:8.3f} s{against}", flush=True)
-    return {"kept_before": before, "unstructured": unstructured(weight), "methods": facts,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
+    return {"kept_before": before, "unstructured": unstructured(weight), "methods": facts, "peak_bytes": peak}
 
 
 def unstructured(weight: torch.Tensor) -> float:
@@ -145,11 +148,15 @@ def limit(name: str, weight: torch.Tensor) -> dict[str, object]:
     baseline, rows = zl.cluster(weight, PATTERN, SPARSITY, BASELINE), []
     for times in LONGER:
         cooling = replace(QUICK, tries=QUICK.tries * times, visits=QUICK.visits * times // 2, work=QUICK.work * times)
-        METHODS["longer"] = lambda grid, seed, progress, cooling=cooling: anneal(grid, cooling, seed, progress)
+        METHODS["longer"] = partial(_annealed, cooling)
         found = zl.cluster(weight, PATTERN, SPARSITY, "longer")
         rows.append({"times": times, "kept": found.kept, "gain_over_tetris": gain(found, baseline)})
         print(f"{name}, {times} times as long: {found.kept:.4f}, gain × {rows[-1]['gain_over_tetris']:.3f}", flush=True)
     return {"longer": rows}
+
+
+def _annealed(cooling: Cooling, grid: Grid, seed: int, progress: Progress) -> Orders:
+    return anneal(grid, cooling, seed, progress)
 
 
 def main() -> int:
@@ -164,7 +171,7 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     weights = weights_of(asked.only, asked.keep)
-    facts = {"pattern": str(PATTERN), "sparsity": SPARSITY, "weights": []}
+    facts: dict[str, Any] = {"pattern": str(PATTERN), "sparsity": SPARSITY, "weights": []}
     if asked.result.exists():
         facts = json.loads(asked.result.read_text(encoding="utf-8"))
     rows = {row["weight"]: row for row in facts["weights"]}
