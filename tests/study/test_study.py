@@ -250,6 +250,6 @@ def test_compiled_networks_race_the_dense_one() -> None:
 
 
 def test_every_criterion_is_one_that_pruning_knows() -> None:
-    assert {"l1", "l2", "variance", "taylor", "fisher", "hessian", "wanda"} <= set(CRITERIA)
+    assert {"l1", "l2", "variance", "taylor", "fisher", "hessian", "wanda", "obs"} <= set(CRITERIA)
     found = zl.compare(network(), ["block:8x8"], [0.5], INPUTS, criteria=list(CRITERIA), timed=(), data=BATCHES, loss=squared)
     assert [one.trial.criterion for one in found.rows] == list(CRITERIA)

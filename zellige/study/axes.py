@@ -14,6 +14,7 @@ from zellige.patterns import Pattern
 from zellige.prune.data_score import DataScore
 from zellige.prune.permutation.permute import permutation_refusal, permute
 from zellige.prune.scores import DATA_SCORES, SCORES
+from zellige.prune.solvers import SOLVERS
 
 
 def takes_all(pattern: Pattern) -> str | None:
@@ -42,6 +43,7 @@ class Order:
 CRITERIA: dict[str, Criterion] = {
     **{name: Criterion({"score": name}) for name in SCORES},
     **{name: Criterion({"score": score}, data=True) for name, score in DATA_SCORES.items()},
+    **{name: Criterion({"solver": name}, data=True, refusal=solver.refusal) for name, solver in SOLVERS.items()},
 }
 
 AS_TRAINED, PERMUTED = "as trained", "permuted"

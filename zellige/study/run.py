@@ -59,7 +59,7 @@ def compare(
         model: a network in evaluation mode, trained if accuracies are to mean something.
         patterns, sparsities: what is tried, each pattern at each sparsity, as ``zl.prune`` takes them.
         example_inputs: the model's arguments, a tuple: the network is compiled for their shapes.
-        criteria: by what weights go, each at every pattern and sparsity: names of scores, ``"l1"``, ``"taylor"``, …
+        criteria: by what weights go, each at every pattern and sparsity: names of scores or of solvers, ``"l1"``, ``"obs"``, …
         orders: of the channels before pruning: ``"as trained"``, and ``"permuted"`` by ``zl.permute`` for each pattern and
             sparsity.
         timed: the criteria whose networks are compiled and timed. None means the first one: which blocks a criterion takes
