@@ -61,8 +61,7 @@ def resnet50(rows: list[dict[str, Any]]) -> str:
     return "\n".join([
         table(headings, lines), "",
         f"ResNet-50 at 224×224, 8×8 blocks at 50 %, 53 layers; random weights and images. By `benchmarks/one_shot.py resnet50` on "
-        f"{'; '.join(cpus)}. Other work went on on the same two cores, so wall times are upper bounds. CPU minutes are those of "
-        "all threads; waiting in one for another counts."])
+        f"{'; '.join(cpus)}. CPU minutes are those of all threads; waiting in one for another counts."])
 
 
 def _mean(row: dict[str, Any], key: str) -> float:
