@@ -83,16 +83,17 @@ class _AxisSearch:
         blocks = grid.blocks(self.axis, line_sums, orders[self.axis])
         sums, excesses = padded(line_sums), padded(blocks - grid.threshold(blocks))
         if self.unit is None:
-            self.unit = self._matters(order, sums, excesses)
+            self.unit = what_matters(order, grid.lengths[self.axis], sums, excesses, self.random)
         temperature = heat * self.share * self.unit
         meetings, seed = max(1, round(self.meetings / visits)), int(self.random.integers(1 << 62))
         return torch.from_numpy(exchange_lines(order, grid.lengths[self.axis], sums, excesses, temperature, meetings, seed))
 
-    def _matters(self, order: np.ndarray, sums: np.ndarray, excesses: np.ndarray) -> float:
-        """How much an exchange changes Σ |excess|: the root mean square of random ones."""
-        here, there = self.random.integers(len(order), size=(2, SAMPLE))
-        one, other = here // self.grid.lengths[self.axis], there // self.grid.lengths[self.axis]
-        change = sums[order[there]] - sums[order[here]]
-        after = np.abs(excesses[one] + change).sum(1) + np.abs(excesses[other] - change).sum(1)
-        gains = (after - np.abs(excesses[one]).sum(1) - np.abs(excesses[other]).sum(1))[one != other].astype(np.float64)
-        return float(np.sqrt(np.square(gains).mean())) if len(gains) else 0.0
+
+def what_matters(order: np.ndarray, length: int, sums: np.ndarray, excesses: np.ndarray, random: np.random.Generator) -> float:
+    """How much an exchange changes Σ |excess|: the root mean square of random ones. Arguments as for ``exchange_lines``."""
+    here, there = random.integers(len(order), size=(2, SAMPLE))
+    one, other = here // length, there // length
+    change = sums[order[there]] - sums[order[here]]
+    after = np.abs(excesses[one] + change).sum(1) + np.abs(excesses[other] - change).sum(1)
+    gains = (after - np.abs(excesses[one]).sum(1) - np.abs(excesses[other]).sum(1))[one != other].astype(np.float64)
+    return float(np.sqrt(np.square(gains).mean())) if len(gains) else 0.0

@@ -55,6 +55,15 @@ class Member:
         return len(self.added) == 1
 
 
+def even_length(members: Sequence[Member]) -> int | None:
+    """How many neighbouring slots make a piece, if that is so in all weights alike, but for a shorter piece at the end."""
+    if len(members) != 1 or members[0].window.shape[1] > 1:
+        return None
+    piece = members[0].window[:, 0]
+    length = int((piece == 0).sum())
+    return length if torch.equal(piece, torch.div(torch.arange(len(piece)), length, rounding_mode="floor")) else None
+
+
 def member_of(lines: Lines) -> Member:
     """How the lines are at present, for units in their first order."""
     weight, axis = lines.weight, lines.axis

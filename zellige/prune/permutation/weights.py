@@ -50,7 +50,7 @@ class PlacedWeight:
         slabs = [(tree_sum(slab.abs().double(), 2)[:, :, None] if summed else slab.abs().double()).div_(unit).float()
                  for slab in magnitudes.flatten(0, 1).split(rows)]
         self._magnitudes = torch.cat(slabs).reshape(groups, *self.lines, -1)
-        self.taps = self._magnitudes.shape[3]
+        self.taps, self.numbers = self._magnitudes.shape[3], self._magnitudes.numel()
         self.placed = tuple(torch.arange(lines).expand(groups, -1).clone() for lines in self.lines)
         """For rows and for columns, the number of the line at each place: groups × places."""
         self.removed = floor_share(sparsity, groups * self.pieces[0] * self.pieces[1] * self.taps)
