@@ -7,6 +7,7 @@ Consumers' columns move along, no operation is added, and the network computes w
 
 Orders are kept only where they pay: by the weights that bands would multiply, counted with the pixels that they meet. Where taps
 are skipped together, that count must not rise; where lanes run over rows (few pixels), columns count as they are read, in runs.
+Nor may they scatter the neighbours that an N:M pattern counts: reports would not find it, and a kernel for it would not either.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from zellige.graph.axes import AxisGroup, find_axes, permute_graph
 from zellige.graph.ir import Graph, Node
+from zellige.passes.pattern_names import few_of_many
 from zellige.passes.sparsity import BAND_ROWS, BLOCK_COLUMNS, as_filters, band_rows
 
 WORTH = 0.01  # of what a group's layers do, or channels stay where they are
@@ -94,11 +96,17 @@ def _order(group: AxisGroup, layers: Mapping[str, _Layer]) -> np.ndarray:
     before = [(layer, layer.filled, layer.work()) for layer in touched.values()]
     order = _by_likeness(rows)
     _move(group, layers, order)
-    if _pays(_total([work for *_, work in before]), _total([layer.work() for layer in touched.values()])):
+    pays = _pays(_total([work for *_, work in before]), _total([layer.work() for layer in touched.values()]))
+    if pays and not any(_counts_neighbours(filled) and not _counts_neighbours(layer.filled) for layer, filled, _ in before):
         return order
     for layer, filled, _ in before:
         layer.filled = filled
     return stay
+
+
+def _counts_neighbours(filled: np.ndarray) -> bool:
+    """Whether no row has more than n of every m neighbouring columns, and hardly fewer."""
+    return few_of_many([np.moveaxis(filled, 1, 2)]) is not None
 
 
 def _total(works: Sequence[tuple[float, float]]) -> tuple[float, float]:
