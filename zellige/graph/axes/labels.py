@@ -51,9 +51,9 @@ def along(dim: int, rank: int, unit: np.ndarray, place: np.ndarray | None = None
 
 
 def blocks_of(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
-    """The smallest runs of dimensions that a reshape turns into one another.
+    """The smallest runs of dimensions that a reshape turns into one another; a dimension of 1 may make a run with none.
 
-    >>> blocks_of((1, 64, 7, 7), (1, 3136))
+    >>> blocks_of((2, 64, 7, 7), (2, 3136))
     [(range(0, 1), range(0, 1)), (range(1, 4), range(1, 2))]
     """
     blocks, i, j = [], 0, 0
