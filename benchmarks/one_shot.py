@@ -31,7 +31,7 @@ from result_file import RESULTS, conditions, write_result
 import zellige as zl
 from zellige.demo.digits import load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.story import TEST_BATCH, TRAINING
+from zellige.demo.trained import TEST_BATCH, TRAINING
 from zellige.demo.training import accuracy, train
 from zellige.models.statistics import warm_statistics
 from zellige.prune.solvers import OBS, SOLVERS, Problem, Solution, Solver

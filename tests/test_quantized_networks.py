@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import zellige as zl
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.training import Schedule, accuracy, train, zero_masks
+from zellige.demo.training import Schedule, accuracy, train
 from zellige.graph.fixed_point import to_steps
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
@@ -24,6 +24,7 @@ from zellige.passes.int8_form import MOVES, int8_form
 from zellige.passes.pipeline import optimize
 from zellige.passes.quantize import quantize
 from zellige.passes.scales import Scheme
+from zellige.train.sparsifier import zero_masks
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,8 @@ import torch
 
 from zellige.demo.digits import CLASSES, SIZE, Split, load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.training import SHIFT, Schedule, accuracy, shifted, train, zero_masks
+from zellige.demo.training import SHIFT, Schedule, accuracy, shifted, train
+from zellige.train.sparsifier import zero_masks
 
 
 @pytest.fixture(scope="module")

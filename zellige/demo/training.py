@@ -28,12 +28,6 @@ class Schedule:
         return self.epochs * (samples // self.batch)
 
 
-def zero_masks(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Of every weight that holds zeros (matrices and filters, not biases): where it is not zero."""
-    weights = ((name, parameter.detach()) for name, parameter in model.named_parameters() if parameter.dim() > 1)
-    return {name: weight != 0 for name, weight in weights if bool((weight == 0).any())}
-
-
 def train(
     model: torch.nn.Module,
     split: Split,
