@@ -6,7 +6,7 @@ which weights wanted any, modes, buffers and PyTorch's random state are put back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.errors import FAILURES, PruneError, ZelligeError, in_one_line
 from zellige.prune.layers import Layer
 from zellige.prune.usage import place
 
@@ -36,23 +36,20 @@ class Calibration:
         """The batches, on that device.
 
         Raises:
-            PruneError: there are none.
+            PruneError: there are none, or the data fails to give one.
         """
-        if isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable):
-            raise PruneError(f"{purpose} needs data: an iterable of batches, such as a list of them or a data loader, "
-                             f"not {type(self.data).__name__}.")
-        count = 0
-        for batch in self.data:
-            count += 1
-            self.tell(f"{purpose}: batch {count}" + (f" of {len(self.data)}" if isinstance(self.data, Sized) else ""))
+        of = _of_how_many(self.data)
+        for count, batch in enumerate(drawn(self.data, purpose), 1):
+            self.tell(f"{purpose}: batch {count}{of}")
             yield tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, copy=tensor.is_inference()), batch)
-        if not count:
-            raise PruneError(f"{purpose} needs data, and there is no batch in it (an iterator gives its batches only once).")
 
     def held(self) -> Calibration:
-        """The same with its batches in a list, to go through them several times."""
-        unfit = isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable)
-        return self if unfit else replace(self, data=list(self.data or ()))
+        """The same with its batches in a list, to go through them several times; none are none still.
+
+        Raises:
+            PruneError: as ``batches``.
+        """
+        return self if self.data is None else replace(self, data=list(drawn(self.data, "calibration")))
 
     def tell(self, text: str) -> None:
         if self.progress is not None:
@@ -70,9 +67,9 @@ class Calibration:
             loss = self.loss(model, batch)
         except FAILURES as error:
             raise PruneError(f"{purpose}: the loss fails on a batch: {in_one_line(error)}") from error
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            came = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-            raise PruneError(f"{purpose}: the loss must be a tensor of one number, not {came}.")
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.is_complex():
+            came = f"a {loss.dtype} tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise PruneError(f"{purpose}: the loss must be a tensor of one real number, not {came}.")
         if not bool(torch.isfinite(loss.detach())):
             raise PruneError(f"{purpose}: the loss is {float(loss.detach())} on a batch; expected a finite number.")
         return loss.reshape(())
@@ -91,6 +88,36 @@ class Calibration:
         except FAILURES as error:
             raise PruneError(f"{purpose}: the model can't run on a batch, which without a loss holds its arguments: "
                              f"{in_one_line(error)}") from error
+
+
+def drawn(data: Any, purpose: str) -> Iterator[Any]:
+    """What data gives, batch by batch, wherever it lies.
+
+    Raises:
+        PruneError: it is no iterable of batches, holds none, or fails.
+    """
+    if isinstance(data, (torch.Tensor, str, bytes, Mapping)) or not isinstance(data, Iterable):
+        raise PruneError(f"{purpose} needs data: an iterable of batches, such as a list of them or a data loader, "
+                         f"not {type(data).__name__}.")
+    count = 0
+    try:
+        for batch in data:
+            count += 1
+            yield batch  # what fails while it is used doesn't come back in here
+    except ZelligeError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise PruneError(f"{purpose}: the data fails after batch {count}: {in_one_line(error)}") from error
+    if not count:
+        raise PruneError(f"{purpose} needs data, and there is no batch in it (an iterator gives its batches only once).")
+
+
+def _of_how_many(data: Any) -> str:
+    """How many batches there are, for messages; nothing where that isn't known (a data loader may have a length that fails)."""
+    try:
+        return f" of {len(data)}"
+    except (TypeError, NotImplementedError):
+        return ""
 
 
 @contextmanager
