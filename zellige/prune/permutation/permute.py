@@ -15,7 +15,6 @@ from zellige.graph.axes import Axes, AxisGroup, Part, find_axes, sources
 from zellige.graph.from_torch import from_torch
 from zellige.patterns import Block, Pattern, TileWise, parse_pattern
 from zellige.patterns.sums import row_sums, tree_sum
-from zellige.prune.calibration import undisturbed
 from zellige.prune.layers import Layer
 from zellige.prune.permutation.members import Lines
 from zellige.prune.permutation.report import AXES, Fixed, GroupReport, LayerShare, PermuteReport
@@ -23,6 +22,7 @@ from zellige.prune.permutation.search import Search, method_named, one_thread
 from zellige.prune.permutation.state import State, moved_tensors, state_of, write
 from zellige.prune.permutation.weights import Clusterable, Cut, PlacedWeight, kept_l1
 from zellige.prune.request import layers_to_prune
+from zellige.prune.undisturbed import undisturbed
 
 UNREAD = "the traced network doesn't read its weight as it is"
 PERMUTABLE = "Block(rows, columns) and TileWise(rows, whole_rows=False), or their text ('block:8x8', 'tile-rows:128')"

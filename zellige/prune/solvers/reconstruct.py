@@ -18,13 +18,14 @@ from torch import nn
 from zellige.errors import FAILURES, PruneError, in_one_line
 from zellige.patterns import Pattern, Scored
 from zellige.prune.allocation import apart
-from zellige.prune.calibration import Calibration, undisturbed
+from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import doubled
 from zellige.prune.layers import Layer
 from zellige.prune.report import OutputErrors
 from zellige.prune.solvers.layer_hessian import LayerHessian
 from zellige.prune.solvers.problem import Problem, Solution, Solver, as_rows, damped, output_energy
 from zellige.prune.solvers.walk import walk
+from zellige.prune.undisturbed import undisturbed
 
 
 @dataclass(frozen=True, eq=False)
