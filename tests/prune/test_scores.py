@@ -279,7 +279,10 @@ SPARED = {"ignore": ["3"]}
     ({"score": lambda weight: weight * math.nan}, "lie between nan"),
     ({"score": lambda weight: weight.nothing}, "The score fails on the weight of layer '0': AttributeError"),
     ({"score": lambda weight: weight.to(torch.complex64)}, "complex"),
+    ({"score": lambda weight: weight.abs().to_sparse()}, "layer '0' must be real numbers in an ordinary tensor"),
+    ({"score": lambda weight: weight.to("meta")}, "layer '0' must be real numbers in an ordinary tensor"),
     ({"score": 5}, "Unknown score 5"),
+    ({"score": Hessian}, "Unknown score .*such as Hessian"),
 ])
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
     model = linear()

@@ -50,11 +50,12 @@ def score_named(score: str | Score | DataScore) -> Score | DataScore:
     Raises:
         PruneError: there is none.
     """
-    if isinstance(score, DataScore) or callable(score):
+    if isinstance(score, DataScore) or (callable(score) and not isinstance(score, type)):
         return score
     known: dict[str, Score | DataScore] = {**SCORES, **DATA_SCORES}
     if not isinstance(score, str) or score not in known:
-        raise PruneError(f"Unknown score {score!r}. Known: {', '.join(known)}; or give a function of the weight.")
+        raise PruneError(f"Unknown score {score!r}. Known: {', '.join(known)}; or give a function of the weight, or a score with "
+                         "settings of its own, such as Hessian(probes=8).")
     return known[score]
 
 
@@ -84,8 +85,6 @@ def _of_weight(score: Score, layer: Layer, weight: torch.Tensor) -> torch.Tensor
         scores = score(weight)
     except FAILURES as error:
         raise PruneError(f"The score fails on the weight of layer '{layer.name}': {in_one_line(error)}") from error
-    if not isinstance(scores, torch.Tensor):
+    if not isinstance(scores, torch.Tensor) or scores.is_meta:
         return scores  # which the pattern refuses by name
-    if scores.is_complex():
-        raise PruneError(f"The scores of layer '{layer.name}' are complex and can't be ranked.")
-    return scores.detach().cpu() if scores.is_floating_point() else scores.detach().cpu().double()
+    return scores.detach().cpu()
