@@ -168,7 +168,7 @@ def test_half_precision_weights() -> None:
         ({"solver": None}, "data and loss are for scores and scopes .* and for solvers"),
         ({"data": [torch.full((2, 3, 6, 6), math.nan)]}, "layer '2' is called on NaN or infinite inputs"),
         ({"held_out": [torch.full((2, 3, 6, 6), math.inf)]}, "layer '2' is called on NaN or infinite inputs"),
-        ({"loss": lambda model, batch: model(batch)}, "the loss must be a tensor of one number"),
+        ({"loss": lambda model, batch: model(batch)}, "the loss must be a tensor of one real number"),
     ],
 )
 def test_bad_arguments(changed: dict[str, Any], message: str) -> None:

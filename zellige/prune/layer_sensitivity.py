@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.figures import figure_file, look, save_figure
-from zellige.patterns import Pattern, Scored
+from zellige.patterns import Pattern
 from zellige.patterns.shares import exact_sparsity
 from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.curves import Curve
 from zellige.prune.data_score import DataScore
 from zellige.prune.request import checked_calibration, checked_pattern, layers_to_prune
-from zellige.prune.scores import Score, name_of, score_named, scores_of
+from zellige.prune.scores import Score, name_of, score_named, scored_layers
 from zellige.prune.sensitivity import LEVELS, loss_curves
 
 MOST_NAMED = 14  # lines in a plot that have a name; the most sensitive layers have one
@@ -126,8 +125,7 @@ def sensitivity(
     chosen = LEVELS if levels is None else _checked_levels(levels)
     calibration = checked_calibration(Calibration(data, loss, progress), score_of, measured=True)
     layers = layers_to_prune(model, pattern, targets, ignore, example_inputs).pruned
-    scores = scores_of(score_of, model, layers, calibration)
-    scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in layers]
+    scored = scored_layers(score_of, model, layers, calibration)
     before, curves = loss_curves(model, pattern, layers, scored, calibration, chosen)
     return Sensitivity(str(pattern), name_of(score), before, tuple(curves))
 

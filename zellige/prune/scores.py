@@ -10,11 +10,13 @@ These look at the weight alone. Those that look at data have a file each, and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.patterns import Scored
 from zellige.patterns.sums import row_sums, tree_sum
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
@@ -77,6 +79,18 @@ def scores_of(
         return lambda layer: measured(layer).cpu()
     given = score not in SCORES.values()
     return lambda layer: _of_weight(score, layer, layer.weight.detach().to("cpu", copy=given))
+
+
+def scored_layers(
+    score: Score | DataScore, model: nn.Module, layers: Sequence[Layer], calibration: Calibration
+) -> list[Scored]:
+    """The layers with their scores, which are computed when they are asked for; the model has run by then.
+
+    Raises:
+        PruneError: as ``scores_of``.
+    """
+    scores = scores_of(score, model, layers, calibration)
+    return [Scored(layer.shape, partial(scores, layer), layer.name) for layer in layers]
 
 
 def _of_weight(score: Score, layer: Layer, weight: torch.Tensor) -> torch.Tensor:
