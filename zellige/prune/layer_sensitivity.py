@@ -84,7 +84,8 @@ class Sensitivity:
                 shown += 1
             axes.plot([100 * float(level) for level in curve.sparsities], [self.loss + rise for rise in curve.harm], **style)
         axes.axhline(self.loss, color="#333333", linewidth=0.8, linestyle=":")
-        axes.set(xlabel=f"sparsity of one layer in {self.pattern}, %", ylabel="mean loss", yscale="log",
+        least = self.loss + min(min(curve.harm) for curve in self.curves)
+        axes.set(xlabel=f"sparsity of one layer in {self.pattern}, %", ylabel="mean loss", yscale="log" if least > 0 else "linear",
                  title=f"What the loss does as one layer is pruned by {self.score}")  # fmt: skip
         axes.legend(loc="upper left", fontsize=7)
 
@@ -132,7 +133,7 @@ def sensitivity(
 
 def _checked_levels(levels: Sequence[float]) -> tuple[Fraction, ...]:
     """The levels as they were written."""
-    found = tuple(exact_sparsity(level) for level in levels)
-    if list(found) != sorted(set(found)):
+    found = tuple(map(exact_sparsity, levels)) if isinstance(levels, Iterable) and not isinstance(levels, str) else ()
+    if not found or list(found) != sorted(set(found)):
         raise PruneError(f"levels are sparsities that rise, such as (0, 0.5, 0.75); not {levels!r}.")
     return found
