@@ -244,3 +244,11 @@ def test_buffers_stay_as_they_were(batch: int) -> None:
     with nullcontext() if batch == 1 else pytest.raises(PruneError, match="can't run on example_inputs: ValueError: one at a time"):
         prune(model, Block(8, 8), 0.5, torch.zeros(batch, 32))
     assert model.calls == 0
+
+
+def test_parameters_that_are_no_weights_may_be_made_in_inference_mode() -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.Identity()).eval()
+    with torch.inference_mode():
+        model[1] = nn.BatchNorm1d(32).eval()
+    report = prune(model, Block(8, 8), 0.5, (torch.zeros(2, 32),))
+    assert report.totals.removed == 8 and all(parameter.requires_grad for parameter in model.parameters())

@@ -26,13 +26,14 @@ def undisturbed(model: nn.Module, weights: Sequence[torch.Tensor] = ()) -> Itera
         model.eval()
         for parameter, wants, _ in parameters:
             parameter.grad = None
-            if wants != (id(parameter) in wanting):
+            if wants != (id(parameter) in wanting) and not parameter.is_inference():  # those can't be told to want any again
                 parameter.requires_grad_(not wants)
         with torch.inference_mode(False), torch.random.fork_rng(devices=devices), torch.set_grad_enabled(bool(wanting)):
             yield
     finally:
         for parameter, wants, gradient in parameters:
-            parameter.requires_grad_(wants)
+            if parameter.requires_grad != wants:
+                parameter.requires_grad_(wants)
             parameter.grad = gradient
         for module, training in modes:
             module.training = training
