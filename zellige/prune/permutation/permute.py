@@ -12,7 +12,7 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.graph.axes import Axes, AxisGroup, Part, find_axes, sources
-from zellige.graph.from_torch import from_torch
+from zellige.graph.from_torch import trace
 from zellige.patterns import Block, Pattern, TileWise, parse_pattern
 from zellige.patterns.sums import row_sums, tree_sum
 from zellige.prune.calibration import undisturbed
@@ -89,10 +89,10 @@ def permute(
     pruned = layers_to_prune(model, pattern, targets, ignore, inputs).pruned
     tell("finding which tensors share channels")
     with undisturbed(model):
-        graph = from_torch(model, inputs)
-    state = state_of(model, graph)
-    axes = find_axes(graph, state.fixed, state.same)
-    del graph
+        traced = trace(model, inputs)
+    state = state_of(model, traced)
+    axes = find_axes(traced.graph, state.fixed, state.same)
+    del traced
     names = {layer: name for layer in pruned if (name := _constant_of(layer, state))}
 
     with torch.no_grad(), torch.device("cpu"):
