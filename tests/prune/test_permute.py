@@ -295,6 +295,41 @@ def test_parameters_that_something_is_made_of_count_as_read() -> None:
     assert [group.moved > 0 for group in report.groups] == [True] and not report.warnings
 
 
+class Shift(nn.Module):
+    """Adds the same numbers to both samples: a parameter of which one row is in memory."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.randn(features).expand(2, features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.by
+
+
+def test_what_cannot_be_written_stays() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), Shift(16), nn.ReLU(),
+                          nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
+    with torch.inference_mode():
+        model[1].running_mean = torch.randn(16)
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(2, 8))
+    assert [group.units for group in report.groups] == [16] and report.groups[0].moved
+    reasons = " ".join(fixed.reason for layer in report.layers for fixed in layer.fixed)
+    assert "1.running_mean can't be permuted: it was made in inference mode" in reasons
+    assert "4.by can't be permuted: several of its numbers share one place in memory" in reasons
+    assert_same_function(before, model, torch.randn(2, 8))
+
+
+def test_writing_is_all_or_none() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+    state = state_of(model, trace(model, (torch.ones(1, 8),)))
+    before = copy.deepcopy(model.state_dict())
+    moved = {"0.weight": model[0].weight.flip(0).detach(), "2.weight": torch.ones(3, 3)}  # the second can't be written
+    with pytest.raises(RuntimeError):
+        write(state, moved)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 class WithHead(nn.Module):
     """A head that only training runs."""
 
@@ -335,6 +370,8 @@ def stop(text: str) -> None:
     ({"pattern": "nm:2:4"}, PruneError, "Networks are permuted for Block"),
     ({"sparsity": 1.5}, PruneError, "Sparsity"),
     ({"method": "tetris"}, PruneError, "Known: exchange, annealing, mass"),
+    ({"method": ["mass"]}, PruneError, "Known: exchange, annealing, mass"),
+    ({"progress": "loud"}, PruneError, "progress is a function that takes a text"),
     ({"seed": -1}, PruneError, "whole number"),
     ({"targets": "nobody"}, PruneError, "matches no convolution or linear layer"),
     ({"ignore": "re:.*"}, PruneError, "No layer is left"),

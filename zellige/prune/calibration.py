@@ -36,13 +36,13 @@ class Calibration:
         """The batches, on that device.
 
         Raises:
-            PruneError: there are none.
+            PruneError: there are none, or the data fails.
         """
         if isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable):
             raise PruneError(f"{purpose} needs data: an iterable of batches, such as a list of them or a data loader, "
                              f"not {type(self.data).__name__}.")
         count = 0
-        for batch in self.data:
+        for batch in _given(purpose, self.data):
             count += 1
             self.tell(f"{purpose}: batch {count}" + (f" of {len(self.data)}" if isinstance(self.data, Sized) else ""))
             yield tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, copy=tensor.is_inference()), batch)
@@ -52,7 +52,7 @@ class Calibration:
     def held(self) -> Calibration:
         """The same with its batches in a list, to go through them several times."""
         unfit = isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable)
-        return self if unfit else replace(self, data=list(self.data or ()))
+        return self if unfit else replace(self, data=list(_given("Calibration", self.data or ())))
 
     def tell(self, text: str) -> None:
         if self.progress is not None:
@@ -91,6 +91,21 @@ class Calibration:
         except FAILURES as error:
             raise PruneError(f"{purpose}: the model can't run on a batch, which without a loss holds its arguments: "
                              f"{in_one_line(error)}") from error
+
+
+def _given(purpose: str, data: Iterable[Any]) -> Iterator[Any]:
+    """The batches as they come.
+
+    Raises:
+        PruneError: the user's own code fails at it.
+    """
+    count = 0
+    try:
+        for batch in data:
+            count += 1
+            yield batch
+    except FAILURES as error:
+        raise PruneError(f"{purpose} gets no batch {count + 1} from the data: {in_one_line(error)}") from error
 
 
 @contextmanager

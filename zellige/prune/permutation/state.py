@@ -11,7 +11,7 @@ from torch import nn
 
 from zellige.graph.axes.permute import Sources
 from zellige.graph.from_torch import Traced
-from zellige.prune.usage import place
+from zellige.prune.usage import overlaps_itself, place
 
 COMPUTED = "it is computed from the model's parameters, or written in its code, and is none of them itself"
 
@@ -50,6 +50,7 @@ def state_of(model: nn.Module, traced: Traced) -> State:
     readers = {at[:2]: name for name in graph.constants if name not in tensors for at in sources[name]}
     fixed.update({name: f"{readers[at]} is made of it" for name, tensor in tensors.items() if (at := place(tensor)[:2]) in readers})
     fixed.update(_overlapping(named, tensors))
+    fixed.update({name: reason for name, tensor in tensors.items() if (reason := _unwritable(tensor))})
     read = {at for of_constant in sources.values() for at in of_constant}
     unread = tuple(name for name, parameter in model.named_parameters() if place(parameter) not in read)
     return State(tensors, fixed, same, unread)
@@ -69,6 +70,13 @@ def _overlapping(named: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.
     return found
 
 
+def _unwritable(tensor: torch.Tensor) -> str | None:
+    """Why numbers can't be written into a tensor, or None."""
+    if tensor.is_inference():
+        return "it was made in inference mode and can't be written to"
+    return "several of its numbers share one place in memory" if overlaps_itself(tensor) else None
+
+
 def moved_tensors(state: State, sources: Sources) -> dict[str, torch.Tensor]:
     """The tensors that change, as they are to be."""
     return {name: _moved(state.tensors[name].detach(), lines) for name, lines in sources.items()}
@@ -84,7 +92,14 @@ def _moved(tensor: torch.Tensor, lines: Mapping[tuple[int, ...], object]) -> tor
 
 
 def write(state: State, moved: Mapping[str, torch.Tensor]) -> None:
-    """Writes the tensors into the model."""
+    """Writes the tensors into the model; if that is broken off, all are as they were."""
+    before: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, tensor in moved.items():
-            state.tensors[name].copy_(tensor)
+        try:
+            for name, tensor in moved.items():
+                before[name] = state.tensors[name].clone()
+                state.tensors[name].copy_(tensor)
+        except BaseException:
+            for name, tensor in list(before.items()):
+                state.tensors[name].copy_(tensor)
+            raise
