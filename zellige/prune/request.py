@@ -12,12 +12,14 @@ from torch import nn
 from zellige.errors import NothingToPruneError, PruneError
 from zellige.patterns import Pattern, parse_pattern
 from zellige.prune.allocation import SENSITIVITY
+from zellige.prune.arguments import check_progress
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
 from zellige.prune.scores import Score
 from zellige.prune.selection import Selection
 from zellige.prune.solvers import Solver
+from zellige.prune.usage import overlaps_itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +86,7 @@ def checked_calibration(
     calibration: Calibration, score: Score | DataScore, measured: bool, solver: Solver | None = None
 ) -> Calibration:
     """Data that nothing looks at is a mistake, and so is what looks at data without it."""
-    if calibration.progress is not None and not callable(calibration.progress):
-        raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
+    check_progress(calibration.progress)
     if isinstance(score, DataScore) and calibration.data is None:
         raise PruneError(f"Score '{score}' is measured on data: give data=… (batches) and loss=… (of model and batch), on the "
                          "command line --data. Where there is none, take l1, l2 or variance.")
@@ -111,6 +112,9 @@ def _check_weight(layer: Layer) -> None:
         raise PruneError(f"{whose} is on the meta device, which holds no numbers; load the weights first.")
     if weight.is_inference():
         raise PruneError(f"{whose} was made in inference mode and can't be written to; make the model outside of it.")
+    if layer.plain and overlaps_itself(weight):
+        raise PruneError(f"{whose} is expanded: several of its numbers share one place in memory and can't be written one by one; "
+                         "clone it first.")
     if layer.plain and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
         raise PruneError(f"{whose} holds NaN or infinite values, and blocks can't be ranked by them; mend it first.")
 
