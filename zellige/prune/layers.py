@@ -172,13 +172,13 @@ def _obstacle(layer: Layer) -> str | None:
         return "computed weight: remove the parametrization first, or the zeros are lost"
     if not layer.plain:
         return f"stored as {type(weight.data).__name__} of {weight.dtype}: not a plain floating-point tensor"
-    if _overlaps(weight):
+    if overlaps_itself(weight):
         return "expanded: several of its weights are one number in memory, and can't be zero by themselves"
     return None
 
 
-def _overlaps(weight: torch.Tensor) -> bool:
-    """Whether several entries of a tensor may lie in one place, as those of an expanded one do."""
+def overlaps_itself(weight: torch.Tensor) -> bool:
+    """Whether several entries of a strided tensor may lie in one place, as those of an expanded one do."""
     reach = 0  # of the axes of smaller steps
     for step, size in sorted((step, size) for step, size in zip(weight.stride(), weight.shape, strict=True) if size > 1):
         if step <= reach:

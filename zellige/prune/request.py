@@ -19,7 +19,6 @@ from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
 from zellige.prune.scores import Score
 from zellige.prune.selection import Selection
 from zellige.prune.solvers import Solver
-from zellige.prune.usage import overlaps_itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +111,6 @@ def _check_weight(layer: Layer) -> None:
         raise PruneError(f"{whose} is on the meta device, which holds no numbers; load the weights first.")
     if weight.is_inference():
         raise PruneError(f"{whose} was made in inference mode and can't be written to; make the model outside of it.")
-    if layer.plain and overlaps_itself(weight):
-        raise PruneError(f"{whose} is expanded: several of its numbers share one place in memory and can't be written one by one; "
-                         "clone it first.")
     if layer.plain and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
         raise PruneError(f"{whose} holds NaN or infinite values, and blocks can't be ranked by them; mend it first.")
 

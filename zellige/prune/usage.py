@@ -27,12 +27,6 @@ def place(weight: torch.Tensor) -> Place:
     return (weight.device, weight.untyped_storage().data_ptr(), weight.storage_offset())
 
 
-def overlaps_itself(weight: torch.Tensor) -> bool:
-    """Whether a strided tensor has more numbers than places in memory for them, as expanded ones do."""
-    extent = 1 + sum((size - 1) * step for size, step in zip(weight.shape, weight.stride(), strict=True))
-    return extent < weight.numel()
-
-
 class _Watch(TorchFunctionMode):
     """Notes the weights that operators take to compute tensors, in the order of their first use."""
 

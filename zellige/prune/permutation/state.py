@@ -11,7 +11,8 @@ from torch import nn
 
 from zellige.graph.axes.permute import Sources
 from zellige.graph.from_torch import Traced
-from zellige.prune.usage import overlaps_itself, place
+from zellige.prune.layers import overlaps_itself
+from zellige.prune.usage import place
 
 COMPUTED = "it is computed from the model's parameters, or written in its code, and is none of them itself"
 
