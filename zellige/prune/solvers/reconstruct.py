@@ -70,7 +70,7 @@ def reconstruct(task: Task) -> dict[Layer, Reconstruction]:
         calibrating = len(batches)
         if task.held_out is not None:
             held = Calibration(task.held_out, task.calibration.loss, task.calibration.progress)
-            batches += held.batches(f"{purpose}, held out,", device)
+            batches += held.batches(f"{purpose}, on held-out data", device)
         try:
             for layer, look in walk(purpose, task.model, task.layers, task.calibration, batches):
                 task.calibration.tell(f"{purpose}: layer {len(found) + 1} of {len(task.layers)}, {layer.name}")
