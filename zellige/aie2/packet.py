@@ -1,0 +1,148 @@
+"""Packets: what a core is told to do, with the weights that it needs for it, in one buffer.
+
+A core has two input channels. One brings activations; the other brings packets, each a header, then tables, then weights. A packet
+is worth ``steps`` steps of the kernel; each step reads ``inputs`` objects of activations, and makes ``results`` (one or none). So
+every core runs the same program, whatever the network.
+
+Objects of activations are int8 of [rows][groups][width][8]: a group is 8 channels, and numbers of channels are padded to it.
+For every output group, ``counts`` says how many taps are summed; a tap reads its 8 channels of each output pixel from ``offsets``
+(in units of 8 bytes: the place of the first output pixel's) on, ``stride`` pixels apart. By operation:
+
+- ``PRODUCT``: a tap has a block of 8 × 8 weights, [inputs][outputs]. Blocks that are all zero have no tap: nothing is skipped
+  but what isn't there. Grouped and depthwise convolutions and linear layers are this too.
+- ``SUM``: a tap is added channel by channel: averages, additions.
+- ``MAXIMUM``: the largest tap, channel by channel; no accumulator is read.
+- ``TABLE``: the one tap is looked up in ``table``: 256 results for −128 … 127.
+
+Sums start from ``bias``, or, when the packet is not the ``first`` part of a layer, from what is in the accumulators; unless it is
+the ``last``, they stay there. What is last is rescaled as ``graph.fixed_point.Rescale`` says, together with the residual, which is
+the second input object ([rows][groups][width][8], of the result's shape), if ``inputs`` is 2; and saturated to ``low`` … ``high``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from zellige.errors import CompileError
+
+PRODUCT, SUM, MAXIMUM, TABLE = range(4)
+OPERATIONS = ("product", "sum", "maximum", "table")
+
+GROUP = 8
+"""Channels that lie side by side: the width of a block."""
+
+ALIGNMENT = 32
+"""Tables and weights start at multiples of this: the width of a core's loads."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first 64 bytes of a packet, in this order, as little-endian int32."""
+
+    size: int
+    operation: int
+    steps: int
+    inputs: int
+    results: int
+    groups: int
+    rows: int
+    width: int
+    input_groups: int
+    input_width: int
+    stride_y: int
+    stride_x: int
+    first: int
+    last: int
+    low: int
+    high: int
+
+    @property
+    def line(self) -> int:
+        """Units of 8 bytes from an input row to the next."""
+        return self.input_groups * self.input_width
+
+
+HEADER_BYTES = 4 * len(fields(Header))
+
+
+@dataclass(frozen=True, eq=False)
+class Packet:
+    """A packet in parts. Shapes: ``counts`` u16[groups], ``offsets`` u16[taps], ``blocks`` i8[taps, 8, 8] (``PRODUCT`` only),
+    ``bias``, ``multiplier``, ``residual`` (its multiplier) and ``shift`` i32[groups, 8], ``table`` i8[256] (``TABLE`` only)."""
+
+    header: Header
+    counts: np.ndarray
+    offsets: np.ndarray
+    blocks: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    residual: np.ndarray
+    shift: np.ndarray
+    table: np.ndarray
+
+    def encode(self) -> np.ndarray:
+        """The packet as bytes (u8), as many as ``header.size``."""
+        found = np.zeros(self.header.size, np.uint8)
+        for (at, dtype, shape), part in zip(_places(self.header, len(self.offsets)), self._parts(), strict=True):
+            raw = np.ascontiguousarray(part.reshape(shape), dtype=dtype).view(np.uint8).reshape(-1)
+            found[at : at + raw.size] = raw
+        return found
+
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        header = np.array([getattr(self.header, field.name) for field in fields(Header)])
+        return header, self.counts, self.bias, self.multiplier, self.residual, self.shift, self.table, self.offsets, self.blocks
+
+
+def packet_size(operation: int, groups: int, taps: int) -> int:
+    """Bytes of a packet.
+
+    >>> packet_size(PRODUCT, 1, 9)
+    832
+    """
+    header = Header(0, operation, *(0,) * 3, groups, *(0,) * 10)
+    at, dtype, shape = _places(header, taps)[-1]
+    return _aligned(at + np.dtype(dtype).itemsize * int(np.prod(shape)))
+
+
+def decode(raw: np.ndarray) -> Packet:
+    """The packet that starts ``raw`` (u8). Raises ``CompileError`` if that can't be one."""
+    if raw.size < HEADER_BYTES:
+        raise CompileError(f"expected a packet of at least {HEADER_BYTES} bytes, got {raw.size}")
+    header = Header(*(int(word) for word in raw[:HEADER_BYTES].view("<i4")))
+    if not 0 <= header.operation < len(OPERATIONS) or not HEADER_BYTES <= header.size <= raw.size or header.groups < 0:
+        raise CompileError(f"no packet: {header} in {raw.size} bytes")
+    counts = _read(raw, _places(header, 0)[1])
+    places = _places(header, int(counts.sum()))
+    if packet_size(header.operation, header.groups, int(counts.sum())) != header.size:
+        raise CompileError(f"a packet of {int(counts.sum())} taps has {places[-1][0]} bytes and its blocks, not {header.size}")
+    _, counts, bias, multiplier, residual, shift, table, offsets, blocks = (_read(raw, place) for place in places)
+    return Packet(header, counts, offsets, blocks, bias, multiplier, residual, shift, table)
+
+
+Place = tuple[int, str, tuple[int, ...]]
+
+
+def _places(header: Header, taps: int) -> list[Place]:
+    """Where the parts are: offset, element type and shape, in the order in which they lie."""
+    groups = header.groups
+    parts: list[tuple[str, tuple[int, ...]]] = [
+        ("<i4", (len(fields(Header)),)), ("<u2", (groups,)), *[("<i4", (groups, GROUP))] * 4,
+        ("i1", (256 if header.operation == TABLE else 0,)), ("<u2", (taps,)),
+        ("i1", (taps if header.operation == PRODUCT else 0, GROUP, GROUP)),
+    ]  # fmt: skip
+    found, at = [], 0
+    for dtype, shape in parts:
+        found.append((at, dtype, shape))
+        at = _aligned(at + np.dtype(dtype).itemsize * int(np.prod(shape)))
+    return found
+
+
+def _read(raw: np.ndarray, place: Place) -> np.ndarray:
+    at, dtype, shape = place
+    return raw[at : at + np.dtype(dtype).itemsize * int(np.prod(shape))].view(dtype).reshape(shape)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
