@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packets import LAYERS, Layer, additions, convolutions, run_layer, tables
 
+from zellige.aie2.compiled import compiled_step
 from zellige.aie2.packet import Packet, decode
-from zellige.aie2.step import step
+from zellige.aie2.step import StepFunction, step
 from zellige.errors import CompileError
 
 
+@pytest.fixture(scope="module", params=["numpy", "compiled"])
+def run_step(request: pytest.FixtureRequest) -> StepFunction:
+    if request.param == "numpy":
+        return step
+    if shutil.which("g++") is None:
+        pytest.skip("the kernel's C++ is not tested: there is no g++ (Debian: apt-get install g++)")
+    return compiled_step()
+
+
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_layer_is_that_of_the_reference(kind: str) -> None:
+def test_a_layer_is_that_of_the_reference(kind: str, run_step: StepFunction) -> None:
     @given(LAYERS[kind])
     def check(layer: Layer) -> None:
-        assert np.array_equal(run_layer(layer, step), layer.expected)
+        assert np.array_equal(run_layer(layer, run_step), layer.expected)
     check()
 
 
@@ -48,9 +59,9 @@ def _sample(strategy: st.SearchStrategy) -> Layer:
     ({"rows": 4000}, "bytes of activations: expected"), ({"stride_y": 99}, "bytes of activations: expected"),
     ({"inputs": 1}, "inputs: expected 1, got 2"), ({"width": 0}, "rows and width: expected at least 1"),
 ])
-def test_what_does_not_fit_is_refused(words: dict, message: str) -> None:
+def test_what_does_not_fit_is_refused(words: dict, message: str, run_step: StepFunction) -> None:
     with pytest.raises(CompileError, match=message):
-        run_layer(altered(_sample(additions()), **words), step)
+        run_layer(altered(_sample(additions()), **words), run_step)
 
 
 @pytest.mark.parametrize("part, value, message", [

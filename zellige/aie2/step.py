@@ -119,8 +119,8 @@ def _demands(packet: Packet, inputs: Sequence[Array], result: Array | None, accu
         ("inputs", len(inputs) == header.inputs and header.inputs in ((1,) if alone else (1, 2)), header.inputs, len(inputs)),
         ("rows and width", header.rows > 0 and header.width > 0, "at least 1", (header.rows, header.width)),
         ("parts", not alone or bool(header.first and header.last), "one part", (header.first, header.last)),
-        ("taps of a group", bool(np.all(counts >= least) and np.all(counts <= most)), f"{least} to {most}", counts.tolist()),
-        ("shifts", bool(np.all((packet.shift >= 0) & (packet.shift < 63))), "0 to 62", packet.shift.reshape(-1).tolist()),
+        ("taps of a group", bool(np.all(counts >= least) and np.all(counts <= most)), f"{least} to {most}", counts),
+        ("shifts", bool(np.all((packet.shift >= 0) & (packet.shift < 63))), "0 to 62", packet.shift),
     ]
     if any(not fine for _, fine, _, _ in demands) or header.groups == 0:
         return demands
