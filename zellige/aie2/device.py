@@ -28,20 +28,30 @@ class TileKind:
     descriptors: int
     locks: int
     dimensions: int
+    sizes: int
+    """What a dimension may count to, but for the outermost, and where all words lie side by side."""
+    strides: int
+    """The largest stride of a dimension, in words."""
     queue: int = 4
     parity: bool = False
     """Even channels use the lower half of the descriptors, odd ones the upper half."""
 
 
 KINDS: Mapping[str, TileKind] = {
-    "core": TileKind(64 * 1024, 16 * 1024, inputs=2, outputs=2, descriptors=16, locks=16, dimensions=3),
-    "memory": TileKind(512 * 1024, 0, inputs=6, outputs=6, descriptors=48, locks=64, dimensions=4, parity=True),
-    "shim": TileKind(0, 0, inputs=2, outputs=2, descriptors=16, locks=16, dimensions=3),
+    "core": TileKind(64 * 1024, 16 * 1024, inputs=2, outputs=2, descriptors=16, locks=16, dimensions=3, sizes=255, strides=1 << 13),
+    "memory": TileKind(512 * 1024, 0, inputs=6, outputs=6, descriptors=48, locks=64, dimensions=4, sizes=1023, strides=1 << 17,
+                       parity=True),
+    "shim": TileKind(0, 0, inputs=2, outputs=2, descriptors=16, locks=16, dimensions=3, sizes=1023, strides=1 << 20),
 }
-"""AM020; XD100, "Buffer descriptors overview"; the parity is from MLIR-AIE's target model."""
+"""AM020; XD100, "Buffer descriptors overview"; the parity is from MLIR-AIE's target model, sizes and strides are the widths of the
+registers' fields that it and IREE's AMD backend name (wraps of 8 or 10 bits, steps of 13, 17 or 20)."""
 
 LOCK_MOST = 63
 """Locks are counters of six bits (AM020)."""
+
+ADVANCE_MOST, REPEAT_MOST, PACKET_MOST = 64, 256, 31
+"""What a descriptor may advance through, how often a task may repeat, and the last packet number: fields of 6, 8 and 5 bits, as
+MLIR-AIE checks them."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,9 @@ class Device:
 
     ``shim_columns`` have a DMA to external memory. ``clock`` in Hz; ``macs`` are int8 products of a core and cycle.
     ``shim_bytes``: bytes that a channel of a shim moves in a second. ``ddr_bytes``: of the external memory, all channels together,
-    ``None`` if only the channels bound it. ``ports`` of a switch, to the north, south, east and west: no source that was
-    found tells them for cores, so they are those of the first generation.
+    ``None`` if only the channels bound it. ``ports`` of a switch, to the north, south, east and west; what
+    comes from a side are the neighbour's ports to it. Memory tiles have none to the east and west, shims six to the south (MLIR-AIE's
+    target model; the same as in the first generation).
     """
 
     name: str
