@@ -7,6 +7,10 @@ using Sums = aie::accum<acc32, PIXELS * GROUP>;
 
 constexpr int MOST_SHIFT_32 = 31; // that a sum of 32 bits can be shifted by
 
+inline bool alike(const aie::vector<int32, GROUP> &values) {
+    return aie::eq(values, aie::broadcast<int32, GROUP>(values.get(0))).full();
+}
+
 // How a group of eight channels is rescaled. `plain`: by shifts alone, alike for all channels; the sums stay in 32 bits.
 struct Rescaling {
     aie::vector<int32, GROUP> multiplier, residual, shift;
@@ -19,10 +23,8 @@ struct Rescaling {
         const int32 factor = packet.header->inputs == 2 ? residual.get(0) : 1;
         while (residual_shift < MOST_SHIFT_32 - 1 && 1 << residual_shift < factor)
             ++residual_shift;
-        plain = shift.get(0) <= MOST_SHIFT_32 && factor == 1 << residual_shift;
-        for (unsigned channel = 0; channel < GROUP; ++channel)
-            plain = plain && multiplier.get(channel) == 1 && shift.get(channel) == shift.get(0) &&
-                    (packet.header->inputs == 1 || residual.get(channel) == factor);
+        plain = shift.get(0) <= MOST_SHIFT_32 && factor == 1 << residual_shift && alike(shift) && multiplier.get(0) == 1 &&
+                alike(multiplier) && (packet.header->inputs == 1 || alike(residual));
     }
 };
 

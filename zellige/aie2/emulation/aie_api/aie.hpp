@@ -87,7 +87,12 @@ class vector {
 template <unsigned Elems>
 class mask {
   public:
-    bool test(unsigned index) const { return data[index]; }
+    bool full() const {
+        bool all = true;
+        for (unsigned i = 0; i < Elems; ++i)
+            all = all && data[i];
+        return all;
+    }
 
     bool data[Elems];
 };
