@@ -1,0 +1,21 @@
+"""What things cost that have no width: cycles between the words and the products. All are estimates, from no chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Costs:
+    """In cycles of the array's clock."""
+
+    descriptor: float = 4
+    """Of a DMA, from the last word of a descriptor to the first of the next."""
+    lock: float = 4
+    """Of a core that acquires or releases one: "ACQ" holds the semaphore unit for 4 cycles (AIE2Schedule.td of llvm-aie)."""
+    call: float = 20
+    """Of the call of the kernel, beside what ``step_cycles`` says it does."""
+    start: float = 16
+    """Of the host's controller that starts a task: registers written through the array's configuration network."""
+    packet: float = 1
+    """The word in front of what goes through a flow with a number."""

@@ -1,0 +1,126 @@
+"""Runs a tile program: every descriptor, lock, stream and kernel, in the order of time.
+
+The order of events never depends on anything but the program and the costs, so neither do results and times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from zellige.aie2.device import KINDS, device_named
+from zellige.aie2.program import Buffer, Channel, Program, Task, Tile
+from zellige.aie2.simulate.channel import ChannelState, Stream, TaskRun, Transfer
+from zellige.aie2.simulate.core import CoreState, Cycles, Kernel
+from zellige.aie2.simulate.costs import Costs
+from zellige.aie2.simulate.external import External
+from zellige.aie2.simulate.memory import Memory
+from zellige.aie2.simulate.process import Events, LockState
+from zellige.aie2.simulate.sequence import SequenceState
+from zellige.aie2.simulate.timeline import Lane
+from zellige.errors import CompileError, InputError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program did. ``host``: what host buffers hold in the end, as bytes. ``lanes``: when cores and channels were busy."""
+
+    host: Mapping[str, np.ndarray]
+    cycles: float
+    lanes: Mapping[str, Lane]
+
+
+def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs | None = None) -> Run:
+    """Run a program.
+
+    ``inputs``: bytes of host buffers (by name, of their whole size) before it begins; other buffers hold what the program says.
+
+    Raises ``SimulationError`` for whatever would go wrong on a chip, ``InputError`` for inputs that aren't the program's.
+    """
+    engine = Engine(program, inputs, step, cycles, costs or Costs())
+    engine.run()
+    return Run({name: memory.bytes for name, memory in engine.host.items()}, engine.events.now, engine.lanes)
+
+
+class Engine:
+    """A program with its state."""
+
+    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs) -> None:
+        self.program = program
+        self.device = device_named(program.device)
+        self.events = Events()
+        self.costs = costs
+        self.lanes: dict[str, Lane] = {}
+        self.host = {one.name: Memory(one.name, one.size) for one in program.host}
+        self._fill(inputs)
+        self.buffers = {one.name: one for one in program.buffers}
+        self.memories = {tile: self._memory(tile) for tile in sorted({one.tile for one in program.buffers})}
+        self.locks = {one.name: LockState(one.name, one.initial) for one in program.locks}
+        self.channels = self._channels()
+        self.cores = [self._core(at, step, cycles) for at in range(len(program.cores))]
+        self.sequence = SequenceState(program, self.events, costs, self.channels, self._run_of)
+        self._transfers: dict[str, list[Transfer]] = {}
+
+    def run(self) -> None:
+        for process in (*self.channels.values(), *self.cores, self.sequence):
+            process.begin()
+        self.events.run()
+
+    def _fill(self, inputs: Mapping[str, np.ndarray]) -> None:
+        for one in self.program.host:
+            if one.data is not None:
+                self.host[one.name].bytes[: one.size] = np.ascontiguousarray(one.data).view(np.uint8).reshape(-1)
+        for name, values in inputs.items():
+            if name not in self.host:
+                raise InputError(f"the program {self.program.name} has no host buffer {name!r}; it has {', '.join(self.host)}")
+            size = next(one.size for one in self.program.host if one.name == name)
+            if values.nbytes != size:
+                raise InputError(f"the host buffer {name} has {size} bytes, got {values.nbytes}")
+            self.host[name].bytes[:size] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+
+    def _memory(self, tile: Tile) -> Memory:
+        kind = self.device.kind(tile.row)
+        return Memory(f"the memory of {tile}", self.device.memory_bytes if kind == "memory" else KINDS[kind].memory)
+
+    def _lane(self, name: str) -> Lane:
+        return self.lanes.setdefault(name, Lane(name))
+
+    def _channels(self) -> dict[Channel, ChannelState]:
+        flows = self.program.flows
+        used = {task.channel for task in self.program.tasks.values()}
+        used |= {one for flow in flows for one in (flow.source, *flow.destinations)}
+        found = {one: self._channel(one) for one in sorted(used)}
+        external = External(self.device, self.events)
+        for source in dict.fromkeys(flow.source for flow in flows):
+            stream = found[source].stream = Stream(found[source], self.events, self.costs, external)
+            for flow in flows:
+                if flow.source == source:
+                    stream.add(flow.packet, tuple(found[one] for one in flow.destinations))
+        return found
+
+    def _channel(self, channel: Channel) -> ChannelState:
+        depth = KINDS[self.device.kind(channel.tile.row)].queue
+        return ChannelState(channel, self.events, self.costs, depth, self._lane(str(channel)))
+
+    def _core(self, at: int, step: Kernel, cycles: Cycles) -> CoreState:
+        core = self.program.cores[at]
+        views = {one.name: self._view(one) for one in self.buffers.values() if one.tile == core.tile}
+        return CoreState(core, self.events, self.costs, views, self.locks, step, cycles, self._lane(f"core {core.tile}"))
+
+    def _view(self, buffer: Buffer) -> np.ndarray:
+        return self.memories[buffer.tile].bytes[buffer.address : buffer.address + buffer.size]
+
+    def _run_of(self, task: Task) -> TaskRun:
+        if task.name not in self._transfers:
+            self._transfers[task.name] = [Transfer.of(one, *self._place(task, one.buffer), self.locks) for one in task.descriptors]
+        return TaskRun(task, self._transfers[task.name])
+
+    def _place(self, task: Task, name: str) -> tuple[Memory, int]:
+        """The memory that a buffer lies in, and the byte where it begins."""
+        if task.channel.tile.row == 0 and name in self.host:
+            return self.host[name], 0
+        if name not in self.buffers:
+            raise CompileError(f"the task {task.name} names the buffer {name}, which is not in the program")
+        return self.memories[self.buffers[name].tile], self.buffers[name].address
