@@ -133,7 +133,7 @@ class Layer:
                 from_host = (Descriptor(1 + turn, f"packet{row}", 0, ((words, 1),)),)
                 slot, packet = slice(turn % 2, turn % 2 + 1), row if numbered else None
                 fill = self._ring(name, (24 + 2 * turn, 25 + 2 * turn), words, True)[slot]
-                drain = self._ring(name, (34 + 2 * turn, 35 + 2 * turn), words, False, packet)[slot]
+                drain = self._ring(name, (38 + 2 * turn, 39 + 2 * turn), words, False, packet)[slot]
                 tasks += [
                     Task(f"layer/packet{row}", Channel(self.on.shim(column), "out", 1), from_host),
                     Task(f"layer/packet in {row}", Channel(memory, "in", 1), fill),

@@ -60,9 +60,9 @@ class Device:
 
     ``shim_columns`` have a DMA to external memory. ``clock`` in Hz; ``macs`` are int8 products of a core and cycle.
     ``shim_bytes``: bytes that a channel of a shim moves in a second. ``ddr_bytes``: of the external memory, all channels together,
-    ``None`` if only the channels bound it. ``ports`` of a switch, to the north, south, east and west; what
-    comes from a side are the neighbour's ports to it. Memory tiles have none to the east and west, shims six to the south (MLIR-AIE's
-    target model; the same as in the first generation).
+    ``None`` if only the channels bound it. ``ports`` of a switch, to the north, south, east and west; what comes from a side are
+    the neighbour's ports to it. Memory tiles have none to the east and west, shims six to the south (MLIR-AIE's target model; the
+    numbers are those of the first generation).
     """
 
     name: str

@@ -15,6 +15,7 @@ from zellige.aie2.program import Channel, Descriptor, Task
 from zellige.aie2.simulate.costs import Costs
 from zellige.aie2.simulate.external import External
 from zellige.aie2.simulate.memory import Dimensions, Memory, Words, merged
+from zellige.aie2.simulate.order import Order, Stamp
 from zellige.aie2.simulate.process import Events, LockState, Process, Routine
 from zellige.aie2.simulate.timeline import Lane
 from zellige.errors import SimulationError
@@ -31,20 +32,25 @@ class Transfer:
     dimensions: Dimensions
     acquire: LockState | None
     release: LockState | None
+    words: int
 
     @staticmethod
     def of(descriptor: Descriptor, memory: Memory, address: int, locks: Mapping[str, LockState]) -> Transfer:
         acquire, release = (None if name is None else locks[name] for name in (descriptor.acquire, descriptor.release))
         start = (address + descriptor.offset) // WORD
-        return Transfer(descriptor, memory, start, merged(descriptor.dimensions), acquire, release)
+        return Transfer(descriptor, memory, start, merged(descriptor.dimensions), acquire, release, descriptor.words)
 
 
 @dataclass
 class TaskRun:
-    """One start of a task."""
+    """One start of a task. ``last`` is the channel's time when it did the last of it."""
 
     task: Task
+    on: Process
     transfers: list[Transfer]
+    started: Stamp
+    finished: Stamp = None
+    last: int = 0
     done: bool = False
     awaited_by: Process | None = None
 
@@ -52,12 +58,14 @@ class TaskRun:
 class ChannelState(Process):
     """A channel, its queue, and the descriptor that it has open: ``left`` words of it still have to move."""
 
-    def __init__(self, channel: Channel, events: Events, costs: Costs, depth: int, lane: Lane) -> None:
-        super().__init__(str(channel), events)
+    def __init__(self, channel: Channel, events: Events, order: Order, costs: Costs, depth: int, lane: Lane) -> None:
+        super().__init__(str(channel), events, order)
         self.channel = channel
         self.depth = depth
         self.queue: deque[TaskRun] = deque()
         self.current: TaskRun | None = None
+        self.at = 0
+        """The descriptor's number."""
         self.transfer: Transfer | None = None
         self.left = 0
         self.stream: Stream | None = None
@@ -75,7 +83,7 @@ class ChannelState(Process):
     def words(self, count: int) -> Words:
         """The next ``count`` of those that are left."""
         assert self.transfer is not None
-        first = self.transfer.descriptor.words - self.left
+        first = self.transfer.words - self.left
         return Words(self._start, self.transfer.dimensions, first, first + count)
 
     def moved(self, count: int) -> None:
@@ -93,19 +101,24 @@ class ChannelState(Process):
                 self.room_wanted_by.wake()
                 self.room_wanted_by = None
             self.lane.begin(run.task.name)
+            self.order.join(self.number, run.started)
+            self.order.begin(self.number, run.task.name)
             for number in range(run.task.repeat):
                 for transfer in run.transfers:
                     yield from self._execute(transfer, number)
             run.done, self.current = True, None
+            run.last = self.order.now(self.number) - 1
+            run.finished = self.order.stamp(self.number)
             if run.awaited_by is not None:
                 run.awaited_by.wake()
 
     def _execute(self, transfer: Transfer, number: int) -> Routine:
+        self.at = transfer.descriptor.number
         yield self._costs.descriptor
         if transfer.acquire is not None:
             yield from transfer.acquire.acquire(self)
         count, stride = transfer.descriptor.advance
-        self.transfer, self.left = transfer, transfer.descriptor.words
+        self.transfer, self.left = transfer, transfer.words
         self._start = transfer.start + number % count * stride
         if self.stream is None:
             raise SimulationError(f"{self.name} runs the task {self.current and self.current.task.name}, but no flow goes there")
@@ -156,7 +169,7 @@ class Stream:
         self.moving = count
         transfer = source.transfer
         assert transfer is not None
-        begins = transfer.descriptor.packet is not None and count == transfer.descriptor.words
+        begins = transfer.descriptor.packet is not None and source.left == transfer.words
         self._since = self._events.now
         if source.channel.tile.row == 0 or any(one.channel.tile.row == 0 for one in destinations):
             self._external.move(count, self._moved)
@@ -166,13 +179,18 @@ class Stream:
     def _moved(self) -> None:
         source, count, self.moving = self.source, self.moving, 0
         destinations = self.destinations()
+        order, words = source.order, source.words(count)
         assert source.transfer is not None
-        values = source.words(count).take(source.transfer.memory.words)
-        for one in (source, *destinations):
-            one.lane.busy(self._since, self._events.now)
+        order.read(source.number, source.transfer.memory, words)
+        values, stamp = words.take(source.transfer.memory.words), order.stamp(source.number)
+        source.lane.busy(self._since, self._events.now)
         for one in destinations:
             assert one.transfer is not None
-            one.words(count).put(one.transfer.memory.words, values)
+            words = one.words(count)
+            order.join(one.number, stamp)
+            order.write(one.number, one.transfer.memory, words)
+            words.put(one.transfer.memory.words, values)
+            one.lane.busy(self._since, self._events.now)
             one.moved(count)
         source.moved(count)
         self.move()

@@ -8,9 +8,12 @@ from itertools import count
 
 import numpy as np
 
-from zellige.aie2.packet import Packet, decode
-from zellige.aie2.program import Acquire, Core, Instruction, Release, Repeat, Ring
+from zellige.aie2.device import WORD
+from zellige.aie2.packet import GROUP, HEADER_BYTES, Packet, decode
+from zellige.aie2.program import Acquire, Buffer, Core, Instruction, Release, Repeat, Ring
 from zellige.aie2.simulate.costs import Costs
+from zellige.aie2.simulate.memory import Memory, Words
+from zellige.aie2.simulate.order import Order
 from zellige.aie2.simulate.process import Events, LockState, Process, Routine
 from zellige.aie2.simulate.timeline import Lane
 from zellige.errors import CompileError, SimulationError
@@ -40,18 +43,19 @@ class RingState:
 
 
 class CoreState(Process):
-    """A core. ``views`` are the buffers of its tile, as bytes; the kernel isn't called if it is ``None``."""
+    """A core, with the memory and the buffers of its tile."""
 
-    def __init__(self, core: Core, events: Events, costs: Costs, views: Mapping[str, np.ndarray], locks: Mapping[str, LockState],
-                 kernel: Kernel | None, cycles: Cycles, lane: Lane) -> None:  # fmt: skip
-        super().__init__(f"core {core.tile}", events)
+    def __init__(self, core: Core, events: Events, order: Order, costs: Costs, memory: Memory, buffers: Mapping[str, Buffer],
+                 locks: Mapping[str, LockState], kernel: Kernel | None, cycles: Cycles, lane: Lane) -> None:  # fmt: skip
+        super().__init__(f"core {core.tile}", events, order)
         self.core = core
         self.rings = {name: RingState.of(ring, locks) for name, ring in
                       (("activations", core.activations), ("weights", core.weights), ("results", core.results))}
         self.lane = lane
         self.packet: Packet | None = None
-        self._events, self._costs, self._views, self._kernel, self._cycles = events, costs, views, kernel, cycles
+        self._costs, self._memory, self._buffers, self._kernel, self._cycles = costs, memory, buffers, kernel, cycles
         self._step = 0.0
+        self._reach = (0, 0)
 
     def routine(self) -> Routine:
         yield from self._run(self.core.program)
@@ -89,19 +93,61 @@ class CoreState(Process):
 
     def _read_packet(self) -> None:
         slot = self.rings["weights"].slot()
+        self._read(slot, 0, HEADER_BYTES)
         try:
-            self.packet = decode(self._views[slot])
+            self.packet = packet = decode(self._bytes(slot))
         except CompileError as error:
             raise SimulationError(f"{self.name} finds no packet in {slot}: {error}") from None
-        self._step = self._costs.call + self._cycles(self.packet)
+        self._read(slot, 0, packet.header.size)
+        self._step = self._costs.call + self._cycles(packet)
+        self._reach = reach(packet)
 
     def _call(self) -> Routine:
-        packet, began = self._at_hand(), self._events.now
+        began = self.events.now
         yield self._step
-        self.lane.busy(began, self._events.now)
-        if self._kernel is None:
-            return
-        header, rings = packet.header, self.rings
-        inputs = [self._views[rings["activations"].slot(at)].view(np.int8) for at in range(header.inputs)]
-        result = self._views[rings["results"].slot()].view(np.int8) if header.results else None
-        self._kernel(self._views[rings["weights"].slot()], inputs, result, self._views[self.core.accumulators].view(np.int32))
+        self.lane.busy(began, self.events.now)
+        if self._kernel is not None:
+            self._compute(self._kernel, self._at_hand())
+
+    def _compute(self, kernel: Kernel, packet: Packet) -> None:
+        header, rings, accumulators = packet.header, self.rings, self.core.accumulators
+        inputs = [rings["activations"].slot(at) for at in range(header.inputs)]
+        result = rings["results"].slot() if header.results else None
+        size = header.rows * header.groups * header.width * GROUP
+        self._read(inputs[0], *self._reach)
+        if header.inputs > 1:
+            self._read(inputs[1], 0, size)
+        if not header.first:
+            self._read(accumulators, 0, 4 * size)
+        if not header.last:
+            self._write(accumulators, 0, 4 * size)
+        if result is not None:
+            self._write(result, 0, size)
+        kernel(self._bytes(rings["weights"].slot()), [self._bytes(one).view(np.int8) for one in inputs],
+               None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))  # fmt: skip
+
+    def _bytes(self, buffer: str) -> np.ndarray:
+        at = self._buffers[buffer]
+        return self._memory.bytes[at.address : at.address + at.size]
+
+    def _read(self, buffer: str, first: int, last: int) -> None:
+        self.order.read(self.number, self._memory, self._words(buffer, first, last, "reads"))
+
+    def _write(self, buffer: str, first: int, last: int) -> None:
+        self.order.write(self.number, self._memory, self._words(buffer, first, last, "writes"))
+
+    def _words(self, buffer: str, first: int, last: int, does: str) -> Words:
+        at = self._buffers[buffer]
+        if last > at.size:
+            raise SimulationError(f"{self.name} {does} bytes {first} … {last - 1} of {buffer}, which has {at.size}")
+        start, end = (at.address + first) // WORD, -(-(at.address + last) // WORD)
+        return Words(start, ((end - start, 1),), 0, end - start)
+
+
+def reach(packet: Packet) -> tuple[int, int]:
+    """The first byte of its first input object that a step of a packet reads, and the one behind the last."""
+    header, offsets = packet.header, packet.offsets
+    if not offsets.size:
+        return 0, 0
+    last = (header.rows - 1) * header.stride_y * header.line + (header.width - 1) * header.stride_x
+    return GROUP * int(offsets.min()), GROUP * (int(offsets.max()) + last + 1)

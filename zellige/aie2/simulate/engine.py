@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.aie2.device import KINDS, device_named
-from zellige.aie2.program import Buffer, Channel, Program, Task, Tile
-from zellige.aie2.simulate.channel import ChannelState, Stream, TaskRun, Transfer
+from zellige.aie2.program import Channel, Core, Program, Task, Tile
+from zellige.aie2.simulate.channel import ChannelState, Stream, Transfer
 from zellige.aie2.simulate.core import CoreState, Cycles, Kernel
 from zellige.aie2.simulate.costs import Costs
+from zellige.aie2.simulate.deadlock import refuse_deadlock
 from zellige.aie2.simulate.external import External
 from zellige.aie2.simulate.memory import Memory
+from zellige.aie2.simulate.order import Order
 from zellige.aie2.simulate.process import Events, LockState
 from zellige.aie2.simulate.sequence import SequenceState
 from zellige.aie2.simulate.timeline import Lane
@@ -37,7 +39,8 @@ def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, c
 
     ``inputs``: bytes of host buffers (by name, of their whole size) before it begins; other buffers hold what the program says.
 
-    Raises ``SimulationError`` for whatever would go wrong on a chip, ``InputError`` for inputs that aren't the program's.
+    Raises ``SimulationError`` for whatever would go wrong on a chip: ``DeadlockError``, ``RaceError``, bytes that are read before
+    they are written, what no packet can mean. ``InputError`` for inputs that aren't the program's.
     """
     engine = Engine(program, inputs, step, cycles, costs or Costs())
     engine.run()
@@ -51,22 +54,26 @@ class Engine:
         self.program = program
         self.device = device_named(program.device)
         self.events = Events()
+        self.order = Order(2 + len(program.cores) + len(self._used_channels()))
         self.costs = costs
         self.lanes: dict[str, Lane] = {}
         self.host = {one.name: Memory(one.name, one.size) for one in program.host}
         self._fill(inputs)
         self.buffers = {one.name: one for one in program.buffers}
         self.memories = {tile: self._memory(tile) for tile in sorted({one.tile for one in program.buffers})}
-        self.locks = {one.name: LockState(one.name, one.initial) for one in program.locks}
-        self.channels = self._channels()
-        self.cores = [self._core(at, step, cycles) for at in range(len(program.cores))]
-        self.sequence = SequenceState(program, self.events, costs, self.channels, self._run_of)
+        self.locks = {one.name: LockState(one.name, one.initial, self.order) for one in program.locks}
+        self.channels: dict[Channel, ChannelState] = {}
+        self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of)
+        self._channels()
+        self.cores = [self._core(core, step, cycles) for core in program.cores]
         self._transfers: dict[str, list[Transfer]] = {}
+        self._watch()
 
     def run(self) -> None:
         for process in (*self.channels.values(), *self.cores, self.sequence):
             process.begin()
         self.events.run()
+        refuse_deadlock(self.program, self.sequence, list(self.channels.values()), self.cores, self.events.now)
 
     def _fill(self, inputs: Mapping[str, np.ndarray]) -> None:
         for one in self.program.host:
@@ -82,40 +89,48 @@ class Engine:
 
     def _memory(self, tile: Tile) -> Memory:
         kind = self.device.kind(tile.row)
-        return Memory(f"the memory of {tile}", self.device.memory_bytes if kind == "memory" else KINDS[kind].memory)
+        size = self.device.memory_bytes if kind == "memory" else KINDS[kind].memory
+        return Memory(f"the memory of {tile}", size, tuple(one for one in self.program.buffers if one.tile == tile))
+
+    def _watch(self) -> None:
+        """Look for races everywhere but where nothing is ever written."""
+        for memory in self.memories.values():
+            self.order.watch(memory, written=False)
+        tasks = self.program.tasks.values()
+        written = {one.buffer for task in tasks if task.channel.direction == "in" for one in task.descriptors}
+        for name, memory in self.host.items():
+            if name in written:
+                self.order.watch(memory, written=True)
 
     def _lane(self, name: str) -> Lane:
         return self.lanes.setdefault(name, Lane(name))
 
-    def _channels(self) -> dict[Channel, ChannelState]:
-        flows = self.program.flows
+    def _used_channels(self) -> list[Channel]:
         used = {task.channel for task in self.program.tasks.values()}
-        used |= {one for flow in flows for one in (flow.source, *flow.destinations)}
-        found = {one: self._channel(one) for one in sorted(used)}
+        return sorted(used | {one for flow in self.program.flows for one in (flow.source, *flow.destinations)})
+
+    def _channels(self) -> None:
+        flows, channels = self.program.flows, self.channels
+        channels.update((one, self._channel(one)) for one in self._used_channels())
         external = External(self.device, self.events)
         for source in dict.fromkeys(flow.source for flow in flows):
-            stream = found[source].stream = Stream(found[source], self.events, self.costs, external)
+            stream = channels[source].stream = Stream(channels[source], self.events, self.costs, external)
             for flow in flows:
                 if flow.source == source:
-                    stream.add(flow.packet, tuple(found[one] for one in flow.destinations))
-        return found
+                    stream.add(flow.packet, tuple(channels[one] for one in flow.destinations))
 
     def _channel(self, channel: Channel) -> ChannelState:
         depth = KINDS[self.device.kind(channel.tile.row)].queue
-        return ChannelState(channel, self.events, self.costs, depth, self._lane(str(channel)))
+        return ChannelState(channel, self.events, self.order, self.costs, depth, self._lane(str(channel)))
 
-    def _core(self, at: int, step: Kernel, cycles: Cycles) -> CoreState:
-        core = self.program.cores[at]
-        views = {one.name: self._view(one) for one in self.buffers.values() if one.tile == core.tile}
-        return CoreState(core, self.events, self.costs, views, self.locks, step, cycles, self._lane(f"core {core.tile}"))
+    def _core(self, core: Core, step: Kernel, cycles: Cycles) -> CoreState:
+        memory, lane = self.memories[core.tile], self._lane(f"core {core.tile}")
+        return CoreState(core, self.events, self.order, self.costs, memory, self.buffers, self.locks, step, cycles, lane)
 
-    def _view(self, buffer: Buffer) -> np.ndarray:
-        return self.memories[buffer.tile].bytes[buffer.address : buffer.address + buffer.size]
-
-    def _run_of(self, task: Task) -> TaskRun:
+    def _transfers_of(self, task: Task) -> list[Transfer]:
         if task.name not in self._transfers:
             self._transfers[task.name] = [Transfer.of(one, *self._place(task, one.buffer), self.locks) for one in task.descriptors]
-        return TaskRun(task, self._transfers[task.name])
+        return self._transfers[task.name]
 
     def _place(self, task: Task, name: str) -> tuple[Memory, int]:
         """The memory that a buffer lies in, and the byte where it begins."""

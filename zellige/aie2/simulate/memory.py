@@ -13,18 +13,27 @@ from math import prod
 import numpy as np
 
 from zellige.aie2.device import WORD
+from zellige.aie2.program import Buffer
 
 Dimensions = tuple[tuple[int, int], ...]
 """Sizes and strides, in words, outermost first."""
 
 
 class Memory:
-    """The memory of a tile, or a buffer of the host's, as little-endian words."""
+    """The memory of a tile, or a buffer of the host's, as little-endian words. ``buffers`` are the names of places in it."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, buffers: tuple[Buffer, ...] = ()) -> None:
         self.name = name
         self.words = np.zeros(-(-size // WORD), "<u4")
         self.bytes = self.words.view(np.uint8)
+        self._buffers = buffers
+
+    def place(self, word: int) -> str:
+        """What lies there, for messages."""
+        for one in self._buffers:
+            if one.address <= word * WORD < one.address + one.size:
+                return f"byte {word * WORD - one.address} of {one.name}"
+        return f"byte {word * WORD} of {self.name}"
 
 
 @cache
@@ -80,10 +89,9 @@ class Words:
         else:
             selected[...] = values.reshape(selected.shape) if isinstance(values, np.ndarray) else values
 
-    def span(self) -> tuple[int, int]:
-        """The first word and the one behind the last."""
-        found = self._indices()
-        return int(found.min()), int(found.max()) + 1
+    def at(self, number: int) -> int:
+        """Where one of them lies: counted from the first of them."""
+        return self.start + int(indices(self.dimensions, self.first + number, self.first + number + 1)[0])
 
     def _indices(self) -> np.ndarray:
         return self.start + indices(self.dimensions, self.first, self.last)

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from zellige.aie2.device import LOCK_MOST
+from zellige.aie2.simulate.order import Order, Stamp
 from zellige.errors import SimulationError
 
 Routine = Generator["float | None", None, None]
@@ -37,11 +38,16 @@ class Events:
 
 
 class Process:
-    """Somebody who acts in time. ``waits`` is what it waits for, if it does: a lock, or what its class says."""
+    """Somebody who acts in time. ``waits`` is what it waits for, if it does: a lock, or what its class says.
 
-    def __init__(self, name: str, events: Events) -> None:
+    ``number`` is its own, for ``order``.
+    """
+
+    def __init__(self, name: str, events: Events, order: Order) -> None:
         self.name = name
         self.events = events
+        self.order = order
+        self.number = order.enter(name)
         self.waits: Any = None
         self._routine = self.routine()
 
@@ -62,25 +68,28 @@ class Process:
 
 
 class LockState:
-    """A counter, and the processes that wait for it, first come, first served."""
+    """A counter, and the processes that wait for it, first come, first served.
 
-    def __init__(self, name: str, value: int) -> None:
+    Who acquires it comes after the release that let it: the n-th acquisition after the n-th release, not counting those that the
+    initial value allows.
+    """
+
+    def __init__(self, name: str, value: int, order: Order) -> None:
         self.name = name
-        self.value = value
         self.waiting: deque[Process] = deque()
+        self._order = order
+        self._released: deque[Stamp] = deque([None] * value)
 
     def acquire(self, by: Process) -> Routine:
-        if self.value:
-            self.value -= 1
-        else:
+        if not self._released:
             self.waiting.append(by)
             by.waits = self
             yield None
+        self._order.join(by.number, self._released.popleft())
 
     def release(self, by: Process) -> None:
+        if len(self._released) == LOCK_MOST:
+            raise SimulationError(f"{by.name} releases the lock {self.name}, which is at {LOCK_MOST} already")
+        self._released.append(self._order.stamp(by.number))
         if self.waiting:
             self.waiting.popleft().wake()
-        elif self.value == LOCK_MOST:
-            raise SimulationError(f"{by.name} releases the lock {self.name}, which is at {LOCK_MOST} already")
-        else:
-            self.value += 1
