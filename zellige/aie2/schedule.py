@@ -2,8 +2,8 @@
 
 Columns of the overlay take rectangles of the result, rows take ranges of its channel groups. Each column goes through its tiles, for
 every pass over the groups again; input channels (or rows of a large window) come in parts, between which sums wait in the
-accumulators. What doesn't divide overlaps: the last tile, band or range of groups begins so early that it ends where the map does.
-It computes again what is there already; of groups, only the new ones are sent.
+accumulators. What doesn't divide overlaps: the last tile, or range of groups, begins so early that it ends where its column's share, or the map, does.
+It computes again what is there already. What another core computes too is dropped by the memory tile.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from zellige.aie2.phase import Phase
 @dataclass(frozen=True)
 class Tiling:
     """How a phase is cut: ``columns`` of the overlay as (down, across), a tile's ``height`` and ``width``, the ``groups`` that a core
-    computes in a pass, and the groups and window rows of an input ``part``. ``together`` tiles, or parts, lie in one object of
-    a memory tile."""
+    computes in a pass, and the groups and window rows of an input ``part``, of which ``together`` lie in one object of a memory tile."""
 
     columns: tuple[int, int]
     height: int
@@ -37,6 +36,17 @@ class Cell:
     row: int
     first: int
     skip: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a column computes: tiles that begin at ``tops`` × ``lefts`` of the result, of which the first ``skip`` rows and columns are
+    another's. An ``idle`` column computes what another does, and nobody reads it."""
+
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    skip: tuple[int, int]
+    idle: bool
 
 
 @dataclass(frozen=True)
@@ -67,30 +77,26 @@ class Schedule:
         return self.rows if self.phase.own else self.on.rows
 
     @cached_property
-    def band(self) -> tuple[int, int]:
-        """Height and width of what a column computes: whole tiles, and no more than the map."""
-        down, across = self.tiling.columns
-        height, width = -(-self.phase.height // down), -(-self.phase.width // across)
-        return height, -(-width // self.tiling.width) * self.tiling.width
-
-    @cached_property
     def tiles(self) -> tuple[int, int]:
-        return -(-self.band[0] // self.tiling.height), self.band[1] // self.tiling.width
+        """Tiles of a column: down and across."""
+        sizes = zip((self.phase.height, self.phase.width), self.tiling.columns, (self.tiling.height, self.tiling.width), strict=True)
+        return tuple(-(-(-(-size // columns)) // tile) for size, columns, tile in sizes)  # type: ignore[return-value]
 
     @cached_property
     def steps(self) -> int:
         """Tiles of a column."""
         return self.tiles[0] * self.tiles[1]
 
-    def origin(self, column: int) -> tuple[int, int]:
-        """Where a column's band begins."""
-        down, across = divmod(min(column, self.tiling.columns[0] * self.tiling.columns[1] - 1), self.tiling.columns[1])
-        return min(down * self.band[0], self.phase.height - self.band[0]), min(across * self.band[1], self.phase.width - self.band[1])
-
-    @cached_property
-    def tops(self) -> tuple[int, ...]:
-        """Where tiles begin, from the band's top."""
-        return tuple(min(y * self.tiling.height, self.band[0] - self.tiling.height) for y in range(self.tiles[0]))
+    def share(self, column: int) -> Share:
+        """What a column computes."""
+        at = divmod(column, self.tiling.columns[1])
+        idle = at[0] >= self.tiling.columns[0]
+        places = (0, 0) if idle else at
+        (tops, above, nothing), (lefts, before, none) = (
+            _cut(size, columns, tile, place, count) for size, columns, tile, place, count in
+            zip((self.phase.height, self.phase.width), self.tiling.columns, (self.tiling.height, self.tiling.width), places, self.tiles,
+                strict=True))  # fmt: skip
+        return Share(tops, lefts, (above, before), idle or nothing or none)
 
     @cached_property
     def passes(self) -> tuple[tuple[Cell, ...], ...]:
@@ -148,26 +154,12 @@ class Schedule:
         """Of a result, and of a residual."""
         return self.tiling.height * self.tiling.groups * self.tiling.width * GROUP
 
-    @cached_property
-    def side_by_side(self) -> int:
-        """Tiles in an object of a memory tile."""
-        return self.tiling.together if len(self.parts) == 1 else 1
-
-    @cached_property
-    def box_parts(self) -> int:
-        """Parts in an object of a memory tile."""
-        return self.tiling.together if len(self.parts) > 1 else 1
-
-    @cached_property
-    def box_width(self) -> int:
-        return self.phase.reads(1, self.tiling.width * self.side_by_side)[1]
-
     def box_groups(self, number: int) -> int:
         """Groups in an object of a memory tile, in that pass."""
-        return self.shared(number)[1] if self.phase.own else self.tiling.part[0] * self.box_parts
+        return self.shared(number)[1] if self.phase.own else self.tiling.part[0] * self.tiling.together
 
     def box_bytes(self, number: int) -> int:
-        return self.object_rows * self.box_groups(number) * self.box_width * GROUP
+        return self.object_rows * self.box_groups(number) * self.object_width * GROUP
 
     def residual_bytes(self, number: int) -> int:
         """Of the residual of a tile, for all rows, in a memory tile."""
@@ -176,7 +168,7 @@ class Schedule:
     @cached_property
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
-        return 0 if self.phase.own else -self.phase.source.groups % (self.tiling.part[0] * self.box_parts)
+        return 0 if self.phase.own else -self.phase.source.groups % (self.tiling.part[0] * self.tiling.together)
 
     @cached_property
     def accumulator_bytes(self) -> int:
@@ -185,3 +177,13 @@ class Schedule:
     @cached_property
     def products(self) -> bool:
         return self.phase.operation == PRODUCT
+
+
+def _cut(size: int, columns: int, tile: int, place: int, count: int) -> tuple[tuple[int, ...], int, bool]:
+    """Along one axis of ``size``: where the ``count`` tiles of a share begin, how much of each another share has, and whether all of it."""
+    each = -(-size // columns)
+    start, end = place * each, min((place + 1) * each, size)
+    if start >= size:
+        return _cut(size, columns, tile, 0, count)[:2] + (True,)
+    last = end - tile
+    return tuple(min(start + i * tile, last) for i in range(count)), max(start - last, 0), False

@@ -131,7 +131,7 @@ def estimate(schedule: Schedule, counts: Counts) -> Estimate:
     if parts > 1:
         each = np.maximum(each, homes.max() / WORD)
     stepping = float(each.sum() * steps)
-    boxes = steps * sum(schedule.box_bytes(number) * parts / (schedule.side_by_side * schedule.box_parts)
+    boxes = steps * sum(schedule.box_bytes(number) * parts / schedule.tiling.together
                         + (schedule.residual_bytes(number) if phase.residual is not None else 0) for number in range(len(rows)))
     results = float(np.minimum(rows, ROWS_PER_MEMORY).sum() * schedule.result_bytes * steps)
     all_results = float(rows.sum() * schedule.result_bytes * steps)
@@ -153,7 +153,7 @@ def fits(schedule: Schedule, counts: Counts) -> bool:
     parts = len(schedule.parts)
     if schedule.object_bytes > core.activations or schedule.result_bytes > min(core.results, memory.results):
         return False
-    if schedule.accumulator_bytes > core.accumulators or schedule.band[1] > schedule.phase.width:
+    if schedule.accumulator_bytes > core.accumulators:
         return False
     if max(schedule.box_bytes(number) for number in range(len(schedule.passes))) > memory.activations:
         return False
@@ -230,7 +230,7 @@ def _fitting(phase: Phase, on: Overlay, counts: Counts, tiling: Tiling) -> Itera
     for part in _parts(phase, on, tiling.height, tiling.width):
         cut = Tiling(tiling.columns, tiling.height, tiling.width, tiling.groups, part)
         plain = Schedule(phase, on, cut)
-        many = plain.tiles[1] if len(plain.parts) == 1 else -(-phase.source.groups // part[0])
+        many = 1 if phase.own else -(-phase.source.groups // part[0])
         togethers = [count for count in range(many, 0, -1) if many % count == 0]
         if phase.residual is not None:
             togethers = [len(plain.parts)]
