@@ -76,6 +76,8 @@ class Device:
     memory_bytes: int = KINDS["memory"].memory
     macs: int = 256
     ports: tuple[int, int, int, int] = (6, 4, 4, 4)
+    ideal: bool = False
+    """Cores take as long as their products do at ``macs`` a cycle, and no longer: an assumption."""
 
     def kind(self, row: int) -> str:
         """Which kind of tile a row has.
@@ -93,7 +95,7 @@ DEVICES: Mapping[str, Device] = {
     for device in (
         # D'Alberto et al.: 1 GHz, 4 GB/s a channel, a shim in every column, 512 KB of memory tiles a column. Eight rows of cores
         # need the channels of two memory tiles, which the one device with eight rows has: here each with half of the memory.
-        Device("paper", 8, 8, 2, tuple(range(8)), 1.0e9, 4.0e9, memory_bytes=256 * 1024),
+        Device("paper", 8, 8, 2, tuple(range(8)), 1.0e9, 4.0e9, memory_bytes=256 * 1024, ideal=True),
         # DS958: 304 cores, 1250 MHz at the middle speed grade; shims with a DMA from MLIR-AIE's target model. AM020: 4 bytes a
         # cycle and channel at 1 GHz. Its boards' external memory wasn't found: 25.6 GB/s stands for LPDDR4 at 64 bits.
         Device("ve2802", 38, 8, 2, (2, 3, 6, 7, 14, 15, 22, 23, 30, 31, 34, 35), 1.25e9, 4.0e9, 25.6e9),

@@ -11,12 +11,13 @@ For every output group, ``counts`` says how many taps are summed; a tap reads it
 - ``PRODUCT``: a tap has a block of 8 × 8 weights, [inputs][outputs]. Blocks that are all zero have no tap: nothing is skipped
   but what isn't there. Grouped and depthwise convolutions and linear layers are this too.
 - ``SUM``: a tap is added channel by channel: averages, additions.
-- ``MAXIMUM``: the largest tap, channel by channel; no accumulator is read.
-- ``TABLE``: the one tap is looked up in ``table``: 256 results for −128 … 127.
+- ``MAXIMUM``: the largest tap, channel by channel; every group has one at least.
+- ``TABLE``: the one tap of every group is looked up in ``table``: 256 results for −128 … 127.
 
-Sums start from ``bias``, or, when the packet is not the ``first`` part of a layer, from what is in the accumulators; unless it is
-the ``last``, they stay there. What is last is rescaled as ``graph.fixed_point.Rescale`` says, together with the residual, which is
-the second input object ([rows][groups][width][8], of the result's shape), if ``inputs`` is 2; and saturated to ``low`` … ``high``.
+Products and sums start from ``bias``, or, when the packet is not the ``first`` part of a layer, from what is in the accumulators;
+unless it is the ``last``, they stay there. What is last is rescaled as ``graph.fixed_point.Rescale`` says, together with the
+residual, which is the second input object ([rows][groups][width][8], of the result's shape), if ``inputs`` is 2. Maxima and tables
+have one part and no residual, and are not rescaled. Every result is saturated to ``low`` … ``high``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,59 @@
+// The kernel of every core: one step of the packet at hand. What it must compute is defined by zellige/aie2/step.py.
+//
+// It may read up to 31 bytes before and 64 after what a tap or a residual needs, within the tile's memory, and uses none of that.
+
+#include "moves.h"
+#include "sums.h"
+
+namespace {
+
+// Call `body` with a reading and a number of tiles that are known when it is compiled: four tiles, or one alone.
+template <typename Body>
+void with_reading(const Header &header, const Tiles &tiles, Body body) {
+    const auto with = [&](auto reading) {
+        if (tiles.count == 1)
+            body(reading, std::integral_constant<unsigned, 1>());
+        else
+            body(reading, std::integral_constant<unsigned, TILES>());
+    };
+    switch (tiles.reading(header)) {
+    case TOGETHER:
+        return body(std::integral_constant<Reading, TOGETHER>(), std::integral_constant<unsigned, TILES>());
+    case APART:
+        return with(std::integral_constant<Reading, APART>());
+    case EVEN:
+        return with(std::integral_constant<Reading, EVEN>());
+    case SCATTERED:
+        return with(std::integral_constant<Reading, SCATTERED>());
+    }
+}
+
+} // namespace
+
+extern "C" void step(const uint8 *raw, const int8 *activations, const int8 *residual, int8 *result, int32 *accumulators) {
+    aie::set_rounding(aie::rounding_mode::positive_inf);
+    aie::set_saturation(aie::saturation_mode::saturate);
+    const Packet packet(raw);
+    const Header &header = *packet.header;
+    const int8 *added = header.inputs == 2 ? residual : nullptr;
+    const unsigned total = header.rows * ((header.width + PIXELS - 1) / PIXELS);
+    unsigned tap = 0;
+    for (int group = 0; group < header.groups; tap += packet.counts[group++]) {
+        if (header.operation == TABLE) {
+            look_up(packet, group, tap, activations, result);
+            continue;
+        }
+        const Rescaling by(packet, group);
+        for (unsigned first = 0; first < total; first += TILES) {
+            const Tiles tiles(header, first, total);
+            with_reading(header, tiles, [&](auto reading, auto number) {
+                if (header.operation == MAXIMUM)
+                    maximum_tiles<reading(), number()>(packet, tiles, group, tap, activations, result);
+                else if (header.operation == SUM)
+                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, by, activations, added, result, accumulators);
+                else
+                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, by, activations, added, result, accumulators);
+            });
+        }
+    }
+}

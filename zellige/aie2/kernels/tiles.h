@@ -1,0 +1,111 @@
+// Tiles: four pixels of a row, of eight channels each, are what a core multiplies at once. Four tiles share a block of weights.
+#pragma once
+
+#include "packet.h"
+
+constexpr unsigned PIXELS = 4; // of a tile
+constexpr unsigned TILES = 4;  // that are computed together
+constexpr unsigned WORD = 32;  // bytes of a load
+
+using Values = aie::vector<int8, PIXELS * GROUP>;
+
+// How a tap's values of some tiles lie in the activations.
+enum Reading {
+    TOGETHER, // one behind the other: a load more than there are tiles
+    APART,    // each pixel beside the next, tiles anywhere
+    EVEN,     // every other pixel
+    SCATTERED // wider strides
+};
+
+// Some tiles of a result, the last ones perhaps fewer than there is room for: then the last is there again.
+struct Tiles {
+    unsigned count;
+    unsigned row[TILES], column[TILES];
+    unsigned place[TILES]; // of their first pixels, in bytes from the first tile's of the result
+
+    // The tiles from number `first` on, of all that the result has, row by row.
+    Tiles(const Header &header, unsigned first, unsigned total) : count(total - first < TILES ? total - first : TILES) {
+        const unsigned across = (header.width + PIXELS - 1) / PIXELS, line = header.input_groups * header.input_width;
+        for (unsigned tile = 0; tile < TILES; ++tile) {
+            const unsigned number = first + (tile < count ? tile : count - 1);
+            row[tile] = number / across;
+            column[tile] = number % across * PIXELS;
+            place[tile] = GROUP * (row[tile] * header.stride_y * line + column[tile] * header.stride_x);
+        }
+    }
+
+    // Whether the tiles are neighbours in one row.
+    bool neighbours() const { return count == TILES && row[0] == row[TILES - 1]; }
+
+    // Pixels of a tile that are part of the result.
+    unsigned pixels(const Header &header, unsigned tile) const {
+        const unsigned left = header.width - column[tile];
+        return left < PIXELS ? left : PIXELS;
+    }
+
+    Reading reading(const Header &header) const {
+        if (header.stride_x == 1)
+            return neighbours() ? TOGETHER : APART;
+        return header.stride_x == 2 ? EVEN : SCATTERED;
+    }
+};
+
+inline unsigned misalignment(const int8 *pointer) { return reinterpret_cast<uintptr_t>(pointer) % WORD; }
+
+// N vectors of values that lie one behind the other from anywhere on: N + 1 loads.
+template <unsigned N>
+inline void load_run(const int8 *from, Values (&found)[N]) {
+    const unsigned shift = misalignment(from);
+    Values word = aie::load_v<WORD>(from - shift);
+    for (unsigned i = 0; i < N; ++i) {
+        const Values next = aie::load_v<WORD>(from - shift + (i + 1) * WORD);
+        found[i] = aie::shuffle_down_fill(word, next, shift);
+        word = next;
+    }
+}
+
+// One tile, from its first pixel on.
+template <Reading R>
+inline Values load_tile(const int8 *from, unsigned stride) {
+    if constexpr (R == EVEN) {
+        Values both[2];
+        load_run<2>(from, both);
+        return aie::filter_even(aie::concat(both[0], both[1]), GROUP);
+    } else if constexpr (R == SCATTERED) {
+        aie::vector<int32, PIXELS * 2> found;
+        for (unsigned pixel = 0; pixel < PIXELS; ++pixel) {
+            const int32 *values = reinterpret_cast<const int32 *>(from + pixel * stride * GROUP);
+            found.set(values[0], 2 * pixel);
+            found.set(values[1], 2 * pixel + 1);
+        }
+        return found.template cast_to<int8>();
+    } else {
+        Values one[1];
+        load_run<1>(from, one);
+        return one[0];
+    }
+}
+
+// What a tap reads for N tiles; `from` is where it reads the first pixel of the result.
+template <Reading R, unsigned N>
+inline void load_tiles(const Header &header, const Tiles &tiles, const int8 *from, Values (&found)[N]) {
+    if constexpr (R == TOGETHER)
+        load_run<N>(from + tiles.place[0], found);
+    else
+        for (unsigned tile = 0; tile < N; ++tile)
+            found[tile] = load_tile<R>(from + tiles.place[tile], header.stride_x);
+}
+
+// Write a tile of a group to the result, [rows][groups][width][8], and nothing beside it.
+inline void store_tile(const Header &header, const Tiles &tiles, unsigned tile, unsigned group, Values values, int8 *result) {
+    values = aie::min(aie::max(values, aie::broadcast<int8, Values::size()>(header.low)), aie::broadcast<int8, Values::size()>(header.high));
+    int8 *to = result + GROUP * ((tiles.row[tile] * header.groups + group) * header.width + tiles.column[tile]);
+    const unsigned pixels = tiles.pixels(header, tile);
+    if (pixels == PIXELS) {
+        aie::store_unaligned_v(to, values, GROUP);
+    } else {
+        const aie::vector<int32, PIXELS * 2> halves = values.template cast_to<int32>();
+        for (unsigned half = 0; half < 2 * pixels; ++half)
+            reinterpret_cast<int32 *>(to)[half] = halves.get(half);
+    }
+}
