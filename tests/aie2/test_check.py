@@ -79,6 +79,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("cores", core(0, tile=MEMORY), "no core at"),
     ("cores", core(0, accumulators="nothing"), "uses the buffer nothing"),
     ("cores", core(0, accumulators="core1.1.accumulators"), "can't reach the buffer"),
+    ("cores", lock("core0.0.weights.empty", initial=3), "their ring has 2 slots"),
     ("cores", core(0, program=(Release("inputs.full"),)), "names the lock inputs.full"),
     ("tasks", task("layer/x0", channel=Channel(SHIM, "out", 2)), "a shim tile has 2 of that direction"),
     ("tasks", task("layer/x0", channel=Channel(Tile(4, 0), "out", 0)), "column 4 has no DMA"),

@@ -68,6 +68,10 @@ def cores(program: Program, device: Device) -> Iterator[str]:
                 yield f"the core {core.tile} uses the lock {name}, which isn't there"
             elif by_name[name].tile not in _reached(core.tile):
                 yield f"the core {core.tile} can't reach the lock {name} at {by_name[name].tile}"
+        for ring in (getattr(core, name) for name in RINGS):
+            count = [by_name[lock].initial for lock in (ring.full, ring.empty) if lock in by_name]
+            if sum(count) != len(ring.slots):
+                yield f"the locks {ring.full} and {ring.empty} begin at {count}; their ring has {len(ring.slots)} slots"
         yield from _instructions(core, core.program)
 
 

@@ -37,7 +37,10 @@ class Transfer:
     @staticmethod
     def of(descriptor: Descriptor, memory: Memory, address: int, locks: Mapping[str, LockState]) -> Transfer:
         acquire, release = (None if name is None else locks[name] for name in (descriptor.acquire, descriptor.release))
-        start = (address + descriptor.offset) // WORD
+        start, end = (address + descriptor.offset) // WORD, address + descriptor.offset + descriptor.reach
+        if end > memory.bytes.size:
+            what = f"descriptor {descriptor.number} goes to byte {end} of {memory.name}"
+            raise SimulationError(f"{what}, which has {memory.bytes.size}")
         return Transfer(descriptor, memory, start, merged(descriptor.dimensions), acquire, release, descriptor.words)
 
 

@@ -22,7 +22,7 @@ from zellige.aie2.simulate.order import Order
 from zellige.aie2.simulate.process import Events, LockState
 from zellige.aie2.simulate.sequence import SequenceState
 from zellige.aie2.simulate.timeline import Lane
-from zellige.errors import CompileError, InputError
+from zellige.errors import CompileError, InputError, SimulationError
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Engine:
             process.begin()
         self.events.run()
         refuse_deadlock(self.program, self.sequence, list(self.channels.values()), self.cores, self.events.now)
+        for lock in self.program.locks:
+            if self.locks[lock.name].value != lock.initial:
+                raise SimulationError(f"the lock {lock.name} begins at {lock.initial} and ends at {self.locks[lock.name].value}: "
+                                      "not all that was filled was emptied, or the other way round")
 
     def _fill(self, inputs: Mapping[str, np.ndarray]) -> None:
         for one in self.program.host:
