@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from zellige.errors import CompileError, FileFormatError
 DESIGN = "design.mlir"
 
 
-def emit(program: Program, directory: Path) -> Manifest:
-    """Write a program into a new or empty directory: the same bytes for the same program.
+def emit(program: Program, directory: Path, beside: Mapping[str, bytes] | None = None) -> Manifest:
+    """Write a program into a new or empty directory: the same bytes for the same program. ``beside``: other files to be kept there.
 
     Raises ``CompileError`` if something else is there, or if the program can't be written.
     """
@@ -33,6 +34,7 @@ def emit(program: Program, directory: Path) -> Manifest:
         raise CompileError(f"expected a new or an empty directory for the program's files, but there is something in {directory}")
     files = {DESIGN: design(program).encode()}
     files |= {f"{KERNELS.name}/{path.relative_to(KERNELS).as_posix()}": path.read_bytes() for path in kernel_files()}
+    files |= beside or {}
     host = []
     for at, one in enumerate(program.host):
         name = None if one.data is None else f"data/{at}.bin"
