@@ -64,10 +64,12 @@ class _Reader:
         return found
 
     def _typed(self, names: str, types: list[str]) -> tuple[tuple[str, str], ...]:
+        if not names and not types:
+            return ()
         split = _split(names)
-        if len(split) != len(types) or any(not one.startswith("%") for one in split):
+        if len(split) != len(types) or not all(one.startswith("%") for one in split):
             self.refuse(f"{len(split)} types for {names or 'nothing'}")
-        return tuple((name[1:], type) for name, type in zip(split, types, strict=True))
+        return tuple([(name[1:], type) for name, type in zip(split, types, strict=True)])
 
     def _blocks(self) -> Iterator[Block]:
         first = True

@@ -93,11 +93,12 @@ def read_sequence(operation: Operation, tiles: Mapping[str, Tile], refuse: Refus
         refuse(operation, f"{len(block.arguments)} names of buffers")
     host = {value: HostBuffer(str(name), _bytes(type, operation, refuse))
             for name, (value, type) in zip(names, block.arguments, strict=True)}
+    held = {value: buffer.name for value, buffer in host.items()}
     tasks: dict[str, Task] = {}
     sequence: list[Start | Await] = []
     for one in block.operations:
         if one.name == "aiex.dma_configure_task" and len(one.results) == 1:
-            tasks[one.results[0][0]] = _task(one, tiles, {value: buffer.name for value, buffer in host.items()}, refuse)
+            tasks[one.results[0][0]] = _task(one, tiles, held, refuse)
         elif one.name in ("aiex.dma_start_task", "aiex.dma_await_task"):
             if not one.operands or one.operands[0][0] not in tasks:
                 refuse(one, "a task that has been configured")
