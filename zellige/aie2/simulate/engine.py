@@ -27,18 +27,19 @@ from zellige.aie2.simulate.sequence import SequenceState
 from zellige.aie2.simulate.timeline import Lane
 from zellige.errors import CompileError, InputError, SimulationError
 
+EXTERNAL = "external memory"
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a program did. ``host``: what host buffers hold in the end, as bytes. ``lanes``: when cores and channels were busy."""
+    """What a program did. ``host``: what host buffers hold in the end, as bytes. ``lanes``: when cores and channels were busy, by
+    name; and when external memory was what its channels waited for (``EXTERNAL``)."""
 
     host: Mapping[str, np.ndarray]
     cycles: float
     lanes: Mapping[str, Lane]
     packets: Mapping[str, Mapping[str, Packet]]
     """By lanes of cores: the first packet that every task brought."""
-    saturated: float
-    """Cycles in which more streams wanted external memory than it could serve at full speed."""
 
 
 def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs | None = None,
@@ -55,7 +56,7 @@ def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, c
     engine = Engine(program, inputs, step, cycles, costs or Costs(), device or device_named(program.device), move == "all")
     engine.run()
     return Run({name: memory.bytes for name, memory in engine.host.items()}, engine.events.now, engine.lanes,
-               {core.lane.name: core.packets for core in engine.cores}, engine.external.saturated)  # fmt: skip
+               {core.lane.name: core.packets for core in engine.cores})  # fmt: skip
 
 
 class Engine:
@@ -66,10 +67,10 @@ class Engine:
         self.program = program
         self.device = device
         self.events = Events()
-        self.external = External(device, self.events)
         self.order = Order(2 + len(program.cores) + len(self._used_channels())) if everything else Unwatched()
         self.costs = costs
         self.lanes: dict[str, Lane] = {}
+        self.external = External(device, self.events, self._lane(EXTERNAL))
         self.host = {one.name: Memory(one.name, one.size) for one in program.host}
         self._fill(inputs)
         self.buffers = {one.name: one for one in program.buffers}
