@@ -1,245 +1,285 @@
 """The choice of tilings: a search over all that fit, for the least estimated time.
 
-The estimate is simple: in every step, the slowest of the cores' work and the streams that it needs; or, over the whole phase, shims and
-external memory; and the filling of the pipeline. The simulator gives the time of what was chosen.
+The estimate is simple: in every step, the slowest of the cores' work and of the streams that it needs; or, over the whole phase, shims
+and external memory; and the filling of the pipeline. The simulator gives the time of what was chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, inf
 
 import numpy as np
 
-from zellige.aie2.device import WORD
-from zellige.aie2.overlay import Overlay, ROWS_PER_MEMORY, memory_shares
-from zellige.aie2.packet import MAXIMUM, TABLE, packet_size
+from zellige.aie2.cycles import step_cycles
+from zellige.aie2.device import WORD, Device
+from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
+from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.phase import Array, Phase
 from zellige.aie2.schedule import Schedule, Tiling
 from zellige.errors import CompileError
 
-STEP = 60.0
-"""Cycles of a step beside its work: locks, the call, the header."""
-
-GROUP_CYCLES = 20.0
-"""Cycles of a group and 16 pixels beside its taps: filling and draining the pipeline, rescaling, storing."""
-
-WAITING = 8.0
-"""Cycles that a group and 16 pixels take to or from the accumulators' memory."""
-
-PIXELS = 16
-"""Pixels that the kernel computes at once; four of them in a row of the map."""
+CALL = 40.0
+"""Cycles of a step beside its work: the call, and the locks of its objects (``simulate/costs.py``)."""
 
 CHAIN = 8
-"""Descriptors that a core has for its activations (``descriptors.py``): residuals come after at most one fewer parts."""
+"""Descriptors that a core has for its activations (``sequence.py``): a residual comes after at most one fewer parts."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cycles of a phase, and what of it they are: the larger of ``steps`` and the channels'."""
+    """Cycles of a phase, and what each thing alone would take: ``work`` of the slowest cores, ``activations`` and ``packets`` through
+    streams, ``shim`` (activations from external memory), ``results``, and ``external`` memory."""
 
     cycles: float
-    bounds: tuple[tuple[str, float], ...]
+    alone: tuple[tuple[str, float], ...]
 
     @property
     def bound(self) -> str:
-        return max(self.bounds, key=lambda one: one[1])[0]
-
-
-def blocks_of_pixels(schedule: Schedule) -> int:
-    """Sets of ``PIXELS`` that cover a tile."""
-    quads = schedule.tiling.height * ceil(schedule.tiling.width / 4)
-    return ceil(quads / (PIXELS // 4))
+        """What takes most; ``fill`` if that is less than half of the whole."""
+        name, most = max(self.alone, key=lambda one: one[1])
+        return name if most > self.cycles / 2 else "fill"
 
 
 class Counts:
     """How many taps the cells of a phase have, part by part."""
 
     def __init__(self, phase: Phase) -> None:
-        self.phase = phase
-        groups = 1 if phase.own else phase.source.groups
-        self.windows = phase.window[0]
+        self.own, self.windows = phase.own, phase.window[0]
         inputs = np.zeros_like(phase.taps.groups) if phase.own else phase.taps.groups
+        groups = 1 if phase.own else phase.source.groups
         outputs = np.repeat(np.arange(phase.groups), np.diff(phase.taps.ends))
-        fine = np.zeros((phase.groups + 1, self.windows + 1, groups + 1), np.int64)
-        np.add.at(fine, (outputs + 1, phase.taps.rows + 1, inputs + 1), 1)
+        shape = (phase.groups + 1, self.windows + 1, groups + 1)
+        place = np.ravel_multi_index((outputs + 1, phase.taps.rows + 1, inputs + 1), shape)
+        fine = np.bincount(place, minlength=np.prod(shape)).reshape(shape)
         self.sums = fine.cumsum(0).cumsum(1).cumsum(2)
-        self.cache: dict[tuple[int, int, int, int], Array] = {}
 
     def cells(self, schedule: Schedule) -> Array:
         """Taps of each pass, row and part; rows without groups have none."""
-        key = (schedule.rows, schedule.tiling.groups, *schedule.tiling.part)
-        if key not in self.cache:
-            self.cache[key] = self._cells(schedule)
-        return self.cache[key]
-
-    def _cells(self, schedule: Schedule) -> Array:
         size, (part_groups, part_rows) = schedule.tiling.groups, schedule.tiling.part
         first = np.zeros((len(schedule.passes), schedule.rows), np.int64)
         there = np.zeros_like(first)
         for number, cells in enumerate(schedule.passes):
             for cell in cells:
                 first[number, cell.row], there[number, cell.row] = cell.first, 1
-        of_cell = (self.sums[first + size * there] - self.sums[first])[:, :, :, :]
-        rows = np.array([part.row for part in schedule.parts])
-        groups = np.array([part.group for part in schedule.parts])
-        below, right = np.minimum(rows + part_rows, self.windows), np.minimum(groups + part_groups, self.sums.shape[2] - 1)
-        left = groups
-        if self.phase.own:
-            left, right = np.zeros_like(groups), np.ones_like(groups)
-        return np.asarray(of_cell[..., below, right] - of_cell[..., rows, right] - of_cell[..., below, left] + of_cell[..., rows, left])
+        of_cell = self.sums[first + size * there] - self.sums[first]
+        top = np.array([part.row for part in schedule.parts])
+        left = np.array([part.group for part in schedule.parts])
+        bottom, right = np.minimum(top + part_rows, self.windows), np.minimum(left + part_groups, self.sums.shape[2] - 1)
+        if self.own:
+            left, right = np.zeros_like(left), np.ones_like(left)
+        return np.asarray(of_cell[..., bottom, right] - of_cell[..., top, right] - of_cell[..., bottom, left] + of_cell[..., top, left])
 
 
-def step_cycles(schedule: Schedule, taps: Array) -> Array:
-    """Cycles of a step with so many taps."""
-    blocks, groups, parts = blocks_of_pixels(schedule), schedule.tiling.groups, len(schedule.parts)
-    per_tap = 4.0 * 256 / schedule.on.device.macs if schedule.products else 4.0
-    each = GROUP_CYCLES + (2 * WAITING if parts > 1 else 0.0)
-    return np.asarray(STEP + blocks * (taps * per_tap + groups * each))
+def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
+    """Bytes of packets with so many taps: exact, or a few more."""
+    empty = packet_size(operation, groups, 0)
+    each = 2 + (GROUP * GROUP if operation == PRODUCT else 0)
+    return np.asarray(empty + each * taps + 32 * (taps > 0))
 
 
-def packet_bytes(schedule: Schedule, taps: Array) -> Array:
-    """Bytes of packets with so many taps: of all cells, [passes, rows, parts]."""
-    groups = schedule.tiling.groups
-    empty = packet_size(schedule.phase.operation, groups, 0)
-    each = packet_size(schedule.phase.operation, groups, 1024) - empty
-    # parts of packets start at multiples of 32: at most 64 bytes more than this
-    return np.asarray(empty + 64 + np.ceil(taps * each / 1024))
+@lru_cache(maxsize=None)
+def step_line(device: Device, operation: int, height: int, width: int, stride: tuple[int, int], first: bool, last: bool,
+              inputs: int) -> tuple[float, float, float]:
+    """What a step takes: cycles for each tap, for each group, and for itself."""
+    def cycles(groups: int, taps: int) -> float:
+        counts = np.zeros(groups, np.uint16)
+        counts[0] = taps
+        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, *stride, int(first), int(last), 0, 0)
+        zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
+        blocks = np.zeros((taps, GROUP, GROUP), np.int8)
+        return step_cycles(Packet(header, counts, np.zeros(taps, np.uint16), blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
+
+    one = cycles(1, 1)
+    return cycles(1, 2) - one, cycles(2, 1) - one, CALL + 2 * one - cycles(1, 2) - cycles(2, 1) + one
 
 
-def estimate(schedule: Schedule, counts: Counts) -> Estimate:
-    """What a schedule should take."""
-    phase, on, steps, parts = schedule.phase, schedule.on, schedule.steps, len(schedule.parts)
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What of a tiling doesn't depend on its tiles: the schedule with any, taps of the fullest cell of each pass and part, and
+    the sizes of packets."""
+
+    schedule: Schedule
+    taps: Array
+    packet: float
+    """Bytes of the largest, for a core."""
+    home: float
+    """Bytes that the busiest shim sends for a pass and part."""
+    all_packets: float
+
+
+def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int]) -> _Cut:
+    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part))
     taps = counts.cells(schedule)
-    work = step_cycles(schedule, taps).max(axis=1)
-    packets = packet_bytes(schedule, taps)
-    row_packet = packets.max(axis=(0, 2))
+    sizes = packet_bytes(phase.operation, groups, taps).max(axis=(0, 2))
     homes = np.zeros(on.columns)
-    np.add.at(homes, np.arange(schedule.rows) % on.columns, row_packet)
-    sent = len(schedule.passes) * (steps * parts if parts > 1 else 1)
-    shim, ddr = on.device.shim_bytes / on.device.clock, (on.device.ddr_bytes or inf) / on.device.clock
-    rows = np.array([len(cells) for cells in schedule.passes])
-    receivers = rows if phase.own else np.ones_like(rows)
-    arriving = np.repeat((receivers * schedule.object_bytes / WORD)[:, None], parts, axis=1)
-    residual = rows * schedule.result_bytes / WORD if phase.residual is not None else np.zeros(len(rows))
-    if phase.residual is not None and parts == 1:
-        each = (work[:, 0] + arriving[:, 0] + residual)[:, None]
-    else:
-        arriving[:, -1] += residual
-        each = np.maximum(work, arriving)
-    if parts > 1:
-        each = np.maximum(each, homes.max() / WORD)
-    stepping = float(each.sum() * steps)
-    boxes = steps * sum(schedule.box_bytes(number) * parts / schedule.tiling.together
-                        + (schedule.residual_bytes(number) if phase.residual is not None else 0) for number in range(len(rows)))
-    results = float(np.minimum(rows, ROWS_PER_MEMORY).sum() * schedule.result_bytes * steps)
-    all_results = float(rows.sum() * schedule.result_bytes * steps)
-    bounds = {
-        "work": float(work.sum() * steps), "activations": float((arriving.sum() + (residual.sum() if parts == 1 else 0)) * steps),
-        "packets": float(homes.max() * sent / min(WORD, shim)), "shim": boxes / shim, "results": results / min(WORD, shim),
-        "ddr": (on.columns * (boxes + all_results) + float(row_packet.sum()) * sent) / ddr,
-    }
-    if parts == 1 and len(schedule.passes) > 1:
-        # a packet is loaded while the steps of the one before run
-        stepping = float(np.maximum(each.sum(axis=1) * steps, homes.max() / min(WORD, shim)).sum())
-    fill = schedule.box_bytes(0) / shim + schedule.object_bytes / WORD + float(work[-1].max()) + 2 * schedule.result_bytes / WORD
-    return Estimate(max(stepping, *bounds.values()) + fill, (("steps", stepping), *bounds.items()))
+    for row, size in enumerate(sizes):
+        homes[on.home(row)] += size
+    return _Cut(schedule, taps.max(axis=1), float(sizes.max()), float(homes.max()), float(sizes.sum()))
 
 
-def fits(schedule: Schedule, counts: Counts) -> bool:
-    """Whether a schedule keeps to all capacities."""
-    core, memory, tiling = schedule.on.core_memory, memory_shares(schedule.on), schedule.tiling
-    parts = len(schedule.parts)
-    if schedule.object_bytes > core.activations or schedule.result_bytes > min(core.results, memory.results):
-        return False
-    if schedule.accumulator_bytes > core.accumulators:
-        return False
-    if max(schedule.box_bytes(number) for number in range(len(schedule.passes))) > memory.activations:
-        return False
-    if parts > 1 and schedule.phase.operation in (MAXIMUM, TABLE):
-        return False
-    if schedule.phase.residual is not None:
-        if schedule.result_bytes > core.activations or parts % 2 == 0 or parts + 1 > CHAIN or tiling.together != parts:
-            return False
-        if max(schedule.residual_bytes(number) for number in range(len(schedule.passes))) > memory.activations:
-            return False
-    return bool(packet_bytes(schedule, counts.cells(schedule)).max() <= min(core.weights, memory.weights))
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """All tiles that are tried, as arrays of one number each."""
+
+    columns: tuple[tuple[int, int], ...]
+    height: Array
+    width: Array
+    steps: Array
+
+    def only(self, chosen: Array) -> _Tiles:
+        columns = tuple(one for one, kept in zip(self.columns, chosen, strict=True) if kept)
+        return _Tiles(columns, self.height[chosen], self.width[chosen], self.steps[chosen])
 
 
-def _cuts(size: int) -> list[int]:
-    """Lengths of tiles, one for each number of tiles: the least that make so many."""
+def _lengths(size: int) -> list[int]:
+    """Of tiles, one for each number of tiles: the least that make so many."""
     return sorted({ceil(size / count) for count in range(1, size + 1)})
+
+
+def _tiles(phase: Phase, on: Overlay) -> _Tiles:
+    found = [((down, across), height, width, ceil(ceil(phase.height / down) / height) * ceil(ceil(phase.width / across) / width))
+             for down, across in _splits(on, phase)
+             for height in _lengths(ceil(phase.height / down)) for width in _lengths(ceil(phase.width / across))
+             if height * width * GROUP <= on.core_memory.results]
+    columns, *numbers = zip(*found, strict=True)
+    return _Tiles(columns, *(np.array(one) for one in numbers))
 
 
 def _splits(on: Overlay, phase: Phase) -> Iterator[tuple[int, int]]:
     """How columns may share the result: (down, across)."""
     for down in range(1, min(on.columns, phase.height) + 1):
         across = min(on.columns // down, phase.width)
-        if (down, across) == (1, across) or down * across > on.columns // 2:
+        if down == 1 or down * across > on.columns // 2:
             yield down, across
 
 
-def _parts(phase: Phase, on: Overlay, height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Parts that fit a slot of activations: all, or as few as that takes and some more."""
-    windows = phase.window[0]
-    for rows in [windows] + [rows for rows in range(windows - 1, 0, -1) if windows % rows == 0]:
-        line = ((height - 1) * phase.stride[0] + rows) * phase.reads(1, width)[1] * 8
-        if phase.own:
-            if line <= on.core_memory.activations:
-                yield phase.source.groups, rows
-                return
-            continue
-        most = on.core_memory.activations // line
-        if most == 0:
-            continue
-        sizes = sorted({ceil(phase.source.groups / count) for count in range(1, phase.source.groups + 1)}, reverse=True)
-        yield from ((size, rows) for size in sizes if size <= most)
-        return
+def _parts(phase: Phase) -> list[tuple[int, int]]:
+    """Groups and window rows of the parts that are tried, the largest first."""
+    windows = [rows for rows in range(phase.window[0], 0, -1) if phase.window[0] % rows == 0]
+    if phase.operation in (MAXIMUM, TABLE):
+        windows = windows[:1]
+    if phase.own:
+        return [(phase.source.groups, rows) for rows in windows]
+    sizes = sorted({ceil(phase.source.groups / count) for count in range(1, phase.source.groups + 1)}, reverse=True)
+    return [(size, phase.window[0]) for size in sizes] + [(1, rows) for rows in windows[1:]]
 
 
 def choose(phase: Phase, on: Overlay) -> tuple[Schedule, Estimate]:
     """The best schedule of a phase. Raises ``CompileError`` if none fits."""
-    counts, best = Counts(phase), None
-    for schedule in _candidates(phase, on, counts):
-        found = estimate(schedule, counts)
-        if best is None or found.cycles < best[1].cycles:
-            best = (schedule, found)
+    counts, tiles = Counts(phase), _tiles(phase, on)
+    rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
+    best: tuple[float, Tiling] | None = None
+    for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
+        for part in _parts(phase):
+            cut = _cut(phase, on, counts, groups, part)
+            if cut.packet > min(on.core_memory.weights, memory_shares(on).weights):
+                continue
+            kept = tiles.only(_fits(cut, tiles))
+            if len(kept.columns):
+                cycles = _estimate(cut, kept)["cycles"]
+                at = int(np.argmin(cycles))
+                if best is None or cycles[at] < best[0]:
+                    best = float(cycles[at]), Tiling(kept.columns[at], int(kept.height[at]), int(kept.width[at]), groups, part)
     if best is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    return best
+    schedule = _together(Schedule(phase, on, best[1]))
+    return schedule, estimate(schedule, counts)
 
 
-def _candidates(phase: Phase, on: Overlay, counts: Counts) -> Iterator[Schedule]:
-    rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
-    sizes = sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)})
-    for columns in _splits(on, phase):
-        for height in _cuts(ceil(phase.height / columns[0])):
-            for width in _cuts(ceil(phase.width / columns[1])):
-                if height * width * 8 > on.core_memory.results:
-                    continue
-                for size in sizes:
-                    if height * width * 8 * size > on.core_memory.results:
-                        break
-                    yield from _fitting(phase, on, counts, Tiling(columns, height, width, size, (0, 0)))
+def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
+    """What a schedule should take."""
+    tiling = schedule.tiling
+    cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part)
+    one = _Tiles((tiling.columns,), np.array([tiling.height]), np.array([tiling.width]), np.array([schedule.steps]))
+    found = {name: float(cycles[0]) for name, cycles in _estimate(cut, one).items()}
+    return Estimate(found.pop("cycles"), tuple(found.items()))
 
 
-def _fitting(phase: Phase, on: Overlay, counts: Counts, tiling: Tiling) -> Iterator[Schedule]:
-    """Of the parts that a tile may come in, the largest that fit; with as much together in a memory tile as fits."""
-    tried = 0
-    for part in _parts(phase, on, tiling.height, tiling.width):
-        cut = Tiling(tiling.columns, tiling.height, tiling.width, tiling.groups, part)
-        plain = Schedule(phase, on, cut)
-        many = 1 if phase.own else -(-phase.source.groups // part[0])
-        togethers = [count for count in range(many, 0, -1) if many % count == 0]
-        if phase.residual is not None:
-            togethers = [len(plain.parts)]
-        for together in togethers:
-            schedule = Schedule(phase, on, Tiling(tiling.columns, tiling.height, tiling.width, tiling.groups, part, together))
-            if fits(schedule, counts):
-                tried += 1
-                yield schedule
-                break
-        if tried == 2:
-            return
+def _together(schedule: Schedule) -> Schedule:
+    """With as many parts in an object of a memory tile as it holds."""
+    tiling, most = schedule.tiling, memory_shares(schedule.on).activations
+    many = 1 if schedule.phase.own else ceil(schedule.phase.source.groups / tiling.part[0])
+    for together in range(many, 0, -1):
+        found = replace(schedule, tiling=replace(tiling, together=together))
+        if many % together == 0 and max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
+            return found
+    raise CompileError(f"node {schedule.phase.node!r}: a part of {schedule.object_bytes} bytes is more than a memory tile's {most}")
 
+
+def _objects(cut: _Cut, tiles: _Tiles) -> tuple[Array, Array]:
+    """Bytes of activations for a group, and of a result's group, for each tile."""
+    phase, part_rows = cut.schedule.phase, cut.schedule.tiling.part[1]
+    rows = (tiles.height - 1) * phase.stride[0] + part_rows
+    columns = (tiles.width - 1) * phase.stride[1] + phase.window[1]
+    return GROUP * rows * columns, GROUP * tiles.height * tiles.width
+
+
+def _fits(cut: _Cut, tiles: _Tiles) -> Array:
+    """Which tiles keep to all capacities."""
+    schedule, core, memory = cut.schedule, cut.schedule.on.core_memory, memory_shares(cut.schedule.on)
+    parts, size = len(schedule.parts), schedule.tiling.groups
+    read, result = _objects(cut, tiles)
+    in_pass = max(schedule.shared(number)[1] for number in range(len(schedule.passes)))
+    fine = (read * schedule.object_groups <= core.activations) & (result * size <= min(core.results, memory.results))
+    fine &= read * (in_pass if schedule.phase.own else schedule.tiling.part[0]) <= memory.activations
+    if parts > 1:
+        fine &= 4 * result * size <= core.accumulators
+    if schedule.phase.residual is not None:
+        if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
+            return np.zeros_like(fine)
+        whole = in_pass if schedule.phase.own else schedule.tiling.part[0] * parts
+        fine &= (result * size <= core.activations) & (read * whole <= memory.activations) & (result * in_pass <= memory.activations)
+    return np.asarray(fine)
+
+
+def _work(cut: _Cut, tiles: _Tiles) -> Array:
+    """Cycles of the slowest core in a step: [tiles, passes, parts]."""
+    schedule, phase, parts = cut.schedule, cut.schedule.phase, len(cut.schedule.parts)
+    found = np.empty((len(tiles.columns), *cut.taps.shape))
+    for part in range(parts):
+        first, last = part == 0, part == parts - 1
+        lines = np.array([step_line(schedule.on.device, phase.operation, height, width, phase.stride, first, last,
+                                    1 + (last and phase.residual is not None))
+                          for height, width in zip(tiles.height.tolist(), tiles.width.tolist(), strict=True)])
+        found[:, :, part] = lines[:, :1] * cut.taps[:, part] + lines[:, 1:2] * schedule.tiling.groups + lines[:, 2:]
+    return found
+
+
+def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
+    """The estimates of tiles: ``cycles``, and what each thing alone would take."""
+    schedule, phase, on = cut.schedule, cut.schedule.phase, cut.schedule.on
+    parts, size, passes = len(schedule.parts), schedule.tiling.groups, schedule.passes
+    shim = on.device.shim_bytes / on.device.clock
+    external = (on.device.ddr_bytes or inf) / on.device.clock
+    read, result = _objects(cut, tiles)
+    rows = np.array([len(cells) for cells in passes])
+    work = _work(cut, tiles)
+    arriving = (read * schedule.object_groups / WORD)[:, None, None] * (rows if phase.own else np.ones_like(rows))[:, None]
+    arriving = np.broadcast_to(arriving, work.shape).copy()
+    residual = (result * size / WORD)[:, None] * rows if phase.residual is not None else np.zeros((len(tiles.columns), len(rows)))
+    each = np.maximum(work, arriving)
+    if phase.residual is not None and parts == 1:
+        each[:, :, -1] = work[:, :, -1] + arriving[:, :, -1] + residual
+    else:
+        each[:, :, -1] = np.maximum(work[:, :, -1], arriving[:, :, -1] + residual)
+    arriving[:, :, -1] += residual
+    sending = cut.home / min(WORD, shim)
+    if parts > 1:
+        stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps
+    else:
+        in_pass = each.sum(axis=2) * tiles.steps[:, None]
+        stepping = (np.maximum(in_pass, sending) if len(passes) > 1 else in_pass).sum(axis=1)
+    sent = len(passes) * (tiles.steps * parts if parts > 1 else np.ones_like(tiles.steps))
+    source = read * sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes))) * parts
+    boxes = tiles.steps * (source + WORD * residual.sum(axis=1))
+    results = tiles.steps * result * size
+    alone = {
+        "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
+        "packets": sent * sending, "shim": boxes / shim, "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
+        "external": (on.columns * (boxes + results * rows.sum()) + cut.all_packets * sent) / external,
+    }
+    fill = read * schedule.object_groups * (1 / shim + 1 / WORD) + work[:, -1, -1] + 2 * result * size / WORD
+    return {"cycles": np.maximum(stepping, np.maximum.reduce(list(alone.values()))) + fill, **alone}
