@@ -83,7 +83,7 @@ class InputError(ZelligeError):
 
 
 class FileFormatError(ZelligeError):
-    """A ``.zlg`` file that is truncated, altered, inconsistent, or of a newer version."""
+    """A ``.zlg`` file, or an emitted one, that is truncated, altered, inconsistent, or of a newer version."""
 
 
 class CacheError(ZelligeError):

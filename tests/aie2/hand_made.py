@@ -11,6 +11,7 @@ from zellige.aie2.device import DEVICES
 from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, overlay, results_input, results_output
 from zellige.aie2.packet import GROUP, PRODUCT, Header, Packet, decode, packet_size
 from zellige.aie2.program import Await, Channel, Descriptor, HostBuffer, Program, Start, Task, Tile
+from zellige.errors import CompileError
 from zellige.graph.fixed_point import Rescale, saturate
 
 
@@ -18,6 +19,8 @@ def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | 
     """The kernel for packets of products in one part, as slowly and plainly as it can be said."""
     parts = decode(packet)
     header, tap = parts.header, 0
+    if result is None:
+        raise CompileError("no room for a result")
     for group, count in enumerate(parts.counts):
         for row in range(header.rows):
             for x in range(header.width):

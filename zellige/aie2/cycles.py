@@ -75,8 +75,8 @@ def step_cost(packet: Packet, device: Device, dense: bool = False) -> StepCost:
     """Cycles of one step, and where they go."""
     header, taps = packet.header, int(packet.counts.sum(dtype=np.int64))
     if device.ideal:
-        products = header.rows * header.width * GROUP * GROUP * taps / device.macs
-        return StepCost(products, products, 0.0, 0.0, 0.0)
+        ideal = header.rows * header.width * GROUP * GROUP * taps / device.macs
+        return StepCost(ideal, ideal, 0.0, 0.0, 0.0)
     if header.operation == TABLE:
         values = header.rows * header.width * header.groups * GROUP * LOOK_UP
         return StepCost(HEADER + values, 0.0, values, 0.0, HEADER)

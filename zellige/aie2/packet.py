@@ -23,6 +23,7 @@ have one part and no residual, and are not rescaled. Every result is saturated t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import prod
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def packet_size(operation: int, groups: int, taps: int) -> int:
     """
     header = Header(0, operation, *(0,) * 3, groups, *(0,) * 10)
     at, dtype, shape = _places(header, taps)[-1]
-    return _aligned(at + np.dtype(dtype).itemsize * int(np.prod(shape)))
+    return _aligned(at + np.dtype(dtype).itemsize * prod(shape))
 
 
 def decode(raw: np.ndarray) -> Packet:
@@ -136,13 +137,13 @@ def _places(header: Header, taps: int) -> list[Place]:
     found, at = [], 0
     for dtype, shape in parts:
         found.append((at, dtype, shape))
-        at = _aligned(at + np.dtype(dtype).itemsize * int(np.prod(shape)))
+        at = _aligned(at + np.dtype(dtype).itemsize * prod(shape))
     return found
 
 
 def _read(raw: np.ndarray, place: Place) -> np.ndarray:
     at, dtype, shape = place
-    return raw[at : at + np.dtype(dtype).itemsize * int(np.prod(shape))].view(dtype).reshape(shape)
+    return raw[at : at + np.dtype(dtype).itemsize * prod(shape)].view(dtype).reshape(shape)
 
 
 def _aligned(size: int) -> int:

@@ -80,6 +80,10 @@ class LockState:
         self._order = order
         self._released: deque[Stamp] = deque([None] * value)
 
+    @property
+    def value(self) -> int:
+        return len(self._released)
+
     def acquire(self, by: Process) -> Routine:
         if not self._released:
             self.waiting.append(by)
@@ -88,7 +92,7 @@ class LockState:
         self._order.join(by.number, self._released.popleft())
 
     def release(self, by: Process) -> None:
-        if len(self._released) == LOCK_MOST:
+        if self.value == LOCK_MOST:
             raise SimulationError(f"{by.name} releases the lock {self.name}, which is at {LOCK_MOST} already")
         self._released.append(self._order.stamp(by.number))
         if self.waiting:
