@@ -108,14 +108,14 @@ class ChannelState(Process):
             self.order.begin(self.number, run.task.name)
             for number in range(run.task.repeat):
                 for transfer in run.transfers:
-                    yield from self._execute(transfer, number)
+                    yield from self._execute(transfer, number, run.task.name)
             run.done, self.current = True, None
             run.last = self.order.now(self.number) - 1
             run.finished = self.order.stamp(self.number)
             if run.awaited_by is not None:
                 run.awaited_by.wake()
 
-    def _execute(self, transfer: Transfer, number: int) -> Routine:
+    def _execute(self, transfer: Transfer, number: int, task: str) -> Routine:
         self.at = transfer.descriptor.number
         yield self._costs.descriptor
         if transfer.acquire is not None:
@@ -124,11 +124,12 @@ class ChannelState(Process):
         self.transfer, self.left = transfer, transfer.words
         self._start = transfer.start + number % count * stride
         if self.stream is None:
-            raise SimulationError(f"{self.name} runs the task {self.current and self.current.task.name}, but no flow goes there")
+            raise SimulationError(f"{self.name} runs the task {task}, but no flow goes there")
         self.waits = self.stream
         self.stream.move()
         yield None
         self.transfer = None
+        transfer.memory.filled[transfer.descriptor.buffer] = task
         if transfer.release is not None:
             transfer.release.release(self)
 
@@ -136,8 +137,10 @@ class ChannelState(Process):
 class Stream:
     """What leaves a source: by the number of the packet, or ``None``, who gets it."""
 
-    def __init__(self, source: ChannelState, events: Events, costs: Costs, external: External) -> None:
+    def __init__(self, source: ChannelState, events: Events, costs: Costs, external: External, carries: bool) -> None:
         self.source = source
+        self.carries = carries
+        """Whether words are really moved, or only take their time."""
         self.routes: dict[int | None, tuple[ChannelState, ...]] = {}
         self.moving = 0
         self._events = events
@@ -182,18 +185,22 @@ class Stream:
     def _moved(self) -> None:
         source, count, self.moving = self.source, self.moving, 0
         destinations = self.destinations()
+        if self.carries:
+            self._carry(source, destinations, count)
+        for one in (*destinations, source):
+            one.lane.busy(self._since, self._events.now)
+            one.moved(count)
+        self.move()
+
+    @staticmethod
+    def _carry(source: ChannelState, destinations: tuple[ChannelState, ...], count: int) -> None:
         order, words = source.order, source.words(count)
         assert source.transfer is not None
         order.read(source.number, source.transfer.memory, words)
         values, stamp = words.take(source.transfer.memory.words), order.stamp(source.number)
-        source.lane.busy(self._since, self._events.now)
         for one in destinations:
             assert one.transfer is not None
             words = one.words(count)
             order.join(one.number, stamp)
             order.write(one.number, one.transfer.memory, words)
             words.put(one.transfer.memory.words, values)
-            one.lane.busy(self._since, self._events.now)
-            one.moved(count)
-        source.moved(count)
-        self.move()

@@ -25,6 +25,32 @@ Cycles = Callable[[Packet], float]
 """How long a step of a packet takes."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """A packet, how long a step of it takes, and which bytes of its first input that reads."""
+
+    packet: Packet
+    cycles: float
+    reach: tuple[int, int]
+
+
+class Packets:
+    """Packets that cores have read: many read the same, and one many times."""
+
+    def __init__(self, cycles: Cycles) -> None:
+        self._cycles = cycles
+        self._known: dict[bytes, Known] = {}
+
+    def read(self, slot: np.ndarray) -> Known:
+        """The packet that starts a slot. Raises ``CompileError`` if that can't be one."""
+        size = int(slot[:WORD].view("<i4")[0])
+        key = slot[: max(size, 0)].tobytes()
+        if key not in self._known:
+            packet = decode(np.frombuffer(key, np.uint8))
+            self._known[key] = Known(packet, self._cycles(packet), reach(packet))
+        return self._known[key]
+
+
 @dataclass
 class RingState:
     """A ring as its core sees it: slots are taken in turn, and the next one is at hand when the last is given back."""
@@ -46,16 +72,17 @@ class CoreState(Process):
     """A core, with the memory and the buffers of its tile."""
 
     def __init__(self, core: Core, events: Events, order: Order, costs: Costs, memory: Memory, buffers: Mapping[str, Buffer],
-                 locks: Mapping[str, LockState], kernel: Kernel | None, cycles: Cycles, lane: Lane) -> None:  # fmt: skip
+                 locks: Mapping[str, LockState], kernel: Kernel | None, packets: Packets, lane: Lane) -> None:  # fmt: skip
         super().__init__(f"core {core.tile}", events, order)
         self.core = core
         self.rings = {name: RingState.of(ring, locks) for name, ring in
                       (("activations", core.activations), ("weights", core.weights), ("results", core.results))}
         self.lane = lane
-        self.packet: Packet | None = None
-        self._costs, self._memory, self._buffers, self._kernel, self._cycles = costs, memory, buffers, kernel, cycles
-        self._step = 0.0
-        self._reach = (0, 0)
+        self.known: Known | None = None
+        """The packet at hand."""
+        self.packets: dict[str, Packet] = {}
+        """The first that every task brought."""
+        self._costs, self._memory, self._buffers, self._kernel, self._packets = costs, memory, buffers, kernel, packets
 
     def routine(self) -> Routine:
         yield from self._run(self.core.program)
@@ -84,37 +111,38 @@ class CoreState(Process):
         return self.rings[ring], self.rings[ring].full if which == "full" else self.rings[ring].empty
 
     def _times(self, field: str) -> int:
-        return int(getattr(self._at_hand().header, field))
+        return int(getattr(self._at_hand().packet.header, field))
 
-    def _at_hand(self) -> Packet:
-        if self.packet is None:
+    def _at_hand(self) -> Known:
+        if self.known is None:
             raise SimulationError(f"{self.name} asks for its packet before it has one")
-        return self.packet
+        return self.known
 
     def _read_packet(self) -> None:
         slot = self.rings["weights"].slot()
         self._read(slot, 0, HEADER_BYTES)
         try:
-            self.packet = packet = decode(self._bytes(slot))
+            self.known = known = self._packets.read(self._bytes(slot))
         except CompileError as error:
             raise SimulationError(f"{self.name} finds no packet in {slot}: {error}") from None
-        self._read(slot, 0, packet.header.size)
-        self._step = self._costs.call + self._cycles(packet)
-        self._reach = reach(packet)
+        self._read(slot, 0, known.packet.header.size)
+        task = self._memory.filled[slot]
+        self.lane.begin(task)
+        self.packets.setdefault(task, known.packet)
 
     def _call(self) -> Routine:
-        began = self.events.now
-        yield self._step
+        began, known = self.events.now, self._at_hand()
+        yield self._costs.call + known.cycles
         self.lane.busy(began, self.events.now)
         if self._kernel is not None:
-            self._compute(self._kernel, self._at_hand())
+            self._compute(self._kernel, known)
 
-    def _compute(self, kernel: Kernel, packet: Packet) -> None:
-        header, rings, accumulators = packet.header, self.rings, self.core.accumulators
+    def _compute(self, kernel: Kernel, known: Known) -> None:
+        header, rings, accumulators = known.packet.header, self.rings, self.core.accumulators
         inputs = [rings["activations"].slot(at) for at in range(header.inputs)]
         result = rings["results"].slot() if header.results else None
         size = header.rows * header.groups * header.width * GROUP
-        self._read(inputs[0], *self._reach)
+        self._read(inputs[0], *known.reach)
         if header.inputs > 1:
             self._read(inputs[1], 0, size)
         if not header.first:

@@ -7,56 +7,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from zellige.aie2.device import KINDS, device_named
+from zellige.aie2.device import KINDS, Device, device_named
+from zellige.aie2.packet import Packet
 from zellige.aie2.program import Channel, Core, Program, Task, Tile
+from zellige.aie2.simulate.carried import packet_channels
 from zellige.aie2.simulate.channel import ChannelState, Stream, Transfer
-from zellige.aie2.simulate.core import CoreState, Cycles, Kernel
+from zellige.aie2.simulate.core import CoreState, Cycles, Kernel, Packets
 from zellige.aie2.simulate.costs import Costs
 from zellige.aie2.simulate.deadlock import refuse_deadlock
 from zellige.aie2.simulate.external import External
 from zellige.aie2.simulate.memory import Memory
-from zellige.aie2.simulate.order import Order
+from zellige.aie2.simulate.order import Order, Unwatched
 from zellige.aie2.simulate.process import Events, LockState
 from zellige.aie2.simulate.sequence import SequenceState
 from zellige.aie2.simulate.timeline import Lane
 from zellige.errors import CompileError, InputError, SimulationError
 
+EXTERNAL = "external memory"
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a program did. ``host``: what host buffers hold in the end, as bytes. ``lanes``: when cores and channels were busy."""
+    """What a program did. ``host``: what host buffers hold in the end, as bytes. ``lanes``: when cores and channels were busy, by
+    name; and when external memory was what its channels waited for (``EXTERNAL``)."""
 
     host: Mapping[str, np.ndarray]
     cycles: float
     lanes: Mapping[str, Lane]
+    packets: Mapping[str, Mapping[str, Packet]]
+    """By lanes of cores: the first packet that every task brought."""
 
 
-def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs | None = None) -> Run:
+def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs | None = None,
+             device: Device | None = None, move: Literal["all", "packets"] = "all") -> Run:  # fmt: skip
     """Run a program.
 
     ``inputs``: bytes of host buffers (by name, of their whole size) before it begins; other buffers hold what the program says.
+    ``device``: that of its name, if ``None``. With ``move="packets"``, only they are moved, nothing is computed, and nobody looks
+    for races: the same time comes out, sooner.
 
     Raises ``SimulationError`` for whatever would go wrong on a chip: ``DeadlockError``, ``RaceError``, bytes that are read before
     they are written, what no packet can mean. ``InputError`` for inputs that aren't the program's.
     """
-    engine = Engine(program, inputs, step, cycles, costs or Costs())
+    engine = Engine(program, inputs, step, cycles, costs or Costs(), device or device_named(program.device), move == "all")
     engine.run()
-    return Run({name: memory.bytes for name, memory in engine.host.items()}, engine.events.now, engine.lanes)
+    return Run({name: memory.bytes for name, memory in engine.host.items()}, engine.events.now, engine.lanes,
+               {core.lane.name: core.packets for core in engine.cores})  # fmt: skip
 
 
 class Engine:
     """A program with its state."""
 
-    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs) -> None:
+    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs,
+                 device: Device, everything: bool) -> None:  # fmt: skip
         self.program = program
-        self.device = device_named(program.device)
+        self.device = device
         self.events = Events()
-        self.order = Order(2 + len(program.cores) + len(self._used_channels()))
+        self.order = Order(2 + len(program.cores) + len(self._used_channels())) if everything else Unwatched()
         self.costs = costs
         self.lanes: dict[str, Lane] = {}
+        self.external = External(device, self.events, self._lane(EXTERNAL))
         self.host = {one.name: Memory(one.name, one.size) for one in program.host}
         self._fill(inputs)
         self.buffers = {one.name: one for one in program.buffers}
@@ -64,8 +78,9 @@ class Engine:
         self.locks = {one.name: LockState(one.name, one.initial, self.order) for one in program.locks}
         self.channels: dict[Channel, ChannelState] = {}
         self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of)
-        self._channels()
-        self.cores = [self._core(core, step, cycles) for core in program.cores]
+        self._channels(None if everything else packet_channels(program))
+        packets = Packets(cycles)
+        self.cores = [self._core(core, step if everything else None, packets) for core in program.cores]
         self._transfers: dict[str, list[Transfer]] = {}
         self._watch()
 
@@ -113,12 +128,12 @@ class Engine:
         used = {task.channel for task in self.program.tasks.values()}
         return sorted(used | {one for flow in self.program.flows for one in (flow.source, *flow.destinations)})
 
-    def _channels(self) -> None:
+    def _channels(self, carrying: set[Channel] | None) -> None:
         flows, channels = self.program.flows, self.channels
         channels.update((one, self._channel(one)) for one in self._used_channels())
-        external = External(self.device, self.events)
         for source in dict.fromkeys(flow.source for flow in flows):
-            stream = channels[source].stream = Stream(channels[source], self.events, self.costs, external)
+            carries = carrying is None or source in carrying
+            stream = channels[source].stream = Stream(channels[source], self.events, self.costs, self.external, carries)
             for flow in flows:
                 if flow.source == source:
                     stream.add(flow.packet, tuple(channels[one] for one in flow.destinations))
@@ -127,9 +142,9 @@ class Engine:
         depth = KINDS[self.device.kind(channel.tile.row)].queue
         return ChannelState(channel, self.events, self.order, self.costs, depth, self._lane(str(channel)))
 
-    def _core(self, core: Core, step: Kernel, cycles: Cycles) -> CoreState:
+    def _core(self, core: Core, step: Kernel | None, packets: Packets) -> CoreState:
         memory, lane = self.memories[core.tile], self._lane(f"core {core.tile}")
-        return CoreState(core, self.events, self.order, self.costs, memory, self.buffers, self.locks, step, cycles, lane)
+        return CoreState(core, self.events, self.order, self.costs, memory, self.buffers, self.locks, step, packets, lane)
 
     def _transfers_of(self, task: Task) -> list[Transfer]:
         if task.name not in self._transfers:

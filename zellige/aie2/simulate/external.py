@@ -11,17 +11,17 @@ from heapq import heappop, heappush
 
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.simulate.process import Events
+from zellige.aie2.simulate.timeline import Lane
 
 
 class External:
     """Words a cycle: of one channel at most, and of all together (``None``: as many as the channels)."""
 
-    def __init__(self, device: Device, events: Events) -> None:
+    def __init__(self, device: Device, events: Events, lane: Lane) -> None:
         self.channel = min(1.0, device.shim_bytes / device.clock / WORD)
         self.together = None if device.ddr_bytes is None else device.ddr_bytes / device.clock / WORD
-        self.moved = 0
-        self.saturated = 0.0
-        """Cycles in which memory, not the channels, was the limit."""
+        self._lane = lane
+        """Busy while memory, not the channels, is the limit."""
         self._events = events
         self._progress = 0.0
         self._since = 0.0
@@ -31,7 +31,6 @@ class External:
     def move(self, words: int, done: Callable[[], None]) -> None:
         """Move so many words, and call ``done`` when they are."""
         self._catch_up()
-        self.moved += words
         self._version += 1
         heappush(self._ends, (self._progress + words, self._version, done))
         self._plan()
@@ -44,7 +43,8 @@ class External:
         if self._ends:
             rate = self._rate()
             self._progress += (now - self._since) * rate
-            self.saturated += (now - self._since) * (rate < self.channel)
+            if rate < self.channel:
+                self._lane.busy(self._since, now)
         self._since = now
 
     def _plan(self) -> None:

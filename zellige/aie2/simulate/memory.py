@@ -26,6 +26,8 @@ class Memory:
         self.name = name
         self.words = np.zeros(-(-size // WORD), "<u4")
         self.bytes = self.words.view(np.uint8)
+        self.filled: dict[str, str] = {}
+        """By buffers: the task that went through them last."""
         self._buffers = buffers
 
     def place(self, word: int) -> str:
