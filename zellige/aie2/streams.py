@@ -19,6 +19,11 @@ SHIM_CHAIN = 4
 """Descriptors that a channel of a shim has."""
 
 
+def idle(column: int, number: int) -> str:
+    """The host buffer that takes what an idle column sends through one of its memory tiles."""
+    return f"idle{column}.{number}"
+
+
 @dataclass(frozen=True)
 class Stream:
     """All that a channel does in a phase. ``what`` is for names. ``needs``: it reads results of phases before; ``gives``: it
@@ -167,8 +172,8 @@ class Lowering:
         """To each row the groups that it computes, of an object that has those of all."""
         schedule, line = self.schedule, width * GROUP
         start, groups = schedule.shared(first)
-        size = [(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)]
-        return tuple(Move((cell.first - start) * line, pattern(size, KINDS["memory"]), 1 + cell.row) for cell in schedule.passes[first])
+        size = pattern([(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)], KINDS["memory"])
+        return tuple(Move((cell.first - start) * line, size, 1 + cell.row) for cell in schedule.passes[first])
 
     def _results(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
@@ -179,8 +184,9 @@ class Lowering:
             core, memory = f"core{column}.{row}.results", f"memory{column}.results{row}"
             leaving = self.turns.chains(False, [([Object(core, (Move(0, words),))], *cycle) for cycle in cycles])
             coming = self.turns.chains(True, [([Object(memory, (Move(0, words),))], *cycle) for cycle in cycles])
+            target = Channel(on.result_memory(row, column), "in", results_input(row))
             found += [Stream(f"results core {column}.{row}", Channel(on.core(row, column), "out", 0), tuple(leaving)),
-                      Stream(f"results in {column}.{row}", Channel(on.result_memory(row, column), "in", results_input(row)), tuple(coming))]
+                      Stream(f"results in {column}.{row}", target, tuple(coming))]
         for number in range(on.memories):
             found += self._results_out(column, number)
         return found
@@ -207,7 +213,7 @@ class Lowering:
             offsets = [self._offset(target, top + above, passed[cells[0].row].first + passed[cells[0].row].skip, left + before)
                        for passed in schedule.passes[first : first + count] for top in share.tops for left in share.lefts]
             if share.idle:
-                visits = Visits(f"idle{column}", (0,) * len(offsets), linear(groups * height * width * GROUP))
+                visits = Visits(idle(column, number), (0,) * len(offsets), linear(groups * height * width * GROUP))
             else:
                 size = [(groups, tensor.line), (height, tensor.row), (width, GROUP)]
                 visits = Visits(target.tensor, tuple(offsets), pattern(size, KINDS["shim"]))
