@@ -6,7 +6,7 @@ and external memory; and the filling of the pipeline. The simulator gives the ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf
@@ -128,10 +128,22 @@ class _Tiles:
     height: Array
     width: Array
     steps: Array
+    lines: Mapping[tuple[bool, bool], Array]
+    """Cycles of steps (``step_line``), [tiles, 3], for parts that are (first, last)."""
 
     def only(self, chosen: Array) -> _Tiles:
         columns = tuple(one for one, kept in zip(self.columns, chosen, strict=True) if kept)
-        return _Tiles(columns, self.height[chosen], self.width[chosen], self.steps[chosen])
+        lines = {part: cycles[chosen] for part, cycles in self.lines.items()}
+        return _Tiles(columns, self.height[chosen], self.width[chosen], self.steps[chosen], lines)
+
+
+def _timed(phase: Phase, on: Overlay, found: list[tuple[tuple[int, int], int, int, int]]) -> _Tiles:
+    """Tiles (columns, height, width, steps), with the cycles of their steps."""
+    columns, height, width, steps = zip(*found, strict=True)
+    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride, first, last,
+                                                1 + (last and phase.residual is not None)) for size in zip(height, width, strict=True)])
+             for first in (True, False) for last in (True, False)}
+    return _Tiles(columns, np.array(height), np.array(width), np.array(steps), lines)
 
 
 def _lengths(size: int) -> list[int]:
@@ -144,8 +156,7 @@ def _tiles(phase: Phase, on: Overlay) -> _Tiles:
              for down, across in _splits(on, phase)
              for height in _lengths(ceil(phase.height / down)) for width in _lengths(ceil(phase.width / across))
              if height * width * GROUP <= on.core_memory.results]
-    columns, *numbers = zip(*found, strict=True)
-    return _Tiles(columns, *(np.array(one) for one in numbers))
+    return _timed(phase, on, found)
 
 
 def _splits(on: Overlay, phase: Phase) -> Iterator[tuple[int, int]]:
@@ -193,7 +204,7 @@ def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
     """What a schedule should take."""
     tiling = schedule.tiling
     cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part)
-    one = _Tiles((tiling.columns,), np.array([tiling.height]), np.array([tiling.width]), np.array([schedule.steps]))
+    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
     found = {name: float(cycles[0]) for name, cycles in _estimate(cut, one).items()}
     return Estimate(found.pop("cycles"), tuple(found.items()))
 
@@ -237,15 +248,9 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
 
 def _work(cut: _Cut, tiles: _Tiles) -> Array:
     """Cycles of the slowest core in a step: [tiles, passes, parts]."""
-    schedule, phase, parts = cut.schedule, cut.schedule.phase, len(cut.schedule.parts)
-    found = np.empty((len(tiles.columns), *cut.taps.shape))
-    for part in range(parts):
-        first, last = part == 0, part == parts - 1
-        lines = np.array([step_line(schedule.on.device, phase.operation, height, width, phase.stride, first, last,
-                                    1 + (last and phase.residual is not None))
-                          for height, width in zip(tiles.height.tolist(), tiles.width.tolist(), strict=True)])
-        found[:, :, part] = lines[:, :1] * cut.taps[:, part] + lines[:, 1:2] * schedule.tiling.groups + lines[:, 2:]
-    return found
+    parts, groups = len(cut.schedule.parts), cut.schedule.tiling.groups
+    lines = np.stack([tiles.lines[part == 0, part == parts - 1] for part in range(parts)], axis=1)[:, None]
+    return lines[..., 0] * cut.taps + lines[..., 1] * groups + lines[..., 2]
 
 
 def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
