@@ -30,7 +30,7 @@ KERNELS = Path(__file__).parent / "kernels"
 EMULATION = Path(__file__).parent / "emulation"
 SOURCE = "step.cc"
 FLAGS = ("-std=c++20", "-O2", "-march=native", "-shared", "-fPIC")
-BEFORE, BEHIND = 32, 64
+BEFORE, BEHIND = 32, 96
 """Bytes around its inputs that the kernel may read, and uses none of."""
 
 
