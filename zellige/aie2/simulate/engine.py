@@ -74,8 +74,8 @@ class Engine:
         self.external = External(device, self.events, self._lane(EXTERNAL))
         self.host = {one.name: Memory(one.name, one.size) for one in program.host}
         self._fill(inputs)
-        self.buffers = {one.name: one for one in program.buffers}
         self.memories = {tile: self._memory(tile) for tile in sorted({one.tile for one in program.buffers})}
+        self.places = {one.name: (self.memories[one.tile], one) for one in program.buffers}
         self.locks = {one.name: LockState(one.name, one.initial, self.order) for one in program.locks}
         self.channels: dict[Channel, ChannelState] = {}
         self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of)
@@ -144,8 +144,8 @@ class Engine:
         return ChannelState(channel, self.events, self.order, self.costs, depth, self._lane(str(channel)))
 
     def _core(self, core: Core, step: Kernel | None, packets: Packets) -> CoreState:
-        memory, lane = self.memories[core.tile], self._lane(f"core {core.tile}")
-        return CoreState(core, self.events, self.order, self.costs, memory, self.buffers, self.locks, step, packets, lane)
+        lane = self._lane(f"core {core.tile}")
+        return CoreState(core, self.events, self.order, self.costs, self.places, self.locks, step, packets, lane)
 
     def _transfers_of(self, task: Task) -> list[Transfer]:
         if task.name not in self._transfers:
@@ -156,6 +156,7 @@ class Engine:
         """The memory that a buffer lies in, and the byte where it begins."""
         if task.channel.tile.row == 0 and name in self.host:
             return self.host[name], 0
-        if name not in self.buffers:
+        if name not in self.places:
             raise CompileError(f"the task {task.name} names the buffer {name}, which is not in the program")
-        return self.memories[self.buffers[name].tile], self.buffers[name].address
+        memory, buffer = self.places[name]
+        return memory, buffer.address
