@@ -55,6 +55,14 @@ def _sample(strategy: st.SearchStrategy) -> Layer:
     return found[-1]
 
 
+@pytest.mark.parametrize("at, value", [(0, 60), (0, 10**6), (4, 7), (20, -1), (20, 10**6), (20, 3)])
+def test_bytes_that_are_no_packet_are_refused(at: int, value: int) -> None:
+    raw = _sample(additions()).packets[0].encode()
+    raw[at : at + 4].view("<i4")[...] = value
+    with pytest.raises(CompileError, match="packet"):
+        decode(raw)
+
+
 @pytest.mark.parametrize("words, message", [
     ({"rows": 4000}, "bytes of activations: expected"), ({"stride_y": 99}, "bytes of activations: expected"),
     ({"inputs": 1}, "inputs: expected 1, got 2"), ({"width": 0}, "rows and width: expected at least 1"),

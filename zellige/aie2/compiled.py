@@ -29,8 +29,8 @@ KERNELS = Path(__file__).parent / "kernels"
 
 EMULATION = Path(__file__).parent / "emulation"
 SOURCE = "step.cc"
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-shared", "-fPIC")
-BEFORE, BEHIND = 32, 64
+FLAGS = ("-std=c++20", "-O2", "-march=native", "-shared", "-fPIC")
+BEFORE, BEHIND = 32, 96
 """Bytes around its inputs that the kernel may read, and uses none of."""
 
 

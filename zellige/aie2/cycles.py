@@ -104,7 +104,8 @@ def _tap(header: Header, dense: bool) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """For one tap: tiles, cycles of loads (two at a time), and shuffles, each time that it is gone through."""
     tiles, neighbours = tiles_of(header)
     if header.stride_x == 1:
-        values, shuffles = np.where(neighbours, tiles + 1, 2 * tiles), tiles
+        pairs = (tiles > 1) & (-(-header.width // PIXELS) == 2)
+        values, shuffles = np.where(neighbours, tiles + 1, np.where(pairs, tiles // 2 * 3, 2 * tiles)), tiles
     elif header.stride_x == 2:
         values, shuffles = 3 * tiles, 3 * tiles
     else:

@@ -66,7 +66,8 @@ class Header:
         return self.input_groups * self.input_width
 
 
-HEADER_BYTES = 4 * len(fields(Header))
+WORDS = tuple(field.name for field in fields(Header))
+HEADER_BYTES = 4 * len(WORDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class Packet:
         return found
 
     def _parts(self) -> tuple[np.ndarray, ...]:
-        header = np.array([getattr(self.header, field.name) for field in fields(Header)])
+        header = np.array([getattr(self.header, name) for name in WORDS])
         return header, self.counts, self.bias, self.multiplier, self.residual, self.shift, self.table, self.offsets, self.blocks
 
 
@@ -104,46 +105,53 @@ def packet_size(operation: int, groups: int, taps: int) -> int:
     832
     """
     header = Header(0, operation, *(0,) * 3, groups, *(0,) * 10)
-    at, dtype, shape = _places(header, taps)[-1]
-    return _aligned(at + np.dtype(dtype).itemsize * prod(shape))
+    return _end(_places(header, taps))
 
 
 def decode(raw: np.ndarray) -> Packet:
     """The packet that starts ``raw`` (u8). Raises ``CompileError`` if that can't be one."""
     if raw.size < HEADER_BYTES:
         raise CompileError(f"expected a packet of at least {HEADER_BYTES} bytes, got {raw.size}")
-    header = Header(*(int(word) for word in raw[:HEADER_BYTES].view("<i4")))
-    if not 0 <= header.operation < len(OPERATIONS) or not HEADER_BYTES <= header.size <= raw.size or header.groups < 0:
+    header = Header(*raw[:HEADER_BYTES].view("<i4").tolist())
+    known = 0 <= header.operation < len(OPERATIONS) and header.groups >= 0
+    if not known or not packet_size(header.operation, header.groups, 0) <= header.size <= raw.size:
         raise CompileError(f"no packet: {header} in {raw.size} bytes")
     counts = _read(raw, _places(header, 0)[1])
-    places = _places(header, int(counts.sum()))
-    if packet_size(header.operation, header.groups, int(counts.sum())) != header.size:
-        raise CompileError(f"a packet of {int(counts.sum())} taps has {places[-1][0]} bytes and its blocks, not {header.size}")
+    taps = int(counts.sum(dtype=np.int64))
+    places = _places(header, taps)
+    if _end(places) != header.size:
+        raise CompileError(f"a packet of {taps} taps has {_end(places)} bytes, not {header.size}")
     _, counts, bias, multiplier, residual, shift, table, offsets, blocks = (_read(raw, place) for place in places)
     return Packet(header, counts, offsets, blocks, bias, multiplier, residual, shift, table)
 
 
 Place = tuple[int, str, tuple[int, ...]]
+BYTES = {"<i4": 4, "<u2": 2, "i1": 1}
 
 
 def _places(header: Header, taps: int) -> list[Place]:
     """Where the parts are: offset, element type and shape, in the order in which they lie."""
     groups = header.groups
     parts: list[tuple[str, tuple[int, ...]]] = [
-        ("<i4", (len(fields(Header)),)), ("<u2", (groups,)), *[("<i4", (groups, GROUP))] * 4,
+        ("<i4", (len(WORDS),)), ("<u2", (groups,)), *[("<i4", (groups, GROUP))] * 4,
         ("i1", (256 if header.operation == TABLE else 0,)), ("<u2", (taps,)),
         ("i1", (taps if header.operation == PRODUCT else 0, GROUP, GROUP)),
     ]  # fmt: skip
     found, at = [], 0
     for dtype, shape in parts:
         found.append((at, dtype, shape))
-        at = _aligned(at + np.dtype(dtype).itemsize * prod(shape))
+        at = _aligned(at + BYTES[dtype] * prod(shape))
     return found
+
+
+def _end(places: list[Place]) -> int:
+    at, dtype, shape = places[-1]
+    return _aligned(at + BYTES[dtype] * prod(shape))
 
 
 def _read(raw: np.ndarray, place: Place) -> np.ndarray:
     at, dtype, shape = place
-    return raw[at : at + np.dtype(dtype).itemsize * prod(shape)].view(dtype).reshape(shape)
+    return raw[at : at + BYTES[dtype] * prod(shape)].view(dtype).reshape(shape)
 
 
 def _aligned(size: int) -> int:

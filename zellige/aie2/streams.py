@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zellige.aie2.chains import Chain, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
-from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_input, results_output
+from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_output
 from zellige.aie2.packet import GROUP
 from zellige.aie2.packets import Parcel, listeners, order
 from zellige.aie2.phase import Region
@@ -178,15 +178,17 @@ class Lowering:
     def _results(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
         words, found = linear(schedule.result_bytes), []
-        for row in range(schedule.rows):
-            cycles = [(count * schedule.steps, float(position), 1.0) for first, count, position in self._kinds()
-                      if row < len(schedule.passes[first])]
-            core, memory = f"core{column}.{row}.results", f"memory{column}.results{row}"
-            leaving = self.turns.chains(False, [([Object(core, (Move(0, words),))], *cycle) for cycle in cycles])
-            coming = self.turns.chains(True, [([Object(memory, (Move(0, words),))], *cycle) for cycle in cycles])
-            target = Channel(on.result_memory(row, column), "in", results_input(row))
-            found += [Stream(f"results core {column}.{row}", Channel(on.core(row, column), "out", 0), tuple(leaving)),
-                      Stream(f"results in {column}.{row}", target, tuple(coming))]
+        for sender in dict.fromkeys(on.sender(row) for row in range(schedule.rows)):
+            leaving, coming = [], []
+            for first, count, position in self._kinds():
+                rows = [cell.row for cell in schedule.passes[first] if on.sender(cell.row) == sender]
+                cycle = (count * schedule.steps, float(position), 1.0)
+                leaving.append(([Object(f"core{column}.{row}.results", (Move(0, words),)) for row in rows], *cycle))
+                coming.append(([Object(f"memory{column}.results{row}", (Move(0, words),)) for row in rows], *cycle))
+            core, memory = Channel(on.core(sender, column), "out", 0), on.result_memory(sender, column)
+            found += [Stream(f"results core {column}.{sender}", core, tuple(self.turns.chains(False, leaving))),
+                      Stream(f"results in {column}.{sender}", Channel(memory, "in", on.results_input(sender)),
+                             tuple(self.turns.chains(True, coming)))]  # fmt: skip
         for number in range(on.memories):
             found += self._results_out(column, number)
         return found

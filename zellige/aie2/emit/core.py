@@ -7,12 +7,12 @@ slot flips it. How often a loop runs is loaded from the packet.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import count
 from typing import NoReturn
 
 from zellige.aie2.emit.operation import Attribute, Block, Integer, Operation, Symbol, region
-from zellige.aie2.packet import Header
+from zellige.aie2.packet import WORDS
 from zellige.aie2.program import Acquire, Core, Instruction, Release, Repeat, Ring, Step, Tile
 from zellige.errors import CompileError
 
@@ -23,7 +23,6 @@ OBJECT = "step.o"
 """What a core is linked with."""
 
 RINGS = ("weights", "activations", "results")
-FIELDS = tuple(field.name for field in fields(Header))
 COUNTED = ("steps", "inputs", "results")
 """Fields of a packet that say how often something is done."""
 
@@ -71,7 +70,7 @@ def core_operation(core: Core, tile: Value, types: dict[str, str]) -> Operation:
             raise CompileError(f"core {core.tile}: expected two slots of one size as ring of {name}, got {', '.join(ring.slots)}")
     body = _Body(core, types, count(), [])
     indices = {value: body.add("arith.constant", (), "index", value=Integer(value, "index"))
-               for value in sorted({0, 1, FOREVER, *map(FIELDS.index, COUNTED)})}
+               for value in sorted({0, 1, FOREVER, *map(WORDS.index, COUNTED)})}
     flip, first = (body.add("arith.constant", (), "i1", value=value) for value in (True, False))
     _write(body, core.program, (first,) * len(RINGS), indices, flip)
     rings = {name: _ring_names(getattr(core, name)) for name in RINGS}
@@ -136,7 +135,7 @@ def _call(body: _Body, state: State) -> Operation:
 def _loop(body: _Body, repeat: Repeat, state: State, indices: dict[int, Value], flip: Value) -> State:
     times = indices[FOREVER]
     if repeat.times is not None:
-        word = body.add("memref.load", (body.slot("weights", state), indices[FIELDS.index(repeat.times)]), "i32")
+        word = body.add("memref.load", (body.slot("weights", state), indices[WORDS.index(repeat.times)]), "i32")
         times = body.add("arith.index_cast", (word,), "index")
     results = tuple(body.value("i1") for _ in RINGS)
     counter, carried = body.value("index"), tuple(body.value("i1") for _ in RINGS)
@@ -195,5 +194,5 @@ def _times(bound: Operation | None, made: dict[str, Operation]) -> str | bool | 
         return None if _integer(bound, "value").value == FOREVER else False
     word = made.get(bound.operands[0][0]) if bound.operands else None
     place = made.get(word.operands[1][0]) if word is not None and len(word.operands) == 2 else None
-    name = FIELDS[at] if place is not None and 0 <= (at := _integer(place, "value").value) < len(FIELDS) else ""
+    name = WORDS[at] if place is not None and 0 <= (at := _integer(place, "value").value) < len(WORDS) else ""
     return name if name in COUNTED else False

@@ -1,6 +1,6 @@
 // The kernel of every core: one step of the packet at hand. What it must compute is defined by zellige/aie2/step.py.
 //
-// It may read up to 31 bytes before and 64 after what a tap or a residual needs, within the tile's memory, and uses none of that.
+// It may read up to 31 bytes before and 96 after what a tap or a residual needs, within the tile's memory, and uses none of that.
 
 #include "moves.h"
 #include "sums.h"
@@ -19,6 +19,8 @@ void with_reading(const Header &header, const Tiles &tiles, Body body) {
     switch (tiles.reading(header)) {
     case TOGETHER:
         return body(std::integral_constant<Reading, TOGETHER>(), std::integral_constant<unsigned, TILES>());
+    case PAIRS:
+        return body(std::integral_constant<Reading, PAIRS>(), std::integral_constant<unsigned, TILES>());
     case APART:
         return with(std::integral_constant<Reading, APART>());
     case EVEN:

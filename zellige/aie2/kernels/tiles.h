@@ -12,6 +12,7 @@ using Values = aie::vector<int8, PIXELS * GROUP>;
 // How a tap's values of some tiles lie in the activations.
 enum Reading {
     TOGETHER, // one behind the other: a load more than there are tiles
+    PAIRS,    // two by two, where a row has two
     APART,    // each pixel beside the next, tiles anywhere
     EVEN,     // every other pixel
     SCATTERED // wider strides
@@ -19,13 +20,14 @@ enum Reading {
 
 // Some tiles of a result, the last ones perhaps fewer than there is room for: then the last is there again.
 struct Tiles {
-    unsigned count;
+    unsigned count, across; // `across` of them are a row
     unsigned row[TILES], column[TILES];
     unsigned place[TILES]; // of their first pixels, in bytes from the first tile's of the result
 
     // The tiles from number `first` on, of all that the result has, row by row.
-    Tiles(const Header &header, unsigned first, unsigned total) : count(total - first < TILES ? total - first : TILES) {
-        const unsigned across = (header.width + PIXELS - 1) / PIXELS, line = header.input_groups * header.input_width;
+    Tiles(const Header &header, unsigned first, unsigned total)
+        : count(total - first < TILES ? total - first : TILES), across((header.width + PIXELS - 1) / PIXELS) {
+        const unsigned line = header.input_groups * header.input_width;
         for (unsigned tile = 0; tile < TILES; ++tile) {
             const unsigned number = first + (tile < count ? tile : count - 1);
             row[tile] = number / across;
@@ -45,7 +47,7 @@ struct Tiles {
 
     Reading reading(const Header &header) const {
         if (header.stride_x == 1)
-            return neighbours() ? TOGETHER : APART;
+            return neighbours() ? TOGETHER : across == 2 && count > 1 ? PAIRS : APART;
         return header.stride_x == 2 ? EVEN : SCATTERED;
     }
 };
@@ -89,11 +91,19 @@ inline Values load_tile(const int8 *from, unsigned stride) {
 // What a tap reads for N tiles; `from` is where it reads the first pixel of the result.
 template <Reading R, unsigned N>
 inline void load_tiles(const Header &header, const Tiles &tiles, const int8 *from, Values (&found)[N]) {
-    if constexpr (R == TOGETHER)
+    if constexpr (R == TOGETHER) {
         load_run<N>(from + tiles.place[0], found);
-    else
+    } else if constexpr (R == PAIRS) {
+        for (unsigned tile = 0; tile < N; tile += 2) {
+            Values pair[2];
+            load_run<2>(from + tiles.place[tile], pair);
+            found[tile] = pair[0];
+            found[tile + 1] = pair[1];
+        }
+    } else {
         for (unsigned tile = 0; tile < N; ++tile)
             found[tile] = load_tile<R>(from + tiles.place[tile], header.stride_x);
+    }
 }
 
 // Write a tile of a group to the result, [rows][groups][width][8], and nothing beside it.

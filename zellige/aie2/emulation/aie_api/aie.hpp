@@ -1,5 +1,6 @@
 // The few classes and functions of AMD's AIE API that the kernels use, for any machine that GCC compiles for: names, arguments and
-// results as their documentation states them. Vectors are arrays; loops over them are left to the compiler to vectorise.
+// results as their documentation states them. Vectors are arrays; loops over them are left to the compiler to vectorise. With
+// AIE_EMULATION_COUNTS, products, loads of 32 bytes and shuffles are counted.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,16 @@ enum class rounding_mode { floor, positive_inf };
 enum class saturation_mode { none, saturate };
 
 namespace detail {
+
+#ifdef AIE_EMULATION_COUNTS
+struct Counts {
+    long products, loads, shuffles;
+};
+inline Counts counts;
+#define AIE_EMULATION_COUNT(what, number) (::aie::detail::counts.what += (number))
+#else
+#define AIE_EMULATION_COUNT(what, number) ((void)0)
+#endif
 
 inline rounding_mode rounding = rounding_mode::floor;
 inline saturation_mode saturation = saturation_mode::none;
@@ -124,6 +135,7 @@ class accum {
 
 template <unsigned Elems, typename T>
 inline vector<T, Elems> load_v(const T *pointer) {
+    AIE_EMULATION_COUNT(loads, sizeof(T) * Elems / 32);
     vector<T, Elems> found;
     std::memcpy(found.data, pointer, sizeof found.data);
     return found;
@@ -163,6 +175,7 @@ inline auto concat(const vector<T, Elems> &first, const Others &...others) {
 
 template <typename T, unsigned Elems>
 inline vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const vector<T, Elems> &fill, unsigned n) {
+    AIE_EMULATION_COUNT(shuffles, 1);
     vector<T, Elems> found;
     const vector<T, 2 *Elems> both = concat(values, fill);
     std::memcpy(found.data, both.data + n, sizeof found.data);
@@ -171,6 +184,7 @@ inline vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const 
 
 template <typename T, unsigned Elems>
 inline vector<T, Elems / 2> filter_even(const vector<T, Elems> &values, unsigned step = 1) {
+    AIE_EMULATION_COUNT(shuffles, 1);
     vector<T, Elems / 2> found;
     for (unsigned i = 0; i < Elems / 2; ++i)
         found.data[i] = values.data[i / step * 2 * step + i % step];
@@ -246,6 +260,7 @@ class mmul {
     mmul(const accum_type &start) : sums(start) {}
 
     void mac(const vector<TypeA, M * K> &a, const vector<TypeB, K * N> &b) {
+        AIE_EMULATION_COUNT(products, 1);
         typedef int32 Wide __attribute__((vector_size(4 * N)));
         typedef TypeB Narrow __attribute__((vector_size(N)));
         Wide rows[K];
