@@ -11,6 +11,7 @@ import numpy as np
 from zellige.aie2.chains import Turns
 from zellige.aie2.margins import tensors_of
 from zellige.aie2.overlay import Overlay, fixed_parts
+from zellige.aie2.packet import GROUP
 from zellige.aie2.packets import parcels
 from zellige.aie2.phase import Phase
 from zellige.aie2.place import place
@@ -73,7 +74,7 @@ def _slack(schedules: list[Schedule]) -> dict[str, int]:
     found: dict[str, int] = {}
     for schedule in schedules:
         source = schedule.phase.source
-        beyond = schedule.overrun * schedule.object_width * 8 * 64
+        beyond = schedule.overrun * schedule.object_width * 8 * 64 + GROUP * (schedule.fold - 1)
         found[source.tensor] = max(found.get(source.tensor, 0), beyond)
     return found
 

@@ -141,9 +141,14 @@ class Schedule:
     def object_rows(self) -> int:
         return (self.tiling.height - 1) * self.phase.stride[0] + self.tiling.part[1]
 
+    @property
+    def fold(self) -> int:
+        """Memory tiles put columns of a line that are so far apart side by side: what a tap reads of a row's pixels is one run."""
+        return max(1, self.phase.stride[1])
+
     @cached_property
     def object_width(self) -> int:
-        return self.phase.reads(1, self.tiling.width)[1]
+        return self.fold * -(-self.phase.reads(1, self.tiling.width)[1] // self.fold)
 
     @cached_property
     def object_bytes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zellige.aie2.chains import Chain, Move, Object, Turns, Visits, linear, pattern, runs
+from zellige.aie2.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
 from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_output
 from zellige.aie2.packet import GROUP
@@ -96,7 +96,7 @@ class Lowering:
         sends, into, out = [], [], []
         for first, count, position in self._kinds():
             sends += runs(self._visits(column, first, count), SHIM_CHAIN, position, 1 / boxes)
-            incoming = [Object(ring, (Move(0, linear(schedule.box_bytes(first))),))] * boxes
+            incoming = [Object(ring, (Move(0, self._folded(first)),))] * boxes
             outgoing = [Object(ring, self._to_cores(first))] * boxes
             if schedule.phase.residual is not None:
                 incoming.append(Object(ring, (Move(0, linear(schedule.residual_bytes(first))),)))
@@ -116,6 +116,12 @@ class Lowering:
             chains = self.turns.chains(True, self._core_activations(row, column))
             found.append(Stream(f"activations core {column}.{row}", Channel(on.core(row, column), "in", 0), tuple(chains)))
         return found
+
+    def _folded(self, first: int) -> Dimensions:
+        """Where the columns of a line go to in an object of a memory tile: to all those that one stride keeps apart."""
+        schedule = self.schedule
+        lines, each = schedule.object_rows * schedule.box_groups(first), schedule.object_width // schedule.fold
+        return pattern([(lines, schedule.object_width * GROUP), (each, GROUP), (schedule.fold, each * GROUP)], KINDS["memory"])
 
     def _core_activations(self, row: int, column: int) -> list[tuple[list[Object], int, float, float]]:
         schedule, cycles = self.schedule, []

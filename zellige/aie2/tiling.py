@@ -82,13 +82,13 @@ def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
 
 
 @cache
-def step_line(device: Device, operation: int, height: int, width: int, stride: tuple[int, int], first: bool, last: bool,
+def step_line(device: Device, operation: int, height: int, width: int, stride: int, first: bool, last: bool,
               inputs: int) -> tuple[float, float, float]:
     """What a step takes: cycles for each tap, for each group, and for itself."""
     def cycles(groups: int, taps: int) -> float:
         counts = np.zeros(groups, np.uint16)
         counts[0] = taps
-        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, *stride, int(first), int(last), 0, 0)
+        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, 1, int(first), int(last), 0, 0)
         zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
         offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
@@ -141,7 +141,7 @@ class _Tiles:
 def _timed(phase: Phase, on: Overlay, found: list[tuple[tuple[int, int], int, int, int]]) -> _Tiles:
     """Tiles (columns, height, width, steps), with the cycles of their steps."""
     columns, height, width, steps = zip(*found, strict=True)
-    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride, first, last, inputs)
+    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride[0], first, last, inputs)
                                       for size in zip(height, width, strict=True)])
              for first in (True, False) for last, inputs in ((True, 1 + (phase.residual is not None)), (False, 1))}
     return _Tiles(columns, np.array(height), np.array(width), np.array(steps), lines)
@@ -225,7 +225,7 @@ def _objects(cut: _Cut, tiles: _Tiles) -> tuple[Array, Array]:
     """Bytes of activations for a group, and of a result's group, for each tile."""
     phase, part_rows = cut.schedule.phase, cut.schedule.tiling.part[1]
     rows = (tiles.height - 1) * phase.stride[0] + part_rows
-    columns = (tiles.width - 1) * phase.stride[1] + phase.window[1]
+    columns = cut.schedule.fold * -(-((tiles.width - 1) * phase.stride[1] + phase.window[1]) // cut.schedule.fold)
     return GROUP * rows * columns, GROUP * tiles.height * tiles.width
 
 
