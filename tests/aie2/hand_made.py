@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zellige.aie2.device import DEVICES
-from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, overlay, results_input, results_output
+from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, overlay, results_output
 from zellige.aie2.packet import GROUP, PRODUCT, Header, Packet, decode, packet_size
 from zellige.aie2.program import Await, Channel, Descriptor, HostBuffer, Program, Start, Task, Tile
 from zellige.errors import CompileError
@@ -40,6 +40,11 @@ def cycles(packet: Packet) -> float:
 
 
 Chain = tuple[Descriptor, ...]
+
+
+def _turns(rings: Sequence[Chain]) -> Chain:
+    """The first slots of all rings, then the second."""
+    return tuple(ring[slot] for slot in (0, 1) for ring in rings)
 
 
 @dataclass(frozen=True)
@@ -151,19 +156,22 @@ class Layer:
     def _results(self) -> list[Task]:
         tasks, turns = [], self.steps // 2
         for column in range(self.columns):
-            for row in range(self.rows):
-                memory, number = self.on.result_memory(row, column), results_input(row)
-                into = self._ring(f"memory{column}.results{row}", self._numbers(number, row), self.object, True)
-                ring = self._ring(f"core{column}.{row}.results", (4, 5), self.object, False)
-                tasks += [Task(f"layer/core y {column}.{row}", Channel(self.on.core(row, column), "out", 0), ring, turns),
-                          Task(f"layer/y in {column}.{row}", Channel(memory, "in", number), into, turns)]  # fmt: skip
+            for sender in dict.fromkeys(map(self.on.sender, range(self.rows))):
+                rows = [row for row in range(self.rows) if self.on.sender(row) == sender]
+                memory, number = self.on.result_memory(sender, column), self.on.results_input(sender)
+                into = [self._ring(f"memory{column}.results{row}", self._numbers(number, row), self.object, True) for row in rows]
+                away = [self._ring(f"core{column}.{row}.results", (4 + 2 * (row % 2), 5 + 2 * (row % 2)), self.object, False)
+                        for row in rows]  # fmt: skip
+                core = self.on.core(sender, column)
+                tasks += [Task(f"layer/core y {column}.{sender}", Channel(core, "out", 0), _turns(away), turns),
+                          Task(f"layer/y in {column}.{sender}", Channel(memory, "in", number), _turns(into), turns)]  # fmt: skip
             for number in range(self.on.memories):
                 tasks += self._out(column, number)
         return tasks
 
     @staticmethod
     def _numbers(channel: int, row: int) -> tuple[int, int]:
-        first = (24 if channel % 2 else 0) + 4 + 2 * row
+        first = (24 if channel % 2 else 0) + 4 + 2 * (row % 4)
         return first, first + 1
 
     def _out(self, column: int, number: int) -> list[Task]:

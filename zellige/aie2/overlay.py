@@ -1,16 +1,18 @@
 """The overlay: a rectangle of cores with the memory tiles and shims that feed it, and what of it never changes.
 
-As in D'Alberto et al. (arXiv 2407.09453): the width of a layer's output is split over columns, output channels over rows. Activations
-of a column come through its shim and its memory tile to all its cores; packets of a row through the memory tile of one column to all
-cores of the row; results go down a column, core by core. Rows above the fourth send theirs to a second memory tile, as one has
-six input channels. Every buffer is there twice: one is filled while the other is read.
+As in D'Alberto et al. (arXiv 2407.09453): the width of a layer's output is split over columns, output channels over rows.
+Activations of a column come through its shim and its memory tile to all its cores; packets of a row through the memory tile of one
+column to all cores of the row; results go down a column. Rows above the fourth send theirs to a second memory tile, as one has six
+input channels. Every buffer is there twice: one is filled while the other is read.
 
 ::
 
     shim    in DDR      out 0 activations, out 1 packets;  in 0, 1 results of the memory tiles
     memory  first       in 0 activations, 1 packets, 2 … 5 results of rows 0 … 3;  out 0 activations, 1 packets, 2 results
-            second      in 0 … 3 results of rows 4 … 7;  out 0 results
+            second      in 0, 1 results of rows 4 … 7;  out 0 results
     core                in 0 activations, 1 packets;  out 0 results
+
+With more than four rows, cores send results in pairs (``Overlay.paired``): 2 and 3 of the first take those of rows 0 … 3.
 """
 
 from __future__ import annotations
@@ -96,6 +98,21 @@ class Overlay:
         """The memory tile that takes a core's results."""
         return self.memory(column, row // ROWS_PER_MEMORY)
 
+    @property
+    def paired(self) -> bool:
+        """Whether two cores, one above the other, send their results as one stream: switches have four ports to the south, so no
+        more than four streams come down a column."""
+        return self.rows > ROWS_PER_MEMORY
+
+    def sender(self, row: int) -> int:
+        """The row whose memory takes a row's results, and whose DMA sends them: its own, or that below."""
+        return row - row % 2 if self.paired else row
+
+    def results_input(self, row: int) -> int:
+        """The channel of its memory tile that a row's results come in by."""
+        number = row % ROWS_PER_MEMORY // (2 if self.paired else 1)
+        return number + 2 if row < ROWS_PER_MEMORY else number
+
     def __str__(self) -> str:
         return f"{self.device.name} {self.rows}x{self.columns}"
 
@@ -119,7 +136,8 @@ def overlay(device: Device, rows: int, columns: int) -> Overlay:
                            "needs one for each")
     origin = min(range(device.columns - columns + 1), key=lambda first: (_detour(device, first, columns), first))
     shims = _nearest(device, origin, columns)
-    return Overlay(device, rows, columns, origin, shims)
+    core_memory = CoreMemory() if rows <= ROWS_PER_MEMORY else CoreMemory(results=2 * 1024)
+    return Overlay(device, rows, columns, origin, shims, core_memory)
 
 
 def _nearest(device: Device, origin: int, columns: int) -> tuple[int, ...]:
@@ -180,12 +198,13 @@ class _Laying:
 
 def _core(on: Overlay, laid: _Laying, row: int, column: int) -> Core:
     tile, memory = on.core(row, column), on.core_memory
-    room = KINDS["core"].memory - STACK
-    if memory.size > room:
-        raise CompileError(f"a core has {room} bytes beside its stack; its buffers would take {memory.size}")
+    room, size = KINDS["core"].memory - STACK, memory.size + on.paired * DEPTH * memory.results
+    if size > room:
+        raise CompileError(f"a core has {room} bytes beside its stack; its buffers would take {size}")
     name = f"core{column}.{row}"
-    shares = {"activations": memory.activations, "weights": memory.weights, "results": memory.results}
-    activations, weights, results = (laid.ring(f"{name}.{word}", tile, size) for word, size in shares.items())
+    activations = laid.ring(f"{name}.activations", tile, memory.activations)
+    weights = laid.ring(f"{name}.weights", tile, memory.weights)
+    results = laid.ring(f"{name}.results", on.core(on.sender(row), column), memory.results)
     return Core(tile, activations, weights, results, laid.buffer(f"{name}.accumulators", tile, memory.accumulators), PROGRAM)
 
 
@@ -205,8 +224,8 @@ def _flows(on: Overlay) -> list[Flow]:
         flows += [Flow(Channel(shim, "out", number), (Channel(first, "in", number),)) for number in (0, 1)]
         flows.append(Flow(Channel(first, "out", 0), tuple(Channel(core, "in", 0) for core in cores), packet=TO_ALL))
         flows += [Flow(Channel(first, "out", 0), (Channel(core, "in", 0),), packet=1 + row) for row, core in enumerate(cores)]
-        flows += [Flow(Channel(core, "out", 0), (Channel(on.result_memory(row, column), "in", results_input(row)),))
-                  for row, core in enumerate(cores)]
+        flows += [Flow(Channel(core, "out", 0), (Channel(on.result_memory(row, column), "in", on.results_input(row)),))
+                  for row, core in enumerate(cores) if on.sender(row) == row]
         flows += [Flow(Channel(on.memory(column, number), "out", results_output(number)), (Channel(shim, "in", number),))
                   for number in range(on.memories)]
     for row in range(on.rows):
@@ -214,11 +233,6 @@ def _flows(on: Overlay) -> list[Flow]:
         destinations = tuple(Channel(on.core(row, column), "in", 1) for column in range(on.columns))
         flows.append(Flow(source, destinations, packet=row if on.rows > on.columns else None))
     return flows
-
-
-def results_input(row: int) -> int:
-    """The channel of its memory tile that a row's results come in by."""
-    return row + 2 if row < ROWS_PER_MEMORY else row - ROWS_PER_MEMORY
 
 
 def results_output(number: int) -> int:

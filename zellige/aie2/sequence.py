@@ -1,7 +1,7 @@
 """From chains to tasks and the sequence that starts them.
 
-Chains get descriptor numbers of their channel's share; numbers are used again when the sequence knows that the task which had them is
-done, or at once for descriptors that are the same. Tasks start in the order of the steps in which they begin: whoever waits for
+Chains get descriptor numbers of their channel's share; numbers are used again when the sequence knows that the task which had them
+is done, or at once for descriptors that are the same. Tasks start in the order of the steps in which they begin: whoever waits for
 one then waits for work that has all been started, so nothing can get stuck. What a phase doesn't read from host memory starts
 before the phases that it depends on are done: its packets are then already there.
 """
@@ -36,6 +36,8 @@ def shares(on: Overlay, tile: Tile) -> Mapping[tuple[str, int], range]:
     results = 2 * min(on.rows, ROWS_PER_MEMORY)
     even = {("in", 0): 2, ("in", 2): 2, ("in", 4): 2, ("out", 2): results, ("out", 0): half - 6 - results}
     odd = {("in", 1): 4, ("in", 3): 2, ("in", 5): 2, ("out", 1): half - 8}
+    if on.paired:
+        even, odd = {**even, ("in", 2): 4, ("in", 4): 0}, {**odd, ("in", 3): 4, ("in", 5): 0}
     if not first:
         even, odd = {("in", 0): 4, ("in", 2): 4, ("out", 0): 16}, {("in", 1): 4, ("in", 3): 4}
     return {**_laid(even, 0), **_laid(odd, half)}
@@ -57,7 +59,7 @@ class _Used:
     task: str
 
 
-class Sequence_:
+class Starts:
     """The tasks and the sequence, as phase after phase is added."""
 
     def __init__(self, on: Overlay) -> None:
@@ -72,14 +74,14 @@ class Sequence_:
 
     def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str]) -> None:
         """Add a phase that reads what the phases ``after`` write."""
-        ordered = sorted(((chain.position, stream.needs, at, chain, stream) for at, stream in enumerate(streams) for chain in stream.chains),
-                         key=lambda one: one[:3])
+        all_chains = [(chain.position, stream.needs, chain, stream) for stream in streams for chain in stream.chains]
+        ordered = sorted(all_chains, key=lambda one: one[:2])
         for early in (True, False):
             if not early:
                 for earlier in after:
                     for task in self._givers[earlier]:
                         self._await(task)
-            for position, needs, _, chain, stream in ordered:
+            for position, needs, chain, stream in ordered:
                 if early == (position == 0 and not needs):
                     self._start(name, chain, stream)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zellige.aie2.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
-from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_input, results_output
+from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_output
 from zellige.aie2.packet import GROUP
 from zellige.aie2.packets import Parcel, listeners, order
 from zellige.aie2.phase import Region
@@ -17,6 +17,11 @@ from zellige.aie2.tensor import Tensor
 
 SHIM_CHAIN = 4
 """Descriptors that a channel of a shim has."""
+
+
+def idle(column: int, number: int) -> str:
+    """The host buffer that takes what an idle column sends through one of its memory tiles."""
+    return f"idle{column}.{number}"
 
 
 @dataclass(frozen=True)
@@ -173,20 +178,23 @@ class Lowering:
         """To each row the groups that it computes, of an object that has those of all."""
         schedule, line = self.schedule, width * GROUP
         start, groups = schedule.shared(first)
-        size = [(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)]
-        return tuple(Move((cell.first - start) * line, pattern(size, KINDS["memory"]), 1 + cell.row) for cell in schedule.passes[first])
+        size = pattern([(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)], KINDS["memory"])
+        return tuple(Move((cell.first - start) * line, size, 1 + cell.row) for cell in schedule.passes[first])
 
     def _results(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
         words, found = linear(schedule.result_bytes), []
-        for row in range(schedule.rows):
-            cycles = [(count * schedule.steps, float(position), 1.0) for first, count, position in self._kinds()
-                      if row < len(schedule.passes[first])]
-            core, memory = f"core{column}.{row}.results", f"memory{column}.results{row}"
-            leaving = self.turns.chains(False, [([Object(core, (Move(0, words),))], *cycle) for cycle in cycles])
-            coming = self.turns.chains(True, [([Object(memory, (Move(0, words),))], *cycle) for cycle in cycles])
-            found += [Stream(f"results core {column}.{row}", Channel(on.core(row, column), "out", 0), tuple(leaving)),
-                      Stream(f"results in {column}.{row}", Channel(on.result_memory(row, column), "in", results_input(row)), tuple(coming))]
+        for sender in dict.fromkeys(on.sender(row) for row in range(schedule.rows)):
+            leaving, coming = [], []
+            for first, count, position in self._kinds():
+                rows = [cell.row for cell in schedule.passes[first] if on.sender(cell.row) == sender]
+                cycle = (count * schedule.steps, float(position), 1.0)
+                leaving.append(([Object(f"core{column}.{row}.results", (Move(0, words),)) for row in rows], *cycle))
+                coming.append(([Object(f"memory{column}.results{row}", (Move(0, words),)) for row in rows], *cycle))
+            core, memory = Channel(on.core(sender, column), "out", 0), on.result_memory(sender, column)
+            found += [Stream(f"results core {column}.{sender}", core, tuple(self.turns.chains(False, leaving))),
+                      Stream(f"results in {column}.{sender}", Channel(memory, "in", on.results_input(sender)),
+                             tuple(self.turns.chains(True, coming)))]  # fmt: skip
         for number in range(on.memories):
             found += self._results_out(column, number)
         return found
@@ -213,7 +221,7 @@ class Lowering:
             offsets = [self._offset(target, top + above, passed[cells[0].row].first + passed[cells[0].row].skip, left + before)
                        for passed in schedule.passes[first : first + count] for top in share.tops for left in share.lefts]
             if share.idle:
-                visits = Visits(f"idle{column}", (0,) * len(offsets), linear(groups * height * width * GROUP))
+                visits = Visits(idle(column, number), (0,) * len(offsets), linear(groups * height * width * GROUP))
             else:
                 size = [(groups, tensor.line), (height, tensor.row), (width, GROUP)]
                 visits = Visits(target.tensor, tuple(offsets), pattern(size, KINDS["shim"]))

@@ -13,6 +13,7 @@ from zellige.cli.codegen import codegen
 from zellige.cli.compile import compile_model
 from zellige.cli.demo import demo
 from zellige.cli.doctor import doctor
+from zellige.cli.estimate import estimate
 from zellige.cli.finetune import finetune
 from zellige.cli.inspect import inspect_model
 from zellige.cli.profile import profile
@@ -30,6 +31,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "verify": verify,
     "inspect": inspect_model,
+    "estimate": estimate,
     "codegen": codegen,
     "simulate": simulate,
     "doctor": doctor,

@@ -69,9 +69,9 @@ class RingState:
 
 
 class CoreState(Process):
-    """A core, with the memory and the buffers of its tile."""
+    """A core; ``places`` are all buffers, and the memories that they lie in."""
 
-    def __init__(self, core: Core, events: Events, order: Order, costs: Costs, memory: Memory, buffers: Mapping[str, Buffer],
+    def __init__(self, core: Core, events: Events, order: Order, costs: Costs, places: Mapping[str, tuple[Memory, Buffer]],
                  locks: Mapping[str, LockState], kernel: Kernel | None, packets: Packets, lane: Lane) -> None:  # fmt: skip
         super().__init__(f"core {core.tile}", events, order)
         self.core = core
@@ -82,7 +82,7 @@ class CoreState(Process):
         """The packet at hand."""
         self.packets: dict[str, Packet] = {}
         """The first that every task brought."""
-        self._costs, self._memory, self._buffers, self._kernel, self._packets = costs, memory, buffers, kernel, packets
+        self._costs, self._places, self._kernel, self._packets = costs, places, kernel, packets
 
     def routine(self) -> Routine:
         yield from self._run(self.core.program)
@@ -126,7 +126,7 @@ class CoreState(Process):
         except CompileError as error:
             raise SimulationError(f"{self.name} finds no packet in {slot}: {error}") from None
         self._read(slot, 0, known.packet.header.size)
-        task = self._memory.filled[slot]
+        task = self._places[slot][0].filled[slot]
         self.lane.begin(task)
         self.packets.setdefault(task, known.packet)
 
@@ -155,17 +155,17 @@ class CoreState(Process):
                None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))  # fmt: skip
 
     def _bytes(self, buffer: str) -> np.ndarray:
-        at = self._buffers[buffer]
-        return self._memory.bytes[at.address : at.address + at.size]
+        memory, at = self._places[buffer]
+        return memory.bytes[at.address : at.address + at.size]
 
     def _read(self, buffer: str, first: int, last: int) -> None:
-        self.order.read(self.number, self._memory, self._words(buffer, first, last, "reads"))
+        self.order.read(self.number, self._places[buffer][0], self._words(buffer, first, last, "reads"))
 
     def _write(self, buffer: str, first: int, last: int) -> None:
-        self.order.write(self.number, self._memory, self._words(buffer, first, last, "writes"))
+        self.order.write(self.number, self._places[buffer][0], self._words(buffer, first, last, "writes"))
 
     def _words(self, buffer: str, first: int, last: int, does: str) -> Words:
-        at = self._buffers[buffer]
+        _, at = self._places[buffer]
         if last > at.size:
             raise SimulationError(f"{self.name} {does} bytes {first} … {last - 1} of {buffer}, which has {at.size}")
         start, end = (at.address + first) // WORD, -(-(at.address + last) // WORD)

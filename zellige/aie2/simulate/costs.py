@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zellige.aie2.device import Device
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -19,3 +21,11 @@ class Costs:
     """Of the host's controller that starts a task: registers written through the array's configuration network."""
     packet: float = 1
     """The word in front of what goes through a flow with a number."""
+
+
+IDEAL = Costs(descriptor=0, lock=0, call=0, start=0, packet=0)
+
+
+def costs_of(device: Device) -> Costs:
+    """Those above; none, on a device that is ideal."""
+    return IDEAL if device.ideal else Costs()

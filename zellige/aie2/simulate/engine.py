@@ -17,7 +17,7 @@ from zellige.aie2.program import Channel, Core, Program, Task, Tile
 from zellige.aie2.simulate.carried import packet_channels
 from zellige.aie2.simulate.channel import ChannelState, Stream, Transfer
 from zellige.aie2.simulate.core import CoreState, Cycles, Kernel, Packets
-from zellige.aie2.simulate.costs import Costs
+from zellige.aie2.simulate.costs import Costs, costs_of
 from zellige.aie2.simulate.deadlock import refuse_deadlock
 from zellige.aie2.simulate.external import External
 from zellige.aie2.simulate.memory import Memory
@@ -42,18 +42,19 @@ class Run:
     """By lanes of cores: the first packet that every task brought."""
 
 
-def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs | None = None,
+def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel | None, cycles: Cycles, costs: Costs | None = None,
              device: Device | None = None, move: Literal["all", "packets"] = "all") -> Run:  # fmt: skip
     """Run a program.
 
     ``inputs``: bytes of host buffers (by name, of their whole size) before it begins; other buffers hold what the program says.
-    ``device``: that of its name, if ``None``. With ``move="packets"``, only they are moved, nothing is computed, and nobody looks
-    for races: the same time comes out, sooner.
+    ``device``: that of its name, if ``None``; ``costs``: those of the device. With ``move="packets"``, only they are moved, nothing
+    is computed, and nobody looks for races: the same time comes out, sooner.
 
     Raises ``SimulationError`` for whatever would go wrong on a chip: ``DeadlockError``, ``RaceError``, bytes that are read before
     they are written, what no packet can mean. ``InputError`` for inputs that aren't the program's.
     """
-    engine = Engine(program, inputs, step, cycles, costs or Costs(), device or device_named(program.device), move == "all")
+    device = device or device_named(program.device)
+    engine = Engine(program, inputs, step, cycles, costs or costs_of(device), device, move == "all")
     engine.run()
     return Run({name: memory.bytes for name, memory in engine.host.items()}, engine.events.now, engine.lanes,
                {core.lane.name: core.packets for core in engine.cores})  # fmt: skip
@@ -62,7 +63,7 @@ def simulate(program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, c
 class Engine:
     """A program with its state."""
 
-    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], step: Kernel, cycles: Cycles, costs: Costs,
+    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], step: Kernel | None, cycles: Cycles, costs: Costs,
                  device: Device, everything: bool) -> None:  # fmt: skip
         self.program = program
         self.device = device
@@ -73,8 +74,8 @@ class Engine:
         self.external = External(device, self.events, self._lane(EXTERNAL))
         self.host = {one.name: Memory(one.name, one.size) for one in program.host}
         self._fill(inputs)
-        self.buffers = {one.name: one for one in program.buffers}
         self.memories = {tile: self._memory(tile) for tile in sorted({one.tile for one in program.buffers})}
+        self.places = {one.name: (self.memories[one.tile], one) for one in program.buffers}
         self.locks = {one.name: LockState(one.name, one.initial, self.order) for one in program.locks}
         self.channels: dict[Channel, ChannelState] = {}
         self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of)
@@ -143,8 +144,8 @@ class Engine:
         return ChannelState(channel, self.events, self.order, self.costs, depth, self._lane(str(channel)))
 
     def _core(self, core: Core, step: Kernel | None, packets: Packets) -> CoreState:
-        memory, lane = self.memories[core.tile], self._lane(f"core {core.tile}")
-        return CoreState(core, self.events, self.order, self.costs, memory, self.buffers, self.locks, step, packets, lane)
+        lane = self._lane(f"core {core.tile}")
+        return CoreState(core, self.events, self.order, self.costs, self.places, self.locks, step, packets, lane)
 
     def _transfers_of(self, task: Task) -> list[Transfer]:
         if task.name not in self._transfers:
@@ -155,6 +156,7 @@ class Engine:
         """The memory that a buffer lies in, and the byte where it begins."""
         if task.channel.tile.row == 0 and name in self.host:
             return self.host[name], 0
-        if name not in self.buffers:
+        if name not in self.places:
             raise CompileError(f"the task {task.name} names the buffer {name}, which is not in the program")
-        return self.memories[self.buffers[name].tile], self.buffers[name].address
+        memory, buffer = self.places[name]
+        return memory, buffer.address

@@ -15,7 +15,7 @@ class Lane:
         self.name = name
         self.tasks: list[str] = [""]
         """Names that spans refer to; the first is that of none."""
-        self._starts, self._ends, self._tasks = array("d"), array("d"), array("l")
+        self._starts, self._ends, self._tasks = array("d"), array("d"), array("q")
 
     def begin(self, task: str) -> None:
         """What is done from now on belongs to that task."""
@@ -34,6 +34,11 @@ class Lane:
     @property
     def ends(self) -> np.ndarray:
         return np.frombuffer(self._ends, np.float64)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of spans: which of ``tasks`` they belong to."""
+        return np.frombuffer(self._tasks, np.int64)
 
     def busy_until(self, times: np.ndarray) -> np.ndarray:
         """Cycles of work before each of some times."""
