@@ -63,8 +63,10 @@ def test_uneven_work_is_seen() -> None:
 def test_phases_add_up() -> None:
     """Two layers, one after the other, of which the second's packets may come before the first is done."""
     first = Layer(1, 1).program()
-    tasks = [replace(task, name=task.name.replace("layer", "next"), descriptors=tuple(
-        replace(one, buffer=one.buffer.replace("weights.0", "weights.1")) for one in task.descriptors)) for task in first.tasks.values()]
+    tasks = []
+    for task in first.tasks.values():
+        others = tuple(replace(one, buffer=one.buffer.replace("weights.0", "weights.1")) for one in task.descriptors)
+        tasks.append(replace(task, name=task.name.replace("layer", "next"), descriptors=others))
     again = [replace(command, task=command.task.replace("layer", "next")) for command in first.sequence]
     program = replace(first, tasks={**first.tasks, **{task.name: task for task in tasks}}, sequence=(*first.sequence, *again))
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, DEVICES["npu1"]), move="packets")
