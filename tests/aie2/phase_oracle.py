@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from zellige.aie2.margins import tensors_of
 from zellige.aie2.packet import MAXIMUM, PRODUCT, TABLE
 from zellige.aie2.phase import Phase
-from zellige.aie2.placement import place, tensors_of
+from zellige.aie2.place import place
 from zellige.aie2.tensor import Tensor, noted
 from zellige.graph.fixed_point import Rescale, saturate
 from zellige.graph.quantized import QuantizedGraph
@@ -57,7 +58,8 @@ def run_phase(phase: Phase, tensors: dict[str, Tensor], memory: Memory) -> None:
             total = np.maximum.reduce(read)
             target[:, group] = saturate(total if phase.table is None else phase.table[total + 128], phase.low, phase.high)
             continue
-        terms, multipliers = [sum(read, np.zeros((phase.height, phase.width, 8), np.int64)) + phase.bias[group]], [phase.multiplier[group]]
+        terms = [sum(read, np.zeros((phase.height, phase.width, 8), np.int64)) + phase.bias[group]]
+        multipliers = [phase.multiplier[group]]
         if phase.residual is not None:
             terms.append(_cut(phase.residual, tensors, memory, phase.height, phase.width)[:, group].astype(np.int64))
             multipliers.append(phase.second[group])

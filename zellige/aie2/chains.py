@@ -1,7 +1,7 @@
 """Chains of descriptors that move one object after another: from sizes and orders of objects to what tasks do.
 
-A *chain* is a task before it has numbers: descriptors one after another, repeated. Objects that go through rings take their slots in
-turn, over the whole program, so a ring that has seen an odd number of them goes on with the other slot.
+A *chain* is a task before it has numbers: descriptors one after another, repeated. Objects that go through rings take their slots
+in turn, over the whole program, so a ring that has seen an odd number of them goes on with the other slot.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Chain:
 
 @dataclass(frozen=True)
 class Move:
-    """A part of an object that goes out of a slot: where it begins (bytes), its pattern, and the number of the packets it goes in."""
+    """A part of an object that goes out of a slot: where it begins (bytes), its pattern, and the number of the packets it goes
+    in."""
 
     offset: int
     dimensions: Dimensions
@@ -110,9 +111,9 @@ class Turns:
         return found
 
     def _descriptors(self, objects: Sequence[Object], fills: bool) -> tuple[Descriptor, ...]:
-        """Of objects one after another, from the slots on whose turn it is. The first move of each waits for its slot, the last gives
-        it on. Leaves whose turn it is: repeated whole, they return to where they began."""
-        seen, found = self._seen[fills].copy(), []
+        """Of objects one after another, from the slots on whose turn it is. The first move of each waits for its slot, the last
+        gives it on. Leaves whose turn it is: repeated whole, they return to where they began."""
+        seen, found = self._seen[fills].copy(), list[Descriptor]()
         for one in objects:
             slot = f"{one.ring}.{seen[one.ring] % SLOTS}"
             seen[one.ring] += 1
@@ -138,7 +139,7 @@ def runs(streams: Sequence[Visits], most: int, first: float, each: float) -> lis
     found, at, total = [], 0, len(streams[0].offsets)
     while at < total:
         length, count, repeat = _longest([one.offsets[at:] for one in streams], most // len(streams))
-        descriptors = []
+        descriptors: list[Descriptor] = []
         for turn in range(length):
             for one in streams:
                 stride = one.offsets[at + length + turn] - one.offsets[at + turn] if count > 1 else 0
@@ -150,7 +151,8 @@ def runs(streams: Sequence[Visits], most: int, first: float, each: float) -> lis
 
 
 def _longest(streams: Sequence[Sequence[int]], most: int) -> tuple[int, int, int]:
-    """The chain that does most of what comes next: turns in it, how far it advances before it begins again, how often it is done."""
+    """The chain that does most of what comes next: turns in it, how far it advances before it begins again, how often it is
+    done."""
     best = (0, 0, 0)
     for length in range(1, min(most, len(streams[0])) + 1):
         count = _alike(streams, length, 1, ADVANCE_MOST, None)
@@ -161,7 +163,8 @@ def _longest(streams: Sequence[Sequence[int]], most: int) -> tuple[int, int, int
 
 
 def _alike(streams: Sequence[Sequence[int]], length: int, first: int, most: int, period: int | None) -> int:
-    """How often a chain of ``length`` turns goes where the streams do: always a stride further, or beginning again after ``period``."""
+    """How often a chain of ``length`` turns goes where the streams do: always a stride further, or beginning again after
+    ``period``."""
     time = first
     while time < most and (time + 1) * length <= len(streams[0]):
         further = time if period is None else time % period

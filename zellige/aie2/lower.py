@@ -9,14 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from zellige.aie2.chains import Turns
+from zellige.aie2.margins import tensors_of
 from zellige.aie2.overlay import Overlay, fixed_parts
+from zellige.aie2.packet import GROUP
 from zellige.aie2.packets import parcels
 from zellige.aie2.phase import Phase
-from zellige.aie2.placement import Placement, place, tensors_of
+from zellige.aie2.place import place
+from zellige.aie2.placement import Placement
 from zellige.aie2.program import HostBuffer, Program
 from zellige.aie2.schedule import Schedule
-from zellige.aie2.sequence import Sequence_
-from zellige.aie2.streams import Lowering
+from zellige.aie2.sequence import Starts
+from zellige.aie2.streams import Lowering, idle
 from zellige.aie2.tensor import HostValue, Tensor, noted
 from zellige.aie2.tiling import choose
 from zellige.graph.quantized import QuantizedGraph
@@ -36,16 +39,14 @@ def assemble(graph: QuantizedGraph, found: Placement, on: Overlay, schedules: li
     """The program of placed phases with their schedules."""
     tensors = tensors_of(found, _slack(schedules))
     host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items()]
-    turns, sequence, writers = Turns(), Sequence_(on), _writers(found)
+    turns, sequence, writers = Turns(), Starts(on), _writers(found)
     for schedule in schedules:
         phase, sent = schedule.phase, parcels(schedule)
         host += [HostBuffer(f"{phase.name}.packets{column}", parcel.data.size, parcel.data.reshape(-1))
                  for column, parcel in sorted(sent.items())]
         sequence.phase(phase.name, Lowering(schedule, tensors, sent, turns).streams(), writers[phase.name])
     sequence.finish()
-    idle = [(column, schedule.on.rows * schedule.result_bytes) for schedule in schedules for column in range(on.columns)
-            if schedule.share(column).idle]
-    host += [HostBuffer(f"idle{column}", max(size for of, size in idle if of == column)) for column in sorted({one for one, _ in idle})]
+    host += _idle(on, schedules)
     buffers, locks, flows, cores = fixed_parts(on)
     read = [name for output in graph.outputs for name in (graph.tail[output].inputs if output in graph.tail else (output,))]
     return Program(graph.name, on.device.name, buffers, tuple(host), locks, flows, cores, sequence.tasks, tuple(sequence.steps),
@@ -73,9 +74,16 @@ def _slack(schedules: list[Schedule]) -> dict[str, int]:
     found: dict[str, int] = {}
     for schedule in schedules:
         source = schedule.phase.source
-        beyond = schedule.overrun * schedule.object_width * 8 * 64
+        beyond = schedule.overrun * schedule.object_width * 8 * 64 + GROUP * (schedule.fold - 1)
         found[source.tensor] = max(found.get(source.tensor, 0), beyond)
     return found
+
+
+def _idle(on: Overlay, schedules: list[Schedule]) -> list[HostBuffer]:
+    """Room for what idle columns compute."""
+    size = {column: max((on.rows * schedule.result_bytes for schedule in schedules if schedule.share(column).idle), default=0)
+            for column in range(on.columns)}
+    return [HostBuffer(idle(column, number), most) for column, most in size.items() if most for number in range(on.memories)]
 
 
 def _writers(found: Placement) -> dict[str, list[str]]:

@@ -59,7 +59,7 @@ def packet(schedule: Schedule, number: int, part: int, row: int) -> Packet:
     header = Header(
         packet_size(phase.operation, groups, len(offsets)), phase.operation, schedule.steps if len(schedule.parts) == 1 else 1,
         1 + residual, int(active and last), groups, tiling.height, tiling.width, schedule.object_groups, schedule.object_width,
-        *phase.stride, int(first), int(last), phase.low, phase.high)  # fmt: skip
+        phase.stride[0], min(1, phase.stride[1]), int(first), int(last), phase.low, phase.high)  # fmt: skip
     of = slice(cells[row].first, cells[row].first + groups) if active else slice(0, 0)
     return Packet(header, counts, offsets, blocks, phase.bias[of], phase.multiplier[of], phase.second[of], phase.shift[of],
                   NO_TABLE if phase.table is None else phase.table)
@@ -78,7 +78,9 @@ def _taps(schedule: Schedule, cell: Cell, part: Part) -> tuple[Array, Array, Arr
     groups = groups - cell.first if phase.own else groups - part.group
     chosen = (rows >= 0) & (rows < schedule.tiling.part[1]) & (groups >= 0) & (groups < schedule.object_groups)
     counts = np.bincount(outputs[chosen], minlength=len(ends) - 1).astype(np.uint16)
-    places = (rows * schedule.object_groups + groups) * schedule.object_width + taps.columns[of]
+    further, apart = divmod(taps.columns[of], schedule.fold)
+    columns = apart * (schedule.object_width // schedule.fold) + further
+    places = (rows * schedule.object_groups + groups) * schedule.object_width + columns
     blocks = taps.blocks[of][chosen] if phase.operation == PRODUCT else taps.blocks[:0]
     return counts, places[chosen].astype(np.uint16), blocks.reshape(-1, GROUP, GROUP)
 

@@ -50,10 +50,10 @@ class Taps:
 class Phase:
     """One operation on regions of host tensors.
 
-    Result pixel (y, x) of ``height`` × ``width`` reads the ``window`` (rows, columns) that begins at (y, x) · ``stride`` of
-    the ``source``, and the same pixel of the ``residual``. ``own``: a result group reads only the source group of its number.
-    ``bias``, ``multiplier``, ``second`` (the residual's multiplier) and ``shift`` are int32 of [groups, 8]; ``table`` int8 of 256, or
-    none. ``fill`` is what margins under its windows must hold; ``None`` if either will do.
+    Result pixel (y, x) of ``height`` × ``width`` reads the ``window`` (rows, columns) that begins at (y, x) · ``stride`` of the
+    ``source``, and the same pixel of the ``residual``. ``own``: a result group reads only the source group of its number.
+    ``bias``, ``multiplier``, ``second`` (the residual's multiplier) and ``shift`` are int32 of [groups, 8]; ``table`` int8 of 256,
+    or none. ``fill`` is what margins under its windows must hold; ``None`` if either will do.
     """
 
     name: str

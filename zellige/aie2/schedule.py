@@ -1,15 +1,16 @@
 """A phase cut for an overlay: tiles, passes and parts, and every size that follows from them.
 
-Columns of the overlay take rectangles of the result, rows take ranges of its channel groups. Each column goes through its tiles, for
-every pass over the groups again; input channels (or rows of a large window) come in parts, between which sums wait in the
-accumulators. What doesn't divide overlaps: the last tile, or range of groups, begins so early that it ends where its column's share, or the map, does.
-It computes again what is there already. What another core computes too is dropped by the memory tile.
+Columns of the overlay take rectangles of the result, rows take ranges of its channel groups. Each column goes through its tiles,
+for every pass over the groups again; input channels (or rows of a large window) come in parts, between which sums wait in the
+accumulators. What doesn't divide overlaps: the last tile, or range of groups, begins so early that it ends where its column's
+share, or the map, does. It computes again what is there already. What another core computes too is dropped by the memory tile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
 from zellige.aie2.packet import GROUP, PRODUCT
@@ -18,8 +19,9 @@ from zellige.aie2.phase import Phase
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a phase is cut: ``columns`` of the overlay as (down, across), a tile's ``height`` and ``width``, the ``groups`` that a core
-    computes in a pass, and the groups and window rows of an input ``part``, of which ``together`` lie in one object of a memory tile."""
+    """How a phase is cut: ``columns`` of the overlay as (down, across), a tile's ``height`` and ``width``, the ``groups`` that a
+    core computes in a pass, and the groups and window rows of an input ``part``, of which ``together`` lie in one object of a
+    memory tile."""
 
     columns: tuple[int, int]
     height: int
@@ -40,8 +42,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Share:
-    """What a column computes: tiles that begin at ``tops`` × ``lefts`` of the result, of which the first ``skip`` rows and columns are
-    another's. An ``idle`` column computes what another does, and nobody reads it."""
+    """What a column computes: tiles that begin at ``tops`` × ``lefts`` of the result, of which the first ``skip`` rows and columns
+    are another's. An ``idle`` column computes what another does, and nobody reads it."""
 
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
@@ -79,8 +81,9 @@ class Schedule:
     @cached_property
     def tiles(self) -> tuple[int, int]:
         """Tiles of a column: down and across."""
-        sizes = zip((self.phase.height, self.phase.width), self.tiling.columns, (self.tiling.height, self.tiling.width), strict=True)
-        return tuple(-(-(-(-size // columns)) // tile) for size, columns, tile in sizes)  # type: ignore[return-value]
+        down, across = self.tiling.columns
+        height, width = ceil(self.phase.height / down), ceil(self.phase.width / across)
+        return ceil(height / self.tiling.height), ceil(width / self.tiling.width)
 
     @cached_property
     def steps(self) -> int:
@@ -92,10 +95,8 @@ class Schedule:
         at = divmod(column, self.tiling.columns[1])
         idle = at[0] >= self.tiling.columns[0]
         places = (0, 0) if idle else at
-        (tops, above, nothing), (lefts, before, none) = (
-            _cut(size, columns, tile, place, count) for size, columns, tile, place, count in
-            zip((self.phase.height, self.phase.width), self.tiling.columns, (self.tiling.height, self.tiling.width), places, self.tiles,
-                strict=True))  # fmt: skip
+        tops, above, nothing = _cut(self.phase.height, self.tiling.columns[0], self.tiling.height, places[0], self.tiles[0])
+        lefts, before, none = _cut(self.phase.width, self.tiling.columns[1], self.tiling.width, places[1], self.tiles[1])
         return Share(tops, lefts, (above, before), idle or nothing or none)
 
     @cached_property
@@ -140,9 +141,14 @@ class Schedule:
     def object_rows(self) -> int:
         return (self.tiling.height - 1) * self.phase.stride[0] + self.tiling.part[1]
 
+    @property
+    def fold(self) -> int:
+        """Memory tiles put columns of a line that are so far apart side by side: what a tap reads of a row's pixels is one run."""
+        return max(1, self.phase.stride[1])
+
     @cached_property
     def object_width(self) -> int:
-        return self.phase.reads(1, self.tiling.width)[1]
+        return self.fold * -(-self.phase.reads(1, self.tiling.width)[1] // self.fold)
 
     @cached_property
     def object_bytes(self) -> int:
@@ -180,10 +186,11 @@ class Schedule:
 
 
 def _cut(size: int, columns: int, tile: int, place: int, count: int) -> tuple[tuple[int, ...], int, bool]:
-    """Along one axis of ``size``: where the ``count`` tiles of a share begin, how much of each another share has, and whether all of it."""
+    """Along one axis of ``size``: where the ``count`` tiles of a share begin, how much of each another share has, and whether all
+    of it."""
     each = -(-size // columns)
     start, end = place * each, min((place + 1) * each, size)
     if start >= size:
-        return _cut(size, columns, tile, 0, count)[:2] + (True,)
+        return (*_cut(size, columns, tile, 0, count)[:2], True)
     last = end - tile
     return tuple(min(start + i * tile, last) for i in range(count)), max(start - last, 0), False

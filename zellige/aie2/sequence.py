@@ -1,7 +1,7 @@
 """From chains to tasks and the sequence that starts them.
 
-Chains get descriptor numbers of their channel's share; numbers are used again when the sequence knows that the task which had them is
-done, or at once for descriptors that are the same. Tasks start in the order of the steps in which they begin: whoever waits for
+Chains get descriptor numbers of their channel's share; numbers are used again when the sequence knows that the task which had them
+is done, or at once for descriptors that are the same. Tasks start in the order of the steps in which they begin: whoever waits for
 one then waits for work that has all been started, so nothing can get stuck. What a phase doesn't read from host memory starts
 before the phases that it depends on are done: its packets are then already there.
 """
@@ -59,7 +59,7 @@ class _Used:
     task: str
 
 
-class Sequence_:
+class Starts:
     """The tasks and the sequence, as phase after phase is added."""
 
     def __init__(self, on: Overlay) -> None:
@@ -74,14 +74,14 @@ class Sequence_:
 
     def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str]) -> None:
         """Add a phase that reads what the phases ``after`` write."""
-        ordered = sorted(((chain.position, stream.needs, at, chain, stream) for at, stream in enumerate(streams) for chain in stream.chains),
-                         key=lambda one: one[:3])
+        all_chains = [(chain.position, stream.needs, chain, stream) for stream in streams for chain in stream.chains]
+        ordered = sorted(all_chains, key=lambda one: one[:2])
         for early in (True, False):
             if not early:
                 for earlier in after:
                     for task in self._givers[earlier]:
                         self._await(task)
-            for position, needs, _, chain, stream in ordered:
+            for position, needs, chain, stream in ordered:
                 if early == (position == 0 and not needs):
                     self._start(name, chain, stream)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zellige.aie2.chains import Chain, Move, Object, Turns, Visits, linear, pattern, runs
+from zellige.aie2.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
 from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_output
 from zellige.aie2.packet import GROUP
@@ -17,6 +17,11 @@ from zellige.aie2.tensor import Tensor
 
 SHIM_CHAIN = 4
 """Descriptors that a channel of a shim has."""
+
+
+def idle(column: int, number: int) -> str:
+    """The host buffer that takes what an idle column sends through one of its memory tiles."""
+    return f"idle{column}.{number}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Lowering:
         sends, into, out = [], [], []
         for first, count, position in self._kinds():
             sends += runs(self._visits(column, first, count), SHIM_CHAIN, position, 1 / boxes)
-            incoming = [Object(ring, (Move(0, linear(schedule.box_bytes(first))),))] * boxes
+            incoming = [Object(ring, (Move(0, self._folded(first)),))] * boxes
             outgoing = [Object(ring, self._to_cores(first))] * boxes
             if schedule.phase.residual is not None:
                 incoming.append(Object(ring, (Move(0, linear(schedule.residual_bytes(first))),)))
@@ -111,6 +116,12 @@ class Lowering:
             chains = self.turns.chains(True, self._core_activations(row, column))
             found.append(Stream(f"activations core {column}.{row}", Channel(on.core(row, column), "in", 0), tuple(chains)))
         return found
+
+    def _folded(self, first: int) -> Dimensions:
+        """Where the columns of a line go to in an object of a memory tile: to all those that one stride keeps apart."""
+        schedule = self.schedule
+        lines, each = schedule.object_rows * schedule.box_groups(first), schedule.object_width // schedule.fold
+        return pattern([(lines, schedule.object_width * GROUP), (each, GROUP), (schedule.fold, each * GROUP)], KINDS["memory"])
 
     def _core_activations(self, row: int, column: int) -> list[tuple[list[Object], int, float, float]]:
         schedule, cycles = self.schedule, []
@@ -167,8 +178,8 @@ class Lowering:
         """To each row the groups that it computes, of an object that has those of all."""
         schedule, line = self.schedule, width * GROUP
         start, groups = schedule.shared(first)
-        size = [(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)]
-        return tuple(Move((cell.first - start) * line, pattern(size, KINDS["memory"]), 1 + cell.row) for cell in schedule.passes[first])
+        size = pattern([(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)], KINDS["memory"])
+        return tuple(Move((cell.first - start) * line, size, 1 + cell.row) for cell in schedule.passes[first])
 
     def _results(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
@@ -210,7 +221,7 @@ class Lowering:
             offsets = [self._offset(target, top + above, passed[cells[0].row].first + passed[cells[0].row].skip, left + before)
                        for passed in schedule.passes[first : first + count] for top in share.tops for left in share.lefts]
             if share.idle:
-                visits = Visits(f"idle{column}", (0,) * len(offsets), linear(groups * height * width * GROUP))
+                visits = Visits(idle(column, number), (0,) * len(offsets), linear(groups * height * width * GROUP))
             else:
                 size = [(groups, tensor.line), (height, tensor.row), (width, GROUP)]
                 visits = Visits(target.tensor, tuple(offsets), pattern(size, KINDS["shim"]))

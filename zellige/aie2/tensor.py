@@ -116,8 +116,9 @@ class HostValue:
 
     def __str__(self) -> str:
         runs = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _runs(self.lanes))
-        return (f"{self.buffer}[{self.rows}][{self.groups}][{self.columns}][{GROUP}] at {self.y},{self.x} of {self.height}x{self.width} "
-                f"lanes {runs} shape {'x'.join(map(str, self.shape))}")
+        tensor = f"{self.buffer}[{self.rows}][{self.groups}][{self.columns}][{GROUP}]"
+        return (f"{tensor} at {self.y},{self.x} of {self.height}x{self.width} lanes {runs} "
+                f"shape {'x'.join(map(str, self.shape))}")
 
     def write(self, buffer: Array, value: Array) -> None:
         """Put an int8 array into the bytes of the host buffer. Raises ``CompileError`` for another shape or element type."""
@@ -143,7 +144,8 @@ class HostValue:
 def noted(place: Place, tensor: Tensor) -> HostValue:
     """A place, with all that is needed to find it in the bytes of its tensor."""
     y, x = tensor.margins[0] + place.y, tensor.margins[2] + place.x
-    return HostValue(tensor.name, tensor.rows, tensor.groups, tensor.columns, y, x, place.lanes, place.height, place.width, place.shape)
+    return HostValue(tensor.name, tensor.rows, tensor.groups, tensor.columns, y, x, place.lanes, place.height, place.width,
+                     place.shape)
 
 
 FORM = re.compile(r"(.+)\[(\d+)\]\[(\d+)\]\[(\d+)\]\[8\] at (\d+),(\d+) of (\d+)x(\d+) lanes ([\d,-]+) shape ([\dx]+)")

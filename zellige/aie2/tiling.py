@@ -1,14 +1,14 @@
 """The choice of tilings: a search over all that fit, for the least estimated time.
 
-The estimate is simple: in every step, the slowest of the cores' work and of the streams that it needs; or, over the whole phase, shims
-and external memory; and the filling of the pipeline. The simulator gives the time of what was chosen.
+The estimate is simple: in every step, the slowest of the cores' work and of the streams that it needs; or, over the whole phase,
+shims and external memory; and the filling of the pipeline. The simulator gives the time of what was chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from math import ceil, inf
 
 import numpy as np
@@ -30,8 +30,8 @@ CHAIN = 8
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cycles of a phase, and what each thing alone would take: ``work`` of the slowest cores, ``activations`` and ``packets`` through
-    streams, ``shim`` (activations from external memory), ``results``, and ``external`` memory."""
+    """Cycles of a phase, and what each thing alone would take: ``work`` of the slowest cores, ``activations`` and ``packets``
+    through streams, ``shim`` (activations from external memory), ``results``, and ``external`` memory."""
 
     cycles: float
     alone: tuple[tuple[str, float], ...]
@@ -70,7 +70,8 @@ class Counts:
         bottom, right = np.minimum(top + part_rows, self.windows), np.minimum(left + part_groups, self.sums.shape[2] - 1)
         if self.own:
             left, right = np.zeros_like(left), np.ones_like(left)
-        return np.asarray(of_cell[..., bottom, right] - of_cell[..., top, right] - of_cell[..., bottom, left] + of_cell[..., top, left])
+        below = of_cell[..., bottom, right] - of_cell[..., bottom, left]
+        return np.asarray(below - of_cell[..., top, right] + of_cell[..., top, left])
 
 
 def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
@@ -80,17 +81,17 @@ def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
     return np.asarray(empty + each * taps + 32 * (taps > 0))
 
 
-@lru_cache(maxsize=None)
-def step_line(device: Device, operation: int, height: int, width: int, stride: tuple[int, int], first: bool, last: bool,
+@cache
+def step_line(device: Device, operation: int, height: int, width: int, stride: int, first: bool, last: bool,
               inputs: int) -> tuple[float, float, float]:
     """What a step takes: cycles for each tap, for each group, and for itself."""
     def cycles(groups: int, taps: int) -> float:
         counts = np.zeros(groups, np.uint16)
         counts[0] = taps
-        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, *stride, int(first), int(last), 0, 0)
+        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, 1, int(first), int(last), 0, 0)
         zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
-        blocks = np.zeros((taps, GROUP, GROUP), np.int8)
-        return step_cycles(Packet(header, counts, np.zeros(taps, np.uint16), blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
+        offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
+        return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
 
     one = cycles(1, 1)
     return cycles(1, 2) - one, cycles(2, 1) - one, CALL + 2 * one - cycles(1, 2) - cycles(2, 1) + one
@@ -140,9 +141,9 @@ class _Tiles:
 def _timed(phase: Phase, on: Overlay, found: list[tuple[tuple[int, int], int, int, int]]) -> _Tiles:
     """Tiles (columns, height, width, steps), with the cycles of their steps."""
     columns, height, width, steps = zip(*found, strict=True)
-    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride, first, last,
-                                                1 + (last and phase.residual is not None)) for size in zip(height, width, strict=True)])
-             for first in (True, False) for last in (True, False)}
+    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride[0], first, last, inputs)
+                                      for size in zip(height, width, strict=True)])
+             for first in (True, False) for last, inputs in ((True, 1 + (phase.residual is not None)), (False, 1))}
     return _Tiles(columns, np.array(height), np.array(width), np.array(steps), lines)
 
 
@@ -224,7 +225,7 @@ def _objects(cut: _Cut, tiles: _Tiles) -> tuple[Array, Array]:
     """Bytes of activations for a group, and of a result's group, for each tile."""
     phase, part_rows = cut.schedule.phase, cut.schedule.tiling.part[1]
     rows = (tiles.height - 1) * phase.stride[0] + part_rows
-    columns = (tiles.width - 1) * phase.stride[1] + phase.window[1]
+    columns = cut.schedule.fold * -(-((tiles.width - 1) * phase.stride[1] + phase.window[1]) // cut.schedule.fold)
     return GROUP * rows * columns, GROUP * tiles.height * tiles.width
 
 
@@ -242,7 +243,8 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
         if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
         whole = in_pass if schedule.phase.own else schedule.tiling.part[0] * parts
-        fine &= (result * size <= core.activations) & (read * whole <= memory.activations) & (result * in_pass <= memory.activations)
+        fine &= (read * whole <= memory.activations) & (result * in_pass <= memory.activations)
+        fine &= result * size <= core.activations
     return np.asarray(fine)
 
 
@@ -278,12 +280,13 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
         in_pass = each.sum(axis=2) * tiles.steps[:, None]
         stepping = (np.maximum(in_pass, sending) if len(passes) > 1 else in_pass).sum(axis=1)
     sent = len(passes) * (tiles.steps * parts if parts > 1 else np.ones_like(tiles.steps))
-    source = read * sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes))) * parts
-    boxes = tiles.steps * (source + WORD * residual.sum(axis=1))
+    groups = sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes)))
+    boxes = tiles.steps * (read * groups * parts + WORD * residual.sum(axis=1))
     results = tiles.steps * result * size
     alone = {
         "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
-        "packets": sent * sending, "shim": boxes / shim, "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
+        "packets": sent * sending, "shim": boxes / shim,
+        "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
         "external": (on.columns * (boxes + results * rows.sum()) + cut.all_packets * sent) / external,
     }
     fill = read * schedule.object_groups * (1 / shim + 1 / WORD) + work[:, -1, -1] + 2 * result * size / WORD

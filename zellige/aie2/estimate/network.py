@@ -9,7 +9,7 @@ from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
 from zellige.aie2.lower import assemble
 from zellige.aie2.overlay import Overlay
-from zellige.aie2.placement import place
+from zellige.aie2.place import place
 from zellige.aie2.simulate import Run, simulate
 from zellige.aie2.tiling import choose
 from zellige.graph.quantized import QuantizedGraph
