@@ -26,7 +26,7 @@ def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | 
             for x in range(header.width):
                 total = parts.bias[group].astype(np.int64)
                 for one in range(tap, tap + count):
-                    at = 8 * (int(parts.offsets[one]) + row * header.stride_y * header.line + x * header.stride_x)
+                    at = 8 * (int(parts.offsets[one]) + row * header.stride * header.line + x)
                     total = total + inputs[0][at : at + 8].astype(np.int64) @ parts.blocks[one].astype(np.int64)
                 rescale = Rescale((parts.multiplier[group].astype(np.int64),), parts.shift[group].astype(np.int64))
                 at = 8 * ((row * header.groups + group) * header.width + x)
@@ -110,7 +110,7 @@ class Layer:
                     blocks.append(self.weight()[row, output, source])
                     counts[output] += 1
         header = Header(packet_size(PRODUCT, groups, len(taps)), PRODUCT, self.steps, 1, 1, groups, self.height, self.width,
-                        groups, self.width, 1, 1, 1, 1, 0, 127)  # fmt: skip
+                        groups, self.width, 1, 1, 1, 0, 127)  # fmt: skip
         full = [np.full((groups, GROUP), value, np.int32) for value in (5, 3, 0, 8)]
         return Packet(header, counts, np.array(taps, np.uint16), np.array(blocks), *full, np.zeros(0, np.int8))
 

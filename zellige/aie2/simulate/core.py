@@ -180,5 +180,5 @@ def reach(packet: Packet) -> tuple[int, int]:
     header, offsets = packet.header, packet.offsets
     if not offsets.size:
         return 0, 0
-    last = (header.rows - 1) * header.stride_y * header.line + (header.width - 1) * header.stride_x
+    last = (header.rows - 1) * header.stride * header.line + header.width - 1
     return GROUP * int(offsets.min()), GROUP * (int(offsets.max()) + last + 1)
