@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,20 @@ Chain = tuple[Descriptor, ...]
 def _turns(rings: Sequence[Chain]) -> Chain:
     """The first slots of all rings, then the second."""
     return tuple(ring[slot] for slot in (0, 1) for ring in rings)
+
+
+def repeated(program: Program, phases: Sequence[str]) -> Program:
+    """A layer's program, one time after another, as phases of those names. Packets take the slots of rings in turn."""
+    tasks: dict[str, Task] = {}
+    order: list[Start | Await] = []
+    for turn, phase in enumerate(phases):
+        for task in program.tasks.values():
+            chain = tuple(replace(one, buffer=one.buffer.replace("weights.0", f"weights.{turn % 2}")) for one in task.descriptors)
+            name = task.name.replace("layer", phase)
+            tasks[name] = replace(task, name=name, descriptors=chain)
+            order.append(Start(name))
+        order += [Await(task.replace("layer", phase)) for task in program.tasks]
+    return replace(program, tasks=tasks, sequence=tuple(order))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_made import Layer
+from hand_made import Layer, repeated
 
 from zellige.aie2.cycles import StepCost, step_cost, step_cycles
 from zellige.aie2.device import DEVICES, Device
@@ -62,13 +62,7 @@ def test_uneven_work_is_seen() -> None:
 
 def test_phases_add_up() -> None:
     """Two layers, one after the other, of which the second's packets may come before the first is done."""
-    first = Layer(1, 1).program()
-    tasks = []
-    for task in first.tasks.values():
-        others = tuple(replace(one, buffer=one.buffer.replace("weights.0", "weights.1")) for one in task.descriptors)
-        tasks.append(replace(task, name=task.name.replace("layer", "next"), descriptors=others))
-    again = [replace(command, task=command.task.replace("layer", "next")) for command in first.sequence]
-    program = replace(first, tasks={**first.tasks, **{task.name: task for task in tasks}}, sequence=(*first.sequence, *again))
+    program = repeated(Layer(1, 1).program(), ["layer", "next"])
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, DEVICES["npu1"]), move="packets")
     phases = phase_times(program, run, lambda packet: step_cost(packet, DEVICES["npu1"]))
     assert [phase.name for phase in phases] == ["layer", "next"]
