@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | 
             for x in range(header.width):
                 total = parts.bias[group].astype(np.int64)
                 for one in range(tap, tap + count):
-                    at = 8 * (int(parts.offsets[one]) + row * header.stride_y * header.line + x * header.stride_x)
+                    at = 8 * (int(parts.offsets[one]) + row * header.stride * header.line + x)
                     total = total + inputs[0][at : at + 8].astype(np.int64) @ parts.blocks[one].astype(np.int64)
                 rescale = Rescale((parts.multiplier[group].astype(np.int64),), parts.shift[group].astype(np.int64))
                 at = 8 * ((row * header.groups + group) * header.width + x)
@@ -45,6 +45,20 @@ Chain = tuple[Descriptor, ...]
 def _turns(rings: Sequence[Chain]) -> Chain:
     """The first slots of all rings, then the second."""
     return tuple(ring[slot] for slot in (0, 1) for ring in rings)
+
+
+def repeated(program: Program, phases: Sequence[str]) -> Program:
+    """A layer's program, one time after another, as phases of those names. Packets take the slots of rings in turn."""
+    tasks: dict[str, Task] = {}
+    order: list[Start | Await] = []
+    for turn, phase in enumerate(phases):
+        for task in program.tasks.values():
+            chain = tuple(replace(one, buffer=one.buffer.replace("weights.0", f"weights.{turn % 2}")) for one in task.descriptors)
+            name = task.name.replace("layer", phase)
+            tasks[name] = replace(task, name=name, descriptors=chain)
+            order.append(Start(name))
+        order += [Await(task.replace("layer", phase)) for task in program.tasks]
+    return replace(program, tasks=tasks, sequence=tuple(order))
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ class Layer:
                     blocks.append(self.weight()[row, output, source])
                     counts[output] += 1
         header = Header(packet_size(PRODUCT, groups, len(taps)), PRODUCT, self.steps, 1, 1, groups, self.height, self.width,
-                        groups, self.width, 1, 1, 1, 1, 0, 127)  # fmt: skip
+                        groups, self.width, 1, 1, 1, 0, 127)  # fmt: skip
         full = [np.full((groups, GROUP), value, np.int32) for value in (5, 3, 0, 8)]
         return Packet(header, counts, np.array(taps, np.uint16), np.array(blocks), *full, np.zeros(0, np.int8))
 

@@ -70,13 +70,21 @@ def run_layer(layer: Layer, step: Callable) -> Array:
     return whole[:, : shape[1]].reshape(shape)
 
 
-def blocked(x: Array, pads: tuple[int, int, int, int] = (0, 0, 0, 0), fill: int = 0, tail: int = 0) -> Array:
-    """Values int8 [1, channels, height, width] as activations [rows, groups, width, 8], with margins."""
+def blocked(x: Array, pads: tuple[int, int, int, int] = (0, 0, 0, 0), fill: int = 0, tail: int = 0, fold: int = 1) -> Array:
+    """Values int8 [1, channels, height, width] as activations [rows, groups, width, 8], with margins; of each line first all
+    columns that ``fold`` divides, then those with a remainder of 1, and so on."""
     _, channels, _, _ = x.shape
     top, bottom, left, right = pads
     x = np.pad(x[0], ((0, -channels % GROUP), (0, 0), (0, 0)))
     x = np.pad(x, ((0, 0), (top, bottom), (left, right + tail)), constant_values=fill)
+    x = np.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % fold)), constant_values=fill)
+    x = x.reshape(*x.shape[:2], -1, fold).swapaxes(2, 3).reshape(x.shape)
     return np.ascontiguousarray(x.reshape(-1, GROUP, *x.shape[1:]).transpose(2, 0, 3, 1))
+
+
+def folded(column: int, width: int, fold: int) -> int:
+    """Where a column of a line stands."""
+    return column % fold * (width // fold) + column // fold
 
 
 def make_packet(operation: int, counts: Array, offsets: Array, blocks: Array, rescale: tuple[Array, ...], **words: int) -> Packet:
@@ -106,8 +114,8 @@ def whole_weight(weight: Array, groups: int) -> Array:
     return found
 
 
-def taps_of(weight: Array, width: int, dilation: tuple[int, int], groups: range) -> tuple[Array, Array, Array]:
-    """Counts, offsets and blocks of a whole weight's part that reads the input groups ``groups``, of maps that wide."""
+def taps_of(weight: Array, width: int, dilation: tuple[int, int], groups: range, fold: int = 1) -> tuple[Array, Array, Array]:
+    """Counts, offsets and blocks of a whole weight's part that reads the input groups ``groups``, of lines that wide."""
     outputs, _, kh, kw = weight.shape
     counts, offsets, blocks = [], [], []
     for output in range(outputs // GROUP):
@@ -117,7 +125,7 @@ def taps_of(weight: Array, width: int, dilation: tuple[int, int], groups: range)
                 for x in range(kw):
                     block = weight[output * GROUP :, group * GROUP :, y, x][:GROUP, :GROUP]
                     if block.any():
-                        offsets.append((y * dilation[0] * len(groups) + index) * width + x * dilation[1])
+                        offsets.append((y * dilation[0] * len(groups) + index) * width + folded(x * dilation[1], width, fold))
                         blocks.append(block.T)
         counts.append(len(offsets) - before)
     return np.array(counts), np.array(offsets), np.array(blocks).reshape(-1, GROUP, GROUP)
@@ -172,18 +180,18 @@ def convolutions(draw: Callable) -> Layer:
     attributes = {"stride": stride, "padding": pads, "padding_mode": "zeros", "dilation": dilation, "groups": groups}
     node = QuantizedNode("node", "conv2d", ("x", "residual")[: 1 + len(residual)], (1, outputs, rows, width), attributes,
                          weight, bias, np.ones(outputs), rescale, low=low, high=high)
-    wide = blocked(x, pads, tail=draw(st.integers(0, 2)))
+    wide = blocked(x, pads, tail=draw(st.integers(0, 2)), fold=stride[1])
     whole = whole_weight(weight, groups)
     parts = draw(st.integers(1, min(3, wide.shape[1])))
     cuts = np.linspace(0, wide.shape[1], parts + 1).astype(int)
     packets, activations = [], []
     for part, (begin, end) in enumerate(pairwise(cuts)):
         last = part == parts - 1
-        taps = taps_of(whole, wide.shape[2], dilation, range(begin, end))
+        taps = taps_of(whole, wide.shape[2], dilation, range(begin, end), stride[1])
         packets.append(make_packet(
             PRODUCT, *taps, (bias, *_channels(rescale, outputs, len(residual))), inputs=1 + (len(residual) if last else 0),
             results=int(last), rows=rows, width=width, input_groups=int(end - begin), input_width=wide.shape[2],
-            stride_y=stride[0], stride_x=stride[1], first=int(part == 0), last=int(last), low=low, high=high))
+            stride=stride[0], first=int(part == 0), last=int(last), low=low, high=high))
         activations.append((np.ascontiguousarray(wide[:, begin:end]), *([blocked(one) for one in residual] if last else [])))
     return Layer(node, (x, *residual), tuple(packets), tuple(activations))
 
@@ -195,9 +203,9 @@ def _channels(rescale: Rescale, channels: int, residuals: int) -> tuple[Array, A
     return flat(rescale.multipliers[0]), flat(rescale.multipliers[1]) if residuals else np.zeros(channels, int), flat(rescale.shift)
 
 
-def _own_channel(groups: int, input_width: int, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[Array, Array, Array]:
+def _own_channel(groups: int, width: int, kernel: tuple[int, int] = (1, 1), fold: int = 1) -> tuple[Array, Array, Array]:
     """Taps that read a window of the group's own channels."""
-    offsets = [(y * dilation[0] * groups + group) * input_width + x * dilation[1]
+    offsets = [(y * groups + group) * width + folded(x, width, fold)
                for group in range(groups) for y in range(kernel[0]) for x in range(kernel[1])]
     return np.full(groups, kernel[0] * kernel[1]), np.array(offsets), np.zeros((0, GROUP, GROUP))
 
@@ -212,10 +220,10 @@ def pools(draw: Callable) -> Layer:
     pads = (int(height > 1 and kernel[0] > 1), 0, int(across > 1 and kernel[1] > 1), 0)
     x = random(draw, 1, channels, height - pads[0], across - pads[2])
     low, high = _clamp(draw)
-    words = {"rows": rows, "width": width, "stride_y": stride[0], "stride_x": stride[1], "low": low, "high": high}
+    words = {"rows": rows, "width": width, "stride": stride[0], "low": low, "high": high}
     average = draw(st.booleans())
-    wide = blocked(x, pads, 0 if average else -128)
-    taps = _own_channel(wide.shape[1], wide.shape[2], kernel, (1, 1))
+    wide = blocked(x, pads, 0 if average else -128, fold=stride[1])
+    taps = _own_channel(wide.shape[1], wide.shape[2], kernel, stride[1])
     words |= {"input_groups": wide.shape[1], "input_width": wide.shape[2]}
     shape, attributes = (1, channels, rows, width), {"kernel": kernel, "stride": stride, "padding": pads}
     if average:
@@ -236,9 +244,9 @@ def additions(draw: Callable) -> Layer:
     (low, high), rescale = _clamp(draw), _rescale(draw, channels, 128, 2)
     node = QuantizedNode("node", "add", ("x", "y"), x.shape, rescale=rescale, low=low, high=high)
     wide = blocked(x)
-    taps = _own_channel(wide.shape[1], width, (1, 1), (1, 1))
+    taps = _own_channel(wide.shape[1], width)
     packet = make_packet(SUM, *taps, (np.zeros(channels), *_channels(rescale, channels, 1)), inputs=2, rows=rows, width=width,
-                         input_groups=wide.shape[1], input_width=width, stride_y=1, stride_x=1, low=low, high=high)
+                         input_groups=wide.shape[1], input_width=width, stride=1, low=low, high=high)
     return Layer(node, (x, y), (packet,), ((wide, blocked(y)),))
 
 
@@ -248,8 +256,8 @@ def tables(draw: Callable) -> Layer:
     x, table = random(draw, 1, channels, rows, width), random(draw, 256)
     node = QuantizedNode("node", "table", ("x",), x.shape, table=table)
     wide = blocked(x)
-    packet = make_packet(TABLE, *_own_channel(wide.shape[1], width, (1, 1), (1, 1)), (np.zeros(0),) * 4, rows=rows, width=width,
-                         input_groups=wide.shape[1], input_width=width, stride_y=1, stride_x=1)
+    packet = make_packet(TABLE, *_own_channel(wide.shape[1], width), (np.zeros(0),) * 4, rows=rows, width=width,
+                         input_groups=wide.shape[1], input_width=width, stride=1)
     return Layer(node, (x,), (replace(packet, table=table),), ((wide,),))
 
 

@@ -11,12 +11,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hand_made import Layer, cycles, step
+from quantized_layers import quantized
+from small_networks import Build
 
 from zellige.aie2.check import check
+from zellige.aie2.cycles import step_cycles
+from zellige.aie2.device import DEVICES
+from zellige.aie2.lower import lower
+from zellige.aie2.overlay import overlay
 from zellige.aie2.packet import HEADER_BYTES
 from zellige.aie2.program import Await, Channel, Program, Release, Repeat, Start, Step, Tile
 from zellige.aie2.simulate import simulate
+from zellige.aie2.step import step as kernel
+from zellige.aie2.tensor import host_value
 from zellige.errors import CompileError, DeadlockError, RaceError, SimulationError
+from zellige.graph.quantized_reference import run_int8
+from zellige.passes.scales import Scheme
 
 LAYER = Layer(2, 2)
 PROGRAM = LAYER.program()
@@ -176,3 +186,72 @@ def test_a_release_too_many_is_seen_in_the_end() -> None:
     program = descriptor("layer/core packet 0.0", 0, acquire=None)(PROGRAM)
     with pytest.raises(SimulationError, match=r"the lock core0.0.weights.empty begins at 2 and ends at 3"):
         simulate(program, {"x": LAYER.x()}, step, cycles)
+
+
+def test_a_core_must_keep_its_packet() -> None:
+    """With a packet for each step, the third takes the slot of the first: no sooner than its step is done."""
+    program = packet(8, "<i4", lambda _: 1)(SMALL.program())
+    tasks = dict(program.tasks)
+    for name, number in (("layer/packet in 0", 25), ("layer/packet out 0", 39), ("layer/core packet 0.0", 3)):
+        (first,) = tasks[name].descriptors
+        second = replace(first, number=number, buffer=first.buffer.replace("weights.0", "weights.1"))
+        tasks[name] = replace(tasks[name], descriptors=(first, second), repeat=2)
+    tasks["layer/packet0"] = replace(tasks["layer/packet0"], repeat=4)
+    program = replace(program, tasks=tasks)
+    assert outcome(program, SMALL) == "right"
+    (forever,) = program.cores[0].program
+    acquire, steps, release = forever.body
+    hasty = replace(program.cores[0], program=(Repeat(None, (acquire, release, steps)),))
+    with pytest.raises(RaceError, match=r"byte 0 of core0\.0\.weights\.0, which core"):
+        simulate(replace(program, cores=(hasty,)), {"x": SMALL.x()}, step, cycles)
+
+
+def small_network() -> tuple[Program, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Two convolutions and their sum, lowered; its inputs in host buffers, and what the int8 reference answers."""
+    build = Build(1, 8, 8, 8)
+    wide = build.conv(build.x, 24, 3, padding=(1, 1, 1, 1))
+    total = build("add", wide, build.conv(wide, 24))
+    graph = quantized(replace(build.graph, outputs=(total,)), Scheme(powers_of_two=True, rows=8))
+    program = lower(graph, overlay(DEVICES["npu1"], 2, 2))
+    x = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 8)).astype(np.int8)
+    value = host_value(next(iter(program.inputs.values())))
+    held = next(one for one in program.host if one.name == value.buffer)
+    fed = np.zeros(held.size, np.uint8) if held.data is None else held.data.view(np.uint8).copy()
+    value.write(fed, x)
+    return program, {value.buffer: fed}, run_int8(graph, [x])
+
+
+def seen(program: Program, fed: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str:
+    try:
+        check(program)
+        run = simulate(program, fed, kernel, lambda packet: step_cycles(packet, DEVICES["npu1"]))
+    except CompileError as error:
+        return type(error).__name__
+    values = {name: host_value(text) for name, text in program.outputs.items()}
+    right = all(np.array_equal(value.read(run.host[value.buffer]), expected[name]) for name, value in values.items())
+    return "right" if right else "wrong"
+
+
+def locks_of(program: Program) -> list[Change]:
+    """Every lock of every descriptor left out, and each pair of them the other way round."""
+    found = []
+    for name, one in program.tasks.items():
+        for at, each in enumerate(one.descriptors):
+            found += [descriptor(name, at, **{word: None}) for word in ("acquire", "release") if getattr(each, word) is not None]
+            if (each.acquire, each.release) != (None, None):
+                found.append(descriptor(name, at, acquire=each.release, release=each.acquire))
+    return found
+
+
+def test_locks_of_a_lowered_network() -> None:
+    program, fed, expected = small_network()
+    assert seen(program, fed, expected) == "right"
+    for change in locks_of(program)[::23]:
+        assert seen(change(program), fed, expected) in ("DeadlockError", "RaceError", "SimulationError")
+
+
+@pytest.mark.full
+def test_all_locks_of_a_lowered_network() -> None:
+    program, fed, expected = small_network()
+    for change in locks_of(program):
+        assert seen(change(program), fed, expected) in ("DeadlockError", "RaceError", "SimulationError")

@@ -103,3 +103,13 @@ def test_bad_requests(arguments: tuple[str, ...], status: int, message: str, her
                       capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == status
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.full
+def test_resnet50_entire(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every transfer, lock and kernel of ResNet-50 at 224 × 224, from the emitted files: the int8 reference's answer."""
+    asked = ("--target", "aie2:4x4", "--pattern", "block:8x8", "--sparsity", 0.5)
+    assert run("codegen", "torchvision:resnet50", *asked, "-o", "code") == 0
+    assert run("simulate", "code", "--json", "s.json") == 0
+    assert "outputs equal those of the int8 reference, bit for bit" in capsys.readouterr().out
+    assert json.loads(Path("s.json").read_text())["simulate_s"] < 15 * 60

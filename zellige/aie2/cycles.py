@@ -103,15 +103,10 @@ def tiles_of(header: Header) -> tuple[np.ndarray, np.ndarray]:
 def _tap(header: Header, dense: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For one tap: tiles, cycles of loads (two at a time), and shuffles, each time that it is gone through."""
     tiles, neighbours = tiles_of(header)
-    if header.stride_x == 1:
-        pairs = (tiles > 1) & (-(-header.width // PIXELS) == 2)
-        values, shuffles = np.where(neighbours, tiles + 1, np.where(pairs, tiles // 2 * 3, 2 * tiles)), tiles
-    elif header.stride_x == 2:
-        values, shuffles = 3 * tiles, 3 * tiles
-    else:
-        values, shuffles = 2 * PIXELS * tiles, 2 * PIXELS * tiles
+    pairs = (tiles > 1) & (-(-header.width // PIXELS) == 2)
+    values = np.where(neighbours, tiles + 1, np.where(pairs, tiles // 2 * 3, 2 * tiles))
     block = 2 if header.operation == PRODUCT else 0
-    return tiles, (values + block + (not dense)) / 2, shuffles
+    return tiles, (values + block + (not dense)) / 2, tiles
 
 
 def _results(packet: Packet, tiles: np.ndarray) -> float:

@@ -6,7 +6,8 @@ every core runs the same program, whatever the network.
 
 Objects of activations are int8 of [rows][groups][width][8]: a group is 8 channels, and numbers of channels are padded to it.
 For every output group, ``counts`` says how many taps are summed; a tap reads its 8 channels of each output pixel from ``offsets``
-(in units of 8 bytes: the place of the first output pixel's) on, ``stride`` pixels apart. By operation:
+(in units of 8 bytes: the place of the first output pixel's) on, pixel beside pixel in a row, rows ``stride`` apart. (Layers that
+step over columns find these put together by the memory tile.) By operation:
 
 - ``PRODUCT``: a tap has a block of 8 × 8 weights, [inputs][outputs]. Blocks that are all zero have no tap: nothing is skipped
   but what isn't there. Grouped and depthwise convolutions and linear layers are this too.
@@ -41,7 +42,7 @@ ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class Header:
-    """The first 64 bytes of a packet, in this order, as little-endian int32."""
+    """The first words of a packet, in this order, as little-endian int32."""
 
     size: int
     operation: int
@@ -53,8 +54,7 @@ class Header:
     width: int
     input_groups: int
     input_width: int
-    stride_y: int
-    stride_x: int
+    stride: int
     first: int
     last: int
     low: int
@@ -67,7 +67,8 @@ class Header:
 
 
 WORDS = tuple(field.name for field in fields(Header))
-HEADER_BYTES = 4 * len(WORDS)
+HEADER_BYTES = -(-4 * len(WORDS) // ALIGNMENT) * ALIGNMENT
+"""Of the header and what is between it and the next part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def packet_size(operation: int, groups: int, taps: int) -> int:
     >>> packet_size(PRODUCT, 1, 9)
     832
     """
-    header = Header(0, operation, *(0,) * 3, groups, *(0,) * 10)
+    header = Header(0, operation, *(0,) * 3, groups, *(0,) * 9)
     return _end(_places(header, taps))
 
 
@@ -112,7 +113,7 @@ def decode(raw: np.ndarray) -> Packet:
     """The packet that starts ``raw`` (u8). Raises ``CompileError`` if that can't be one."""
     if raw.size < HEADER_BYTES:
         raise CompileError(f"expected a packet of at least {HEADER_BYTES} bytes, got {raw.size}")
-    header = Header(*raw[:HEADER_BYTES].view("<i4").tolist())
+    header = Header(*raw[: 4 * len(WORDS)].view("<i4").tolist())
     known = 0 <= header.operation < len(OPERATIONS) and header.groups >= 0
     if not known or not packet_size(header.operation, header.groups, 0) <= header.size <= raw.size:
         raise CompileError(f"no packet: {header} in {raw.size} bytes")

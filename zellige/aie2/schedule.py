@@ -144,7 +144,7 @@ class Schedule:
     @property
     def fold(self) -> int:
         """Memory tiles put columns of a line that are so far apart side by side: what a tap reads of a row's pixels is one run."""
-        return max(1, self.phase.stride[1])
+        return self.phase.stride[1]
 
     @cached_property
     def object_width(self) -> int:

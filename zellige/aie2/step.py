@@ -89,8 +89,7 @@ def _cut(slot: Array, header: Header) -> Array:
 
 def pixel_places(header: Header) -> Array:
     """How far, in units of 8 bytes, the pixels of the result ([rows, width]) are from the first one in the activations."""
-    return (np.arange(header.rows)[:, None] * header.stride_y * header.line
-            + np.arange(header.width)[None, :] * header.stride_x)  # fmt: skip
+    return np.arange(header.rows)[:, None] * header.stride * header.line + np.arange(header.width)
 
 
 def result_bytes(header: Header) -> int:
@@ -125,8 +124,7 @@ def _demands(packet: Packet, inputs: Sequence[Array], result: Array | None, accu
     if any(not fine for _, fine, _, _ in demands) or header.groups == 0:
         return demands
     if len(packet.offsets):
-        reach = GROUP * (int(packet.offsets.max()) + (header.rows - 1) * header.stride_y * header.line
-                         + (header.width - 1) * header.stride_x + 1)
+        reach = GROUP * (int(packet.offsets.max()) + (header.rows - 1) * header.stride * header.line + header.width)
         demands.append(("bytes of activations", reach <= inputs[0].size, reach, inputs[0].size))
     size = result_bytes(header)
     demands += [("bytes of the residual", size <= slot.size, size, slot.size) for slot in inputs[1:]]

@@ -88,7 +88,7 @@ def step_line(device: Device, operation: int, height: int, width: int, stride: i
     def cycles(groups: int, taps: int) -> float:
         counts = np.zeros(groups, np.uint16)
         counts[0] = taps
-        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, 1, int(first), int(last), 0, 0)
+        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, int(first), int(last), 0, 0)
         zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
         offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)

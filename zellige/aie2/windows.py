@@ -31,14 +31,15 @@ class _Run:
     reach: int
 
 
-def _alike(starts: Sequence[int], reaches: Sequence[int], keys: Sequence[Any]) -> Iterator[_Run]:
+def _alike(starts: Sequence[int], reaches: Sequence[int], keys: Sequence[Any], least: int) -> Iterator[_Run]:
+    """Runs whose steps are ``least`` or more: columns that read the same pixels are no run, as pixels lie side by side for cores."""
     first = 0
     while first < len(starts):
         count, step = 1, 1
         while first + count < len(starts):
             at = first + count
             further = starts[at] - starts[at - 1]
-            if (reaches[at], keys[at]) != (reaches[first], keys[first]) or (count > 1 and further != step):
+            if (reaches[at], keys[at]) != (reaches[first], keys[first]) or (count > 1 and further != step) or further < least:
                 break
             step, count = further, count + 1
         yield _Run(first, count, starts[first], step, reaches[first])
@@ -82,7 +83,7 @@ def place_window(found: Placement, node: QuantizedNode) -> None:
         raise CompileError(f"expected a reduction over dimensions (2, 3) of a map, got {a['dimensions']} of {list(x.shape)}")
     maximum = "max" in node.op
     size = (1, 1) if node.op in ("mean", "sum") else (node.shape[2], node.shape[3])
-    axes = [list(_alike(starts, reaches, _keys(node, axis) if len(node.shape) == 4 else [b""] * length)) for
+    axes = [list(_alike(starts, reaches, _keys(node, axis) if len(node.shape) == 4 else [b""] * length, axis - 2)) for
             (starts, reaches), axis, length in zip(_windows(node, x), (2, 3), size, strict=True)]
     least = max(found.least[node.inputs[0]], node.low)
     lanes = based(x.lanes)

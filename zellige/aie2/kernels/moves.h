@@ -8,9 +8,9 @@ template <Reading R, unsigned N>
 void maximum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigned tap, const int8 *activations, int8 *result) {
     const Header &header = *packet.header;
     Values most[N], values[N];
-    load_tiles<R, N>(header, tiles, activations + GROUP * packet.offsets[tap], most);
+    load_tiles<R, N>(tiles, activations + GROUP * packet.offsets[tap], most);
     for (unsigned end = tap + packet.counts[group]; ++tap < end;) {
-        load_tiles<R, N>(header, tiles, activations + GROUP * packet.offsets[tap], values);
+        load_tiles<R, N>(tiles, activations + GROUP * packet.offsets[tap], values);
         for (unsigned tile = 0; tile < N; ++tile)
             most[tile] = aie::max(most[tile], values[tile]);
     }
@@ -22,11 +22,11 @@ void maximum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, uns
 inline void look_up(const Packet &packet, unsigned group, unsigned tap, const int8 *activations, int8 *result) {
     const Header &header = *packet.header;
     const int8 *from = activations + GROUP * packet.offsets[tap];
-    const unsigned line = header.stride_y * header.input_groups * header.input_width;
+    const unsigned line = header.stride * header.input_groups * header.input_width;
     for (int row = 0; row < header.rows; ++row)
         for (int column = 0; column < header.width; ++column)
             for (unsigned channel = 0; channel < GROUP; ++channel) {
-                const int8 found = packet.table[from[GROUP * (row * line + column * header.stride_x) + channel] + 128];
+                const int8 found = packet.table[from[GROUP * (row * line + column) + channel] + 128];
                 const int8 high = found > header.high ? static_cast<int8>(header.high) : found;
                 result[GROUP * ((row * header.groups + group) * header.width + column) + channel] =
                     high < header.low ? static_cast<int8>(header.low) : high;

@@ -9,7 +9,7 @@ constexpr unsigned ALIGNMENT = 32; // bytes; parts start at multiples
 enum Operation { PRODUCT, SUM, MAXIMUM, TABLE };
 
 struct Header {
-    int32 size, operation, steps, inputs, results, groups, rows, width, input_groups, input_width, stride_y, stride_x, first, last, low, high;
+    int32 size, operation, steps, inputs, results, groups, rows, width, input_groups, input_width, stride, first, last, low, high;
 };
 
 struct Packet {
@@ -22,7 +22,7 @@ struct Packet {
 
     explicit Packet(const uint8 *raw) : header(reinterpret_cast<const Header *>(raw)) {
         const unsigned groups = header->groups;
-        unsigned at = sizeof(Header);
+        unsigned at = (sizeof(Header) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         const auto take = [&](unsigned bytes) {
             const uint8 *part = raw + at;
             at = (at + bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

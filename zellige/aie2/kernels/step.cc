@@ -9,25 +9,17 @@ namespace {
 
 // Call `body` with a reading and a number of tiles that are known when it is compiled: four tiles, or one alone.
 template <typename Body>
-void with_reading(const Header &header, const Tiles &tiles, Body body) {
-    const auto with = [&](auto reading) {
-        if (tiles.count == 1)
-            body(reading, std::integral_constant<unsigned, 1>());
-        else
-            body(reading, std::integral_constant<unsigned, TILES>());
-    };
-    switch (tiles.reading(header)) {
-    case TOGETHER:
-        return body(std::integral_constant<Reading, TOGETHER>(), std::integral_constant<unsigned, TILES>());
-    case PAIRS:
-        return body(std::integral_constant<Reading, PAIRS>(), std::integral_constant<unsigned, TILES>());
-    case APART:
-        return with(std::integral_constant<Reading, APART>());
-    case EVEN:
-        return with(std::integral_constant<Reading, EVEN>());
-    case SCATTERED:
-        return with(std::integral_constant<Reading, SCATTERED>());
-    }
+void with_reading(const Tiles &tiles, Body body) {
+    constexpr std::integral_constant<unsigned, TILES> four;
+    const Reading reading = tiles.reading();
+    if (reading == TOGETHER)
+        body(std::integral_constant<Reading, TOGETHER>(), four);
+    else if (reading == PAIRS)
+        body(std::integral_constant<Reading, PAIRS>(), four);
+    else if (tiles.count > 1)
+        body(std::integral_constant<Reading, APART>(), four);
+    else
+        body(std::integral_constant<Reading, APART>(), std::integral_constant<unsigned, 1>());
 }
 
 } // namespace
@@ -48,7 +40,7 @@ extern "C" void step(const uint8 *raw, const int8 *activations, const int8 *resi
         const Rescaling by(packet, group);
         for (unsigned first = 0; first < total; first += TILES) {
             const Tiles tiles(header, first, total);
-            with_reading(header, tiles, [&](auto reading, auto number) {
+            with_reading(tiles, [&](auto reading, auto number) {
                 if (header.operation == MAXIMUM)
                     maximum_tiles<reading(), number()>(packet, tiles, group, tap, activations, result);
                 else if (header.operation == SUM)

@@ -42,7 +42,7 @@ void sum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigne
         if constexpr (O == PRODUCT)
             block = aie::load_v<GROUP * GROUP>(packet.blocks + GROUP * GROUP * tap);
         Values values[N];
-        load_tiles<R, N>(header, tiles, activations + GROUP * packet.offsets[tap], values);
+        load_tiles<R, N>(tiles, activations + GROUP * packet.offsets[tap], values);
         for (unsigned tile = 0; tile < N; ++tile)
             products[tile].mac(values[tile], block);
     }
@@ -52,7 +52,7 @@ void sum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigne
             Values added;
             if (residual) {
                 const unsigned place = (tiles.row[tile] * header.groups + group) * header.width + tiles.column[tile];
-                added = load_tile<APART>(residual + GROUP * place, 1);
+                added = load_tile(residual + GROUP * place);
             }
             store_tile(header, tiles, tile, group, rescale(by, sums, residual ? &added : nullptr), result);
         } else {

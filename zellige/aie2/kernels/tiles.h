@@ -13,9 +13,7 @@ using Values = aie::vector<int8, PIXELS * GROUP>;
 enum Reading {
     TOGETHER, // one behind the other: a load more than there are tiles
     PAIRS,    // two by two, where a row has two
-    APART,    // each pixel beside the next, tiles anywhere
-    EVEN,     // every other pixel
-    SCATTERED // wider strides
+    APART     // anywhere
 };
 
 // Some tiles of a result, the last ones perhaps fewer than there is room for: then the last is there again.
@@ -32,7 +30,7 @@ struct Tiles {
             const unsigned number = first + (tile < count ? tile : count - 1);
             row[tile] = number / across;
             column[tile] = number % across * PIXELS;
-            place[tile] = GROUP * (row[tile] * header.stride_y * line + column[tile] * header.stride_x);
+            place[tile] = GROUP * (row[tile] * header.stride * line + column[tile]);
         }
     }
 
@@ -45,11 +43,7 @@ struct Tiles {
         return left < PIXELS ? left : PIXELS;
     }
 
-    Reading reading(const Header &header) const {
-        if (header.stride_x == 1)
-            return neighbours() ? TOGETHER : across == 2 && count > 1 ? PAIRS : APART;
-        return header.stride_x == 2 ? EVEN : SCATTERED;
-    }
+    Reading reading() const { return neighbours() ? TOGETHER : across == 2 && count > 1 ? PAIRS : APART; }
 };
 
 inline unsigned misalignment(const int8 *pointer) { return reinterpret_cast<uintptr_t>(pointer) % WORD; }
@@ -67,30 +61,15 @@ inline void load_run(const int8 *from, Values (&found)[N]) {
 }
 
 // One tile, from its first pixel on.
-template <Reading R>
-inline Values load_tile(const int8 *from, unsigned stride) {
-    if constexpr (R == EVEN) {
-        Values both[2];
-        load_run<2>(from, both);
-        return aie::filter_even(aie::concat(both[0], both[1]), GROUP);
-    } else if constexpr (R == SCATTERED) {
-        aie::vector<int32, PIXELS * 2> found;
-        for (unsigned pixel = 0; pixel < PIXELS; ++pixel) {
-            const int32 *values = reinterpret_cast<const int32 *>(from + pixel * stride * GROUP);
-            found.set(values[0], 2 * pixel);
-            found.set(values[1], 2 * pixel + 1);
-        }
-        return found.template cast_to<int8>();
-    } else {
-        Values one[1];
-        load_run<1>(from, one);
-        return one[0];
-    }
+inline Values load_tile(const int8 *from) {
+    Values one[1];
+    load_run<1>(from, one);
+    return one[0];
 }
 
 // What a tap reads for N tiles; `from` is where it reads the first pixel of the result.
 template <Reading R, unsigned N>
-inline void load_tiles(const Header &header, const Tiles &tiles, const int8 *from, Values (&found)[N]) {
+inline void load_tiles(const Tiles &tiles, const int8 *from, Values (&found)[N]) {
     if constexpr (R == TOGETHER) {
         load_run<N>(from + tiles.place[0], found);
     } else if constexpr (R == PAIRS) {
@@ -102,7 +81,7 @@ inline void load_tiles(const Header &header, const Tiles &tiles, const int8 *fro
         }
     } else {
         for (unsigned tile = 0; tile < N; ++tile)
-            found[tile] = load_tile<R>(from + tiles.place[tile], header.stride_x);
+            found[tile] = load_tile(from + tiles.place[tile]);
     }
 }
 

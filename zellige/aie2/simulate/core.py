@@ -80,6 +80,8 @@ class CoreState(Process):
         self.lane = lane
         self.known: Known | None = None
         """The packet at hand."""
+        self._slot = ""
+        """Where it lies."""
         self.packets: dict[str, Packet] = {}
         """The first that every task brought."""
         self._costs, self._places, self._kernel, self._packets = costs, places, kernel, packets
@@ -119,7 +121,7 @@ class CoreState(Process):
         return self.known
 
     def _read_packet(self) -> None:
-        slot = self.rings["weights"].slot()
+        self._slot = slot = self.rings["weights"].slot()
         self._read(slot, 0, HEADER_BYTES)
         try:
             self.known = known = self._packets.read(self._bytes(slot))
@@ -142,6 +144,7 @@ class CoreState(Process):
         inputs = [rings["activations"].slot(at) for at in range(header.inputs)]
         result = rings["results"].slot() if header.results else None
         size = header.rows * header.groups * header.width * GROUP
+        self._read(self._slot, 0, header.size)
         self._read(inputs[0], *known.reach)
         if header.inputs > 1:
             self._read(inputs[1], 0, size)
@@ -151,7 +154,7 @@ class CoreState(Process):
             self._write(accumulators, 0, 4 * size)
         if result is not None:
             self._write(result, 0, size)
-        kernel(self._bytes(rings["weights"].slot()), [self._bytes(one).view(np.int8) for one in inputs],
+        kernel(self._bytes(self._slot), [self._bytes(one).view(np.int8) for one in inputs],
                None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))  # fmt: skip
 
     def _bytes(self, buffer: str) -> np.ndarray:
@@ -177,5 +180,5 @@ def reach(packet: Packet) -> tuple[int, int]:
     header, offsets = packet.header, packet.offsets
     if not offsets.size:
         return 0, 0
-    last = (header.rows - 1) * header.stride_y * header.line + (header.width - 1) * header.stride_x
+    last = (header.rows - 1) * header.stride * header.line + header.width - 1
     return GROUP * int(offsets.min()), GROUP * (int(offsets.max()) + last + 1)

@@ -69,7 +69,6 @@ class vector {
     static constexpr unsigned size() { return Elems; }
 
     T get(unsigned index) const { return data[index]; }
-    void set(T value, unsigned index) { data[index] = value; }
 
     template <unsigned ElemsOut>
     vector<T, ElemsOut> extract(unsigned index) const {
@@ -179,15 +178,6 @@ inline vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const 
     vector<T, Elems> found;
     const vector<T, 2 *Elems> both = concat(values, fill);
     std::memcpy(found.data, both.data + n, sizeof found.data);
-    return found;
-}
-
-template <typename T, unsigned Elems>
-inline vector<T, Elems / 2> filter_even(const vector<T, Elems> &values, unsigned step = 1) {
-    AIE_EMULATION_COUNT(shuffles, 1);
-    vector<T, Elems / 2> found;
-    for (unsigned i = 0; i < Elems / 2; ++i)
-        found.data[i] = values.data[i / step * 2 * step + i % step];
     return found;
 }
 
