@@ -39,7 +39,8 @@ def _alike(starts: Sequence[int], reaches: Sequence[int], keys: Sequence[Any], l
         while first + count < len(starts):
             at = first + count
             further = starts[at] - starts[at - 1]
-            if (reaches[at], keys[at]) != (reaches[first], keys[first]) or (count > 1 and further != step) or further < least:
+            same = (reaches[at], keys[at]) == (reaches[first], keys[first])
+            if not same or (count > 1 and further != step) or further < least:
                 break
             step, count = further, count + 1
         yield _Run(first, count, starts[first], step, reaches[first])
