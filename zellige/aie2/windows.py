@@ -32,7 +32,7 @@ class _Run:
 
 
 def _alike(starts: Sequence[int], reaches: Sequence[int], keys: Sequence[Any], least: int) -> Iterator[_Run]:
-    """Runs whose steps are ``least`` or more: columns that read the same pixels are no run, as pixels lie side by side for cores."""
+    """Runs whose steps are ``least`` or more: columns that read the same pixels are none, as pixels lie side by side for cores."""
     first = 0
     while first < len(starts):
         count, step = 1, 1
