@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zellige.aie2.device import DEVICES
-from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, overlay, results_output
+from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, memory_shares, overlay, results_output
 from zellige.aie2.packet import GROUP, PRODUCT, Header, Packet, decode, packet_size
 from zellige.aie2.program import Await, Channel, Descriptor, HostBuffer, Program, Start, Task, Tile
 from zellige.errors import CompileError
@@ -127,8 +127,10 @@ class Layer:
 
     def _ring(self, name: str, numbers: Sequence[int], words: int, fills: bool, packet: int | None = None) -> Chain:
         first, then = ("empty", "full") if fills else ("full", "empty")
-        return tuple(Descriptor(number, f"{name}.{slot}", 0, ((words, 1),), f"{name}.{first}", f"{name}.{then}", packet)
-                     for slot, number in enumerate(numbers))  # fmt: skip
+        one = name.startswith("memory") and name.endswith("activations")  # one buffer for both slots
+        places = [(name, slot * memory_shares(self.on).activations) if one else (f"{name}.{slot}", 0) for slot in (0, 1)]
+        return tuple(Descriptor(number, *place, ((words, 1),), f"{name}.{first}", f"{name}.{then}", packet)
+                     for place, number in zip(places, numbers, strict=False))  # fmt: skip
 
     def _activations(self) -> list[Task]:
         tasks, line, turns = [], self.columns * self.width * 2, self.steps // 2

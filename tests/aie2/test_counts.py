@@ -62,8 +62,7 @@ def test_the_cost_of_taps_is_what_they_do(kind: str, count: Count) -> None:
         expected = taps * np.array([tiles.sum() if header.operation != MAXIMUM else 0, 2 * loads.sum(), shuffles.sum()])
         without = replace(packet, header=replace(header, size=packet_size(header.operation, header.groups, 0)),
                           counts=np.zeros_like(packet.counts), offsets=packet.offsets[:0], blocks=packet.blocks[:0])
-        maximum = np.array([0, 3 * header.groups, 0])  # which can't be taken of no tap: only the numbers for rescaling are loaded
-        around = maximum if header.operation == MAXIMUM else count(without, layer)
+        around = np.zeros(3, np.int64) if header.operation == MAXIMUM else count(without, layer)  # there is no maximum of nothing
         assert (count(packet, layer) - around).tolist() == expected.tolist()
         assert header.operation != PRODUCT or taps == 0 or expected[0] > 0
     check()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packets import LAYERS, Layer, make_packet, taps_of
 
-from zellige.aie2.cycles import HEADER, PER_GROUP, step_cost, step_cycles, tiles_of
+from zellige.aie2.cycles import HEADER, PER_GROUP, TILE, step_cost, step_cycles, tiles_of
 from zellige.aie2.device import DEVICES
 from zellige.aie2.packet import PRODUCT, Packet
 
@@ -29,7 +29,8 @@ def product(rows: int, width: int, inputs: int, outputs: int, keep: float = 1.0,
 @pytest.mark.parametrize("last, published", [(1, 1121), (0, 1750)])
 def test_the_published_product_of_matrices(last: int, published: float) -> None:
     packet = product(1, 64, 64, 64, last=last)
-    assert step_cycles(packet, VERSAL, dense=True) - HEADER - 8 * PER_GROUP == pytest.approx(published, abs=1e-9)
+    around = HEADER + 16 * TILE + 4 * 8 * PER_GROUP
+    assert step_cycles(packet, VERSAL, dense=True) - around == pytest.approx(published, abs=1e-9)
 
 
 def test_an_ideal_core_takes_as_long_as_its_products() -> None:
@@ -48,8 +49,8 @@ def test_what_sparsity_gains() -> None:
     def gain(inputs: int) -> float:
         half = step_cycles(product(4, 16, inputs, 32, keep=0.5), VERSAL)
         return step_cycles(product(4, 16, inputs, 32), VERSAL, dense=True) / half
-    assert 1.9 < gain(512) < 2.0
-    assert 1.2 < gain(16) < gain(64) < gain(512)
+    assert 1.85 < gain(512) < 2.0
+    assert 1.1 < gain(16) < gain(64) < gain(512)
 
 
 @given(st.sampled_from(sorted(LAYERS)).flatmap(LAYERS.__getitem__))

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from zellige.aie2.device import ADVANCE_MOST, REPEAT_MOST, WORD, TileKind
+from zellige.aie2.overlay import DEPTH
 from zellige.aie2.program import Descriptor
 from zellige.errors import CompileError
 
 Dimensions = tuple[tuple[int, int], ...]
 """Sizes and strides, outermost first; in words."""
-
-SLOTS = 2
-
 
 @dataclass(frozen=True)
 class Chain:
@@ -41,10 +39,12 @@ class Move:
 
 @dataclass(frozen=True)
 class Object:
-    """One object of a ring: the moves that bring it, or take it away."""
+    """One object of a ring: the moves that bring it, or take it away. ``apart``: the ring is one buffer, with its slots so many
+    bytes apart; else each slot is a buffer."""
 
     ring: str
     moves: tuple[Move, ...]
+    apart: int = 0
 
 
 def linear(size: int) -> Dimensions:
@@ -98,7 +98,9 @@ class Turns:
                 for chain in self._cycle(objects, times, fills, position, each)]
 
     def _cycle(self, objects: Sequence[Object], times: int, fills: bool, position: float, each: float) -> list[Chain]:
-        period = 1 if all(count % SLOTS == 0 for count in Counter(one.ring for one in objects).values()) else SLOTS
+        if len(objects) == 1 and objects[0].apart:
+            return self._advancing(objects[0], times, fills, position, each)
+        period = 1 if all(count % DEPTH == 0 for count in Counter(one.ring for one in objects).values()) else DEPTH
         turns, left = divmod(times, period)
         found = []
         if turns:
@@ -110,16 +112,30 @@ class Turns:
             self._seen[fills].update(one.ring for one in objects)
         return found
 
+    def _advancing(self, one: Object, times: int, fills: bool, position: float, each: float) -> list[Chain]:
+        """Chains for an object of a ring that is one buffer: from the first slot on they advance through all."""
+        found, done, seen = [], 0, self._seen[fills]
+        while done < times:
+            at = seen[one.ring] % DEPTH
+            repeat = min(REPEAT_MOST, times - done) if at == 0 else 1
+            further = (DEPTH, one.apart // WORD) if repeat > 1 else (1, 0)
+            descriptors = tuple(replace(descriptor, advance=further) for descriptor in self._descriptors([one], fills))
+            found.append(Chain(position + each * done, descriptors, repeat))
+            seen[one.ring] += repeat
+            done += repeat
+        return found
+
     def _descriptors(self, objects: Sequence[Object], fills: bool) -> tuple[Descriptor, ...]:
         """Of objects one after another, from the slots on whose turn it is. The first move of each waits for its slot, the last
         gives it on. Leaves whose turn it is: repeated whole, they return to where they began."""
         seen, found = self._seen[fills].copy(), list[Descriptor]()
         for one in objects:
-            slot = f"{one.ring}.{seen[one.ring] % SLOTS}"
+            at = seen[one.ring] % DEPTH
+            slot, start = (one.ring, at * one.apart) if one.apart else (f"{one.ring}.{at}", 0)
             seen[one.ring] += 1
             waits, gives = (f"{one.ring}.{word}" for word in (("empty", "full") if fills else ("full", "empty")))
             for number, move in enumerate(one.moves):
-                found.append(Descriptor(len(found), slot, move.offset, move.dimensions, waits if number == 0 else None,
+                found.append(Descriptor(len(found), slot, start + move.offset, move.dimensions, waits if number == 0 else None,
                                         gives if number == len(one.moves) - 1 else None, move.packet))
         return tuple(found)
 

@@ -37,8 +37,11 @@ WIDE = (1750 - MATRIX) / QUADS
 HEADER = 24.0
 """Counted: 16 words are loaded, one a cycle, and the pipeline fills. The call itself and its locks are not the kernel's."""
 
-PER_GROUP = 20.0
-"""Counted: bias, multipliers and shifts of a group are loaded, and compared."""
+TILE = 4.0
+"""Counted: where a tile lies, once for all groups."""
+
+PER_GROUP = 8.0
+"""Counted, for every group of some tiles: taps, bias and shift are loaded, the loop begins."""
 
 RESIDUAL, WAITING = 2.0, 2.0
 """Counted, for a tile: a residual is loaded and added; sums of the part before are loaded."""
@@ -83,7 +86,7 @@ def step_cost(packet: Packet, device: Device, dense: bool = False) -> StepCost:
     tiles, loads, shuffles = _tap(header, dense)
     products = tiles * PRODUCTS / device.macs
     loop = np.maximum(products, np.maximum(loads, shuffles))
-    overhead = HEADER + header.groups * PER_GROUP + _results(packet, tiles)
+    overhead = HEADER + float(tiles.sum()) * TILE + header.groups * len(tiles) * PER_GROUP + _results(packet, tiles)
     return StepCost(float(taps * loop.sum()) + overhead, float(taps * products.sum()), float(taps * loads.sum()),
                     float(taps * shuffles.sum()), overhead)
 
@@ -119,15 +122,7 @@ def _results(packet: Packet, tiles: np.ndarray) -> float:
     if not header.last:
         return cycles + rounds * WIDE
     terms = header.inputs
-    shifts = 1 + np.count_nonzero(np.diff(packet.shift, axis=1), axis=1)
-    wide = total * np.where(_plain(packet), 0.0, WIDE_TERM * terms + WIDE_SHIFT * shifts)
-    return cycles + rounds * NARROW + float(wide.sum()) + (header.groups * total * RESIDUAL if terms == 2 else 0.0)
-
-
-def _plain(packet: Packet) -> np.ndarray:
-    """Which groups are rescaled by shifts alone (``kernels/rescale.h``)."""
-    factor = packet.residual[:, :1]
-    power = (factor > 0) & (factor & (factor - 1) == 0)
-    alike = np.all((packet.residual == factor) & power, axis=1) if packet.header.inputs == 2 else True
-    by_shift = (packet.multiplier == 1) & (packet.shift == packet.shift[:, :1]) & (packet.shift <= 31)
-    return np.asarray(np.all(by_shift, axis=1) & alike)
+    if not packet.plain:
+        shifts = 1 + np.count_nonzero(np.diff(packet.shift, axis=1), axis=1)
+        cycles += total * float((WIDE_TERM * terms + WIDE_SHIFT * shifts).sum())
+    return cycles + rounds * NARROW + (header.groups * total * RESIDUAL if terms == 2 else 0.0)

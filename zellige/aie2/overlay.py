@@ -193,7 +193,10 @@ class _Laying:
 
     def ring(self, name: str, tile: Tile, size: int) -> Ring:
         slots = tuple(self.buffer(f"{name}.{slot}", tile, size) for slot in range(DEPTH))
-        return Ring(slots, self.lock(f"{name}.full", tile, 0), self.lock(f"{name}.empty", tile, DEPTH))
+        return Ring(slots, *self.ring_locks(name, tile))
+
+    def ring_locks(self, name: str, tile: Tile) -> tuple[str, str]:
+        return self.lock(f"{name}.full", tile, 0), self.lock(f"{name}.empty", tile, DEPTH)
 
 
 def _core(on: Overlay, laid: _Laying, row: int, column: int) -> Core:
@@ -210,7 +213,9 @@ def _core(on: Overlay, laid: _Laying, row: int, column: int) -> Core:
 
 def _memories(on: Overlay, laid: _Laying, column: int) -> None:
     shares, name = memory_shares(on), f"memory{column}"
-    laid.ring(f"{name}.activations", on.memory(column), shares.activations)
+    # one buffer for both slots: descriptors then alternate between them by advancing, and need half as many numbers
+    laid.buffer(f"{name}.activations", on.memory(column), DEPTH * shares.activations)
+    laid.ring_locks(f"{name}.activations", on.memory(column))
     laid.ring(f"{name}.weights", on.memory(column), shares.weights)
     for row in range(on.rows):
         laid.ring(f"{name}.results{row}", on.result_memory(row, column), shares.results)

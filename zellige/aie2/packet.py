@@ -68,13 +68,18 @@ class Header:
 
 WORDS = tuple(field.name for field in fields(Header))
 HEADER_BYTES = -(-4 * len(WORDS) // ALIGNMENT) * ALIGNMENT
-"""Of the header and what is between it and the next part."""
+"""Of the header and the word behind it."""
+
+MOST_SHIFT = 31
+"""By which sums of 32 bits can be shifted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Packet:
     """A packet in parts. Shapes: ``counts`` u16[groups], ``offsets`` u16[taps], ``blocks`` i8[taps, 8, 8] (``PRODUCT`` only),
-    ``bias``, ``multiplier``, ``residual`` (its multiplier) and ``shift`` i32[groups, 8], ``table`` i8[256] (``TABLE`` only)."""
+    ``bias``, ``multiplier``, ``residual`` (its multiplier) and ``shift`` i32[groups, 8], ``table`` i8[256] (``TABLE`` only).
+
+    The word behind the header says whether the packet is ``plain``: it spares cores to look."""
 
     header: Header
     counts: np.ndarray
@@ -86,12 +91,23 @@ class Packet:
     shift: np.ndarray
     table: np.ndarray
 
+    @property
+    def plain(self) -> bool:
+        """Whether all sums are rescaled by shifts alone, alike for the eight channels of a group, and within 32 bits."""
+        multipliers, shift = self.multiplier, self.shift
+        if np.any(multipliers != 1) or np.any(shift != shift[:, :1]) or np.any(shift > MOST_SHIFT):
+            return False
+        factor = self.residual[:, :1]
+        powers = (factor > 0) & (factor & (factor - 1) == 0)
+        return self.header.inputs < 2 or bool(np.all(powers) and np.all(self.residual == factor))
+
     def encode(self) -> np.ndarray:
         """The packet as bytes (u8), as many as ``header.size``."""
         found = np.zeros(self.header.size, np.uint8)
         for (at, dtype, shape), part in zip(_places(self.header, len(self.offsets)), self._parts(), strict=True):
             raw = np.ascontiguousarray(part.reshape(shape), dtype=dtype).view(np.uint8).reshape(-1)
             found[at : at + raw.size] = raw
+        found[4 * len(WORDS)] = self.plain
         return found
 
     def _parts(self) -> tuple[np.ndarray, ...]:

@@ -50,7 +50,8 @@ def region(where: Place, y: int = 0, x: int = 0) -> Region:
 
 
 def _per_lane(array: Array, node: QuantizedNode, lanes: Lanes, at: tuple[int, int], name: str) -> Array:
-    """A number for each channel at one pixel of the result, as int32 [groups, 8] over its lanes; zeros elsewhere."""
+    """A number for each channel at one pixel of the result, as int32 [groups, 8] over its lanes; elsewhere one of the same group's,
+    so that groups whose channels are rescaled alike stay so."""
     found = np.zeros((max(lanes) // GROUP + 1) * GROUP, np.int64)
     if array.size == 1:
         found[:] = array.reshape(-1)[0]
@@ -60,6 +61,11 @@ def _per_lane(array: Array, node: QuantizedNode, lanes: Lanes, at: tuple[int, in
         if len(lanes) != len(whole):
             raise CompileError("what differs from channel to channel can't be rescaled behind a reshape")
         found[list(lanes)] = whole[:, at[0], at[1]]
+        used = np.zeros(found.shape, bool)
+        used[list(lanes)] = True
+        grouped = used.reshape(-1, GROUP)
+        of_group = np.take_along_axis(found.reshape(-1, GROUP), grouped.argmax(axis=1)[:, None], axis=1)
+        found = np.where(grouped, found.reshape(-1, GROUP), of_group).reshape(-1)
     if np.any(np.abs(found) > 2**31 - 1):
         raise CompileError(f"its {name} must fit 32 bits, got {found.min()} … {found.max()}; quantise with powers of two")
     return found.astype(np.int32).reshape(-1, GROUP)

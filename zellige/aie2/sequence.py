@@ -8,6 +8,7 @@ before the phases that it depends on are done: its packets are then already ther
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,6 +72,7 @@ class Starts:
         self._next: dict[Channel, int] = {}
         self._known: set[str] = set()
         self._givers: dict[str, list[str]] = {}
+        self._named: Counter[str] = Counter()
 
     def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str]) -> None:
         """Add a phase that reads what the phases ``after`` write."""
@@ -93,8 +95,9 @@ class Starts:
 
     def _start(self, phase: str, chain: Chain, stream: Stream) -> None:
         numbers = self._numbers(chain, stream.channel)
-        count = sum(1 for task in self.tasks if task.startswith(f"{phase}/{stream.what}.") or task == f"{phase}/{stream.what}")
-        name = f"{phase}/{stream.what}" + (f".{count}" if count else "")
+        name = f"{phase}/{stream.what}"
+        self._named[name] += 1
+        name += f" {self._named[name]}" if self._named[name] > 1 else ""
         self.tasks[name] = Task(name, stream.channel, numbered(chain, numbers), chain.repeat)
         self.steps.append(Start(name))
         for one in self.tasks[name].descriptors:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zellige.aie2.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
-from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, results_output
+from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, memory_shares, results_output
 from zellige.aie2.packet import GROUP
 from zellige.aie2.packets import Parcel, listeners, order
 from zellige.aie2.phase import Region
@@ -93,20 +93,19 @@ class Lowering:
     def _activations(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
         ring, boxes = f"memory{column}.activations", len(schedule.parts) // schedule.tiling.together
+        apart = memory_shares(on).activations
         sends, into, out = [], [], []
         for first, count, position in self._kinds():
             sends += runs(self._visits(column, first, count), SHIM_CHAIN, position, 1 / boxes)
-            incoming = [Object(ring, (Move(0, self._folded(first)),))] * boxes
-            outgoing = [Object(ring, self._to_cores(first))] * boxes
+            incoming: tuple[Move, ...] = (Move(0, self._folded(first)),)
+            outgoing = self._to_cores(first)
             if schedule.phase.residual is not None:
-                incoming.append(Object(ring, (Move(0, linear(schedule.residual_bytes(first))),)))
-                outgoing.append(Object(ring, self._to_rows(first, schedule.tiling.height, schedule.tiling.width)))
-            if boxes > 1:
-                incoming, outgoing, times = incoming[:1], outgoing[:1], count * schedule.steps * boxes
-            else:
-                times = count * schedule.steps
-            into.append((incoming, times, position, 1 / boxes))
-            out.append((outgoing, times, position, 1 / boxes))
+                behind = schedule.box_bytes(first)
+                incoming += (Move(behind, linear(schedule.residual_bytes(first))),)
+                outgoing += self._to_rows(first, schedule.tiling.height, schedule.tiling.width, behind)
+            times = count * schedule.steps * boxes
+            into.append(([Object(ring, incoming, apart)], times, position, 1 / boxes))
+            out.append(([Object(ring, outgoing, apart)], times, position, 1 / boxes))
         found = [
             Stream(f"activations shim {column}", Channel(on.shim(column), "out", 0), tuple(sends), needs=True),
             Stream(f"activations in {column}", Channel(on.memory(column), "in", 0), tuple(self.turns.chains(True, into))),
@@ -174,12 +173,12 @@ class Lowering:
                  (groups, line), (schedule.object_width, GROUP)]
         return (Move(0, pattern(parts, KINDS["memory"]), TO_ALL),)
 
-    def _to_rows(self, first: int, height: int, width: int) -> tuple[Move, ...]:
-        """To each row the groups that it computes, of an object that has those of all."""
+    def _to_rows(self, first: int, height: int, width: int, at: int = 0) -> tuple[Move, ...]:
+        """To each row the groups that it computes, of what lies from byte ``at`` of an object on, and has those of all."""
         schedule, line = self.schedule, width * GROUP
         start, groups = schedule.shared(first)
         size = pattern([(height, groups * line), (schedule.tiling.groups, line), (width, GROUP)], KINDS["memory"])
-        return tuple(Move((cell.first - start) * line, size, 1 + cell.row) for cell in schedule.passes[first])
+        return tuple(Move(at + (cell.first - start) * line, size, 1 + cell.row) for cell in schedule.passes[first])
 
     def _results(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on

@@ -243,7 +243,7 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
         if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
         whole = in_pass if schedule.phase.own else schedule.tiling.part[0] * parts
-        fine &= (read * whole <= memory.activations) & (result * in_pass <= memory.activations)
+        fine &= read * whole + result * in_pass <= memory.activations
         fine &= result * size <= core.activations
     return np.asarray(fine)
 

@@ -18,17 +18,17 @@ void maximum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, uns
         store_tile(header, tiles, tile, group, most[tile], result);
 }
 
-// A group: every value by itself, in the scalar unit.
-inline void look_up(const Packet &packet, unsigned group, unsigned tap, const int8 *activations, int8 *result) {
+// Every value by itself, in the scalar unit; groups have one tap each.
+inline void look_up(const Packet &packet, const int8 *activations, int8 *result) {
     const Header &header = *packet.header;
-    const int8 *from = activations + GROUP * packet.offsets[tap];
     const unsigned line = header.stride * header.input_groups * header.input_width;
     for (int row = 0; row < header.rows; ++row)
-        for (int column = 0; column < header.width; ++column)
-            for (unsigned channel = 0; channel < GROUP; ++channel) {
-                const int8 found = packet.table[from[GROUP * (row * line + column) + channel] + 128];
+        for (int group = 0; group < header.groups; ++group) {
+            const int8 *from = activations + GROUP * (packet.offsets[group] + row * line);
+            for (unsigned value = 0; value < GROUP * header.width; ++value) {
+                const int8 found = packet.table[*from++ + 128];
                 const int8 high = found > header.high ? static_cast<int8>(header.high) : found;
-                result[GROUP * ((row * header.groups + group) * header.width + column) + channel] =
-                    high < header.low ? static_cast<int8>(header.low) : high;
+                *result++ = high < header.low ? static_cast<int8>(header.low) : high;
             }
+        }
 }

@@ -10,6 +10,7 @@ enum Operation { PRODUCT, SUM, MAXIMUM, TABLE };
 
 struct Header {
     int32 size, operation, steps, inputs, results, groups, rows, width, input_groups, input_width, stride, first, last, low, high;
+    int32 plain; // all sums are rescaled by shifts alone, alike for the eight channels of a group, and within 32 bits
 };
 
 struct Packet {
@@ -22,7 +23,7 @@ struct Packet {
 
     explicit Packet(const uint8 *raw) : header(reinterpret_cast<const Header *>(raw)) {
         const unsigned groups = header->groups;
-        unsigned at = (sizeof(Header) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        unsigned at = sizeof(Header);
         const auto take = [&](unsigned bytes) {
             const uint8 *part = raw + at;
             at = (at + bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

@@ -29,25 +29,22 @@ extern "C" void step(const uint8 *raw, const int8 *activations, const int8 *resi
     aie::set_saturation(aie::saturation_mode::saturate);
     const Packet packet(raw);
     const Header &header = *packet.header;
+    if (header.operation == TABLE)
+        return look_up(packet, activations, result);
     const int8 *added = header.inputs == 2 ? residual : nullptr;
-    const unsigned total = header.rows * ((header.width + PIXELS - 1) / PIXELS);
-    unsigned tap = 0;
-    for (int group = 0; group < header.groups; tap += packet.counts[group++]) {
-        if (header.operation == TABLE) {
-            look_up(packet, group, tap, activations, result);
-            continue;
-        }
-        const Rescaling by(packet, group);
-        for (unsigned first = 0; first < total; first += TILES) {
-            const Tiles tiles(header, first, total);
-            with_reading(tiles, [&](auto reading, auto number) {
+    for (Pixel first = {0, 0}; first.row < header.rows;) {
+        const Tiles tiles(header, first);
+        first = tiles.next;
+        with_reading(tiles, [&](auto reading, auto number) {
+            unsigned tap = 0;
+            for (int group = 0; group < header.groups; tap += packet.counts[group++]) {
                 if (header.operation == MAXIMUM)
                     maximum_tiles<reading(), number()>(packet, tiles, group, tap, activations, result);
                 else if (header.operation == SUM)
-                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, by, activations, added, result, accumulators);
+                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, activations, added, result, accumulators);
                 else
-                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, by, activations, added, result, accumulators);
-            });
-        }
+                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, activations, added, result, accumulators);
+            }
+        });
     }
 }

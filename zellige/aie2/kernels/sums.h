@@ -12,7 +12,7 @@ alignas(ALIGNMENT) inline constexpr int8 IDENTITY[GROUP * GROUP] = {
     0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1};
 
 // What sums of a tile start from: bias, or what the part before left.
-inline Sums start(const Packet &packet, const Tiles &tiles, unsigned tile, unsigned group, const int32 *waiting, unsigned pixels) {
+inline Sums start(const Packet &packet, unsigned group, const int32 *waiting, unsigned pixels) {
     Sums sums;
     if (packet.header->first) {
         const aie::vector<int32, GROUP> bias = aie::load_v<GROUP>(packet.bias + GROUP * group);
@@ -28,14 +28,15 @@ inline Sums start(const Packet &packet, const Tiles &tiles, unsigned tile, unsig
 
 // N tiles of a group.
 template <Operation O, Reading R, unsigned N>
-void sum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigned tap, const Rescaling &by, const int8 *activations,
-               const int8 *residual, int8 *result, int32 *accumulators) {
+void sum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigned tap, const int8 *activations, const int8 *residual,
+               int8 *result, int32 *accumulators) {
     const Header &header = *packet.header;
     int32 *waiting[N];
     Product products[N];
     for (unsigned tile = 0; tile < N; ++tile) {
-        waiting[tile] = accumulators + GROUP * ((group * header.rows + tiles.row[tile]) * header.width + tiles.column[tile]);
-        products[tile] = Product(start(packet, tiles, tile, group, waiting[tile], tiles.pixels(header, tile)));
+        const Pixel first = tiles.pixel[tile];
+        waiting[tile] = accumulators + GROUP * ((group * header.rows + first.row) * header.width + first.column);
+        products[tile] = Product(start(packet, group, waiting[tile], tiles.pixels(header, tile)));
     }
     Block block = aie::load_v<GROUP * GROUP>(IDENTITY);
     for (unsigned end = tap + packet.counts[group]; tap < end; ++tap) {
@@ -50,11 +51,9 @@ void sum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigne
         const Sums sums = products[tile].to_accum();
         if (header.last) {
             Values added;
-            if (residual) {
-                const unsigned place = (tiles.row[tile] * header.groups + group) * header.width + tiles.column[tile];
-                added = load_tile(residual + GROUP * place);
-            }
-            store_tile(header, tiles, tile, group, rescale(by, sums, residual ? &added : nullptr), result);
+            if (residual)
+                added = load_tile(residual + tiles.result(header, tile, group));
+            store_tile(header, tiles, tile, group, rescale(packet, group, sums, residual ? &added : nullptr), result);
         } else {
             const aie::vector<int32, PIXELS *GROUP> found = sums.to_vector<int32>(0);
             for (unsigned pixel = 0; pixel < tiles.pixels(header, tile); ++pixel)

@@ -16,34 +16,46 @@ enum Reading {
     APART     // anywhere
 };
 
+struct Pixel {
+    int row, column;
+};
+
 // Some tiles of a result, the last ones perhaps fewer than there is room for: then the last is there again.
 struct Tiles {
-    unsigned count, across; // `across` of them are a row
-    unsigned row[TILES], column[TILES];
-    unsigned place[TILES]; // of their first pixels, in bytes from the first tile's of the result
+    unsigned count = 0;
+    Pixel pixel[TILES];    // their first ones
+    unsigned place[TILES]; // of these in the activations, in bytes from that of the result's first
+    Pixel next;            // behind them
+    bool two;              // a row has two tiles
 
-    // The tiles from number `first` on, of all that the result has, row by row.
-    Tiles(const Header &header, unsigned first, unsigned total)
-        : count(total - first < TILES ? total - first : TILES), across((header.width + PIXELS - 1) / PIXELS) {
-        const unsigned line = header.input_groups * header.input_width;
+    // The tiles from a pixel on, row by row.
+    Tiles(const Header &header, Pixel first) : next(first), two(header.width > int(PIXELS) && header.width <= int(2 * PIXELS)) {
+        const unsigned line = header.stride * header.input_groups * header.input_width;
         for (unsigned tile = 0; tile < TILES; ++tile) {
-            const unsigned number = first + (tile < count ? tile : count - 1);
-            row[tile] = number / across;
-            column[tile] = number % across * PIXELS;
-            place[tile] = GROUP * (row[tile] * header.stride * line + column[tile]);
+            pixel[tile] = next.row < header.rows ? next : pixel[tile - 1];
+            place[tile] = GROUP * (pixel[tile].row * line + pixel[tile].column);
+            count += next.row < header.rows;
+            next.column += PIXELS;
+            if (next.column >= header.width)
+                next = {next.row + 1, 0};
         }
     }
 
     // Whether the tiles are neighbours in one row.
-    bool neighbours() const { return count == TILES && row[0] == row[TILES - 1]; }
+    bool neighbours() const { return count == TILES && pixel[0].row == pixel[TILES - 1].row; }
 
     // Pixels of a tile that are part of the result.
     unsigned pixels(const Header &header, unsigned tile) const {
-        const unsigned left = header.width - column[tile];
+        const unsigned left = header.width - pixel[tile].column;
         return left < PIXELS ? left : PIXELS;
     }
 
-    Reading reading() const { return neighbours() ? TOGETHER : across == 2 && count > 1 ? PAIRS : APART; }
+    Reading reading() const { return neighbours() ? TOGETHER : two && count > 1 ? PAIRS : APART; }
+
+    // Where a tile lies in results and residuals, [rows][groups][width][8], in bytes.
+    unsigned result(const Header &header, unsigned tile, unsigned group) const {
+        return GROUP * ((pixel[tile].row * header.groups + group) * header.width + pixel[tile].column);
+    }
 };
 
 inline unsigned misalignment(const int8 *pointer) { return reinterpret_cast<uintptr_t>(pointer) % WORD; }
@@ -88,7 +100,7 @@ inline void load_tiles(const Tiles &tiles, const int8 *from, Values (&found)[N])
 // Write a tile of a group to the result, [rows][groups][width][8], and nothing beside it.
 inline void store_tile(const Header &header, const Tiles &tiles, unsigned tile, unsigned group, Values values, int8 *result) {
     values = aie::min(aie::max(values, aie::broadcast<int8, Values::size()>(header.low)), aie::broadcast<int8, Values::size()>(header.high));
-    int8 *to = result + GROUP * ((tiles.row[tile] * header.groups + group) * header.width + tiles.column[tile]);
+    int8 *to = result + tiles.result(header, tile, group);
     const unsigned pixels = tiles.pixels(header, tile);
     if (pixels == PIXELS) {
         aie::store_unaligned_v(to, values, GROUP);

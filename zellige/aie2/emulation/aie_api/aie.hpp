@@ -97,13 +97,6 @@ class vector {
 template <unsigned Elems>
 class mask {
   public:
-    bool full() const {
-        bool all = true;
-        for (unsigned i = 0; i < Elems; ++i)
-            all = all && data[i];
-        return all;
-    }
-
     bool data[Elems];
 };
 
