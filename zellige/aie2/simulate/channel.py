@@ -117,9 +117,10 @@ class ChannelState(Process):
 
     def _execute(self, transfer: Transfer, number: int, task: str) -> Routine:
         self.at = transfer.descriptor.number
-        yield self._costs.descriptor
-        if transfer.acquire is not None:
-            yield from transfer.acquire.acquire(self)
+        if self._costs.descriptor:
+            yield self._costs.descriptor
+        if transfer.acquire is not None and not transfer.acquire.acquire(self):
+            yield None
         count, stride = transfer.descriptor.advance
         self.transfer, self.left = transfer, transfer.words
         self._start = transfer.start + number % count * stride

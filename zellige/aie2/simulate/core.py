@@ -84,6 +84,11 @@ class CoreState(Process):
         """Where it lies."""
         self.packets: dict[str, Packet] = {}
         """The first that every task brought."""
+        self._locks: dict[str, tuple[RingState, LockState]] = {}
+        for name, ring in self.rings.items():
+            self._locks |= {f"{name}.full": (ring, ring.full), f"{name}.empty": (ring, ring.empty)}
+        self._owed = 0.0
+        """Cycles that pass before the next thing that others see: acquiring locks takes time, but no event of its own."""
         self._costs, self._places, self._kernel, self._packets = costs, places, kernel, packets
 
     def routine(self) -> Routine:
@@ -95,22 +100,28 @@ class CoreState(Process):
                 for _ in count() if one.times is None else range(self._times(one.times)):
                     yield from self._run(one.body)
             elif isinstance(one, Acquire):
-                ring, lock = self._lock(one.lock)
-                yield from lock.acquire(self)
-                yield self._costs.lock
+                ring, lock = self._locks[one.lock]
+                since = self.events.now
+                if not lock.acquire(self):
+                    yield None
+                    self._owed = max(0.0, self._owed - (self.events.now - since))
+                self._owed += self._costs.lock
                 if ring is self.rings["weights"]:
                     self._read_packet()
             elif isinstance(one, Release):
-                ring, lock = self._lock(one.lock)
-                yield self._costs.lock
+                ring, lock = self._locks[one.lock]
+                self._owed += self._costs.lock
+                if self._owed:
+                    yield self._pay()
                 ring.given_back += 1
                 lock.release(self)
             else:
                 yield from self._call()
 
-    def _lock(self, name: str) -> tuple[RingState, LockState]:
-        ring, _, which = name.partition(".")
-        return self.rings[ring], self.rings[ring].full if which == "full" else self.rings[ring].empty
+    def _pay(self) -> float:
+        """What is owed, which now passes."""
+        owed, self._owed = self._owed, 0.0
+        return owed
 
     def _times(self, field: str) -> int:
         return int(getattr(self._at_hand().packet.header, field))
@@ -133,8 +144,9 @@ class CoreState(Process):
         self.packets.setdefault(task, known.packet)
 
     def _call(self) -> Routine:
-        began, known = self.events.now, self._at_hand()
-        yield self._costs.call + known.cycles
+        began, known = self.events.now + self._owed, self._at_hand()
+        self._owed += self._costs.call + known.cycles
+        yield self._pay()
         self.lane.busy(began, self.events.now)
         if self._kernel is not None:
             self._compute(self._kernel, known)

@@ -18,23 +18,30 @@ Routine = Generator["float | None", None, None]
 
 
 class Events:
-    """What happens next. What is due at the same time happens in the order in which it was asked for."""
+    """What happens next: what is due now, in the order in which it was asked for; then what is due later, in the order of time."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due_now: deque[Callable[[], None]] = deque()
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._asked = 0
 
     def after(self, cycles: float, action: Callable[[], None]) -> None:
-        self._asked += 1
-        heappush(self._due, (self.now + cycles, self._asked, action))
+        if cycles:
+            self._asked += 1
+            heappush(self._later, (self.now + cycles, self._asked, action))
+        else:
+            self._due_now.append(action)
 
     def run(self) -> None:
         """Until nothing is due any more."""
-        due = self._due
-        while due:
-            self.now, _, action = heappop(due)
-            action()
+        now, later = self._due_now, self._later
+        while now or later:
+            while now:
+                now.popleft()()
+            if later:
+                self.now, _, action = heappop(later)
+                action()
 
 
 class Process:
@@ -84,16 +91,22 @@ class LockState:
     def value(self) -> int:
         return len(self._released)
 
-    def acquire(self, by: Process) -> Routine:
-        if not self._released:
-            self.waiting.append(by)
-            by.waits = self
-            yield None
-        self._order.join(by.number, self._released.popleft())
+    def acquire(self, by: Process) -> bool:
+        """Take 1 if there is any; else wait in line, and have it when woken. Whether it could be had at once."""
+        if self._released:
+            self._order.join(by.number, self._released.popleft())
+            return True
+        self.waiting.append(by)
+        by.waits = self
+        return False
 
     def release(self, by: Process) -> None:
-        if self.value == LOCK_MOST:
-            raise SimulationError(f"{by.name} releases the lock {self.name}, which is at {LOCK_MOST} already")
-        self._released.append(self._order.stamp(by.number))
+        stamp = self._order.stamp(by.number)
         if self.waiting:
-            self.waiting.popleft().wake()
+            first = self.waiting.popleft()
+            self._order.join(first.number, stamp)
+            first.wake()
+        elif self.value == LOCK_MOST:
+            raise SimulationError(f"{by.name} releases the lock {self.name}, which is at {LOCK_MOST} already")
+        else:
+            self._released.append(stamp)
