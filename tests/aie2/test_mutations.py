@@ -136,7 +136,7 @@ ONE_CHANGE: dict[str, tuple[Change, type[CompileError] | None, str]] = {
     "an index of a packet is another": (packet(OFFSETS, "<u2", lambda value: value ^ 1), None, "wrong"),
     "an index points behind the object": (packet(OFFSETS, "<u2", lambda value: value + 100), SimulationError, "has written"),
     "an index points out of the buffer": (
-        packet(OFFSETS, "<u2", lambda value: value + 5000), SimulationError, "of core0.0.activations.0, which has 9216"),
+        packet(OFFSETS, "<u2", lambda value: value + 5000), SimulationError, "of core0.0.activations.0, which has 6144"),
     "a packet has another size": (packet(0, "<i4", lambda value: value - 32), SimulationError, "no packet in core0.0.weights.0"),
     "a packet has a step less": (packet(8, "<i4", lambda value: value - 1), DeadlockError, "core0.0.results.full"),
     "a packet has a step more": (packet(8, "<i4", lambda value: value + 1), DeadlockError, "core0.0.activations.full"),

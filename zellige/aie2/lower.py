@@ -6,12 +6,15 @@ int8 values that it reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from zellige.aie2.chains import Turns
 from zellige.aie2.margins import tensors_of
 from zellige.aie2.overlay import Overlay, fixed_parts
-from zellige.aie2.packet import GROUP
+from zellige.aie2.packet import GROUP, PRODUCT
 from zellige.aie2.packets import parcels
 from zellige.aie2.phase import Phase
 from zellige.aie2.place import place
@@ -21,7 +24,7 @@ from zellige.aie2.schedule import Schedule
 from zellige.aie2.sequence import Starts
 from zellige.aie2.streams import Lowering, idle
 from zellige.aie2.tensor import HostValue, Tensor, noted
-from zellige.aie2.tiling import choose
+from zellige.aie2.tiling import choose, fits
 from zellige.graph.quantized import QuantizedGraph
 
 
@@ -31,12 +34,48 @@ def lower(graph: QuantizedGraph, on: Overlay) -> Program:
     Its ``inputs`` and ``outputs`` are named as in ``run_int8``; ``tensor.host_value`` reads what it says of them.
     Raises ``CompileError`` naming the first node that can't be placed.
     """
-    found = place(graph)
-    return assemble(graph, found, on, [choose(phase, on)[0] for phase in found.phases])
+    return assemble(graph, on, plan(graph, on))
 
 
-def assemble(graph: QuantizedGraph, found: Placement, on: Overlay, schedules: list[Schedule]) -> Program:
-    """The program of placed phases with their schedules."""
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is decided before anything is written: where values lie, and how phases are cut."""
+
+    placement: Placement
+    schedules: tuple[Schedule, ...]
+
+
+def plan(graph: QuantizedGraph, on: Overlay) -> Plan:
+    """Places and schedules of a network on an overlay.
+
+    Results of convolutions have their channel groups in the order that shares out the work best; so a network is placed twice.
+    Raises ``CompileError`` naming the first node that can't be placed.
+    """
+    added = {name for node in graph if node.op in ("add", "subtract") for name in node.inputs}
+    chosen, orders = {}, {}
+    for phase in place(graph).phases:
+        free = phase.name == phase.node and phase.name not in added and _may_be_ordered(phase)
+        chosen[phase.name] = choose(phase, on, free)
+        if free:
+            orders[phase.name] = chosen[phase.name].order
+    found = place(graph, orders)
+    schedules = []
+    for phase in found.phases:
+        schedule = Schedule(phase, on, chosen[phase.name].schedule.tiling) if phase.name in chosen else None
+        if schedule is None or phase.residual is not None or not fits(schedule):
+            schedule = choose(phase, on).schedule
+        schedules.append(schedule)
+    return Plan(found, tuple(schedules))
+
+
+def _may_be_ordered(phase: Phase) -> bool:
+    """Whether channel groups of its result may lie in any order: not as those of what is added."""
+    return phase.operation == PRODUCT and not phase.own and phase.residual is None
+
+
+def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
+    """The program of a planned network."""
+    found, schedules = planned.placement, planned.schedules
     tensors = tensors_of(found, _slack(schedules))
     host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items()]
     turns, sequence, writers = Turns(), Starts(on), _writers(found)
@@ -69,7 +108,7 @@ def _held(found: Placement, tensor: Tensor) -> np.ndarray | None:
     return held
 
 
-def _slack(schedules: list[Schedule]) -> dict[str, int]:
+def _slack(schedules: Sequence[Schedule]) -> dict[str, int]:
     """Bytes behind tensors that parts read and don't use."""
     found: dict[str, int] = {}
     for schedule in schedules:
@@ -79,7 +118,7 @@ def _slack(schedules: list[Schedule]) -> dict[str, int]:
     return found
 
 
-def _idle(on: Overlay, schedules: list[Schedule]) -> list[HostBuffer]:
+def _idle(on: Overlay, schedules: Sequence[Schedule]) -> list[HostBuffer]:
     """Room for what idle columns compute."""
     size = {column: max((on.rows * schedule.result_bytes for schedule in schedules if schedule.share(column).idle), default=0)
             for column in range(on.columns)}

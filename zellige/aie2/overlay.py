@@ -55,10 +55,10 @@ PROGRAM: tuple[Instruction, ...] = (
 class CoreMemory:
     """How a core's 64 KB are shared out, in bytes of one slot; the rest is stack and the counters of the rings."""
 
-    activations: int = 9 * 1024
+    activations: int = 6 * 1024
     weights: int = 14 * 1024
     results: int = 4 * 1024
-    accumulators: int = 8 * 1024
+    accumulators: int = 14 * 1024
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -23,18 +23,21 @@ from zellige.graph.fixed_point import LEAST, MOST
 from zellige.graph.quantized import QuantizedGraph, QuantizedNode
 
 
-def place(graph: QuantizedGraph) -> Placement:
-    """The phases and places of a network. Raises ``CompileError`` naming the first node that can't be placed."""
+def place(graph: QuantizedGraph, orders: Mapping[str, Sequence[int]] | None = None) -> Placement:
+    """The phases and places of a network. ``orders``: of the channel groups of convolutions' results, by node.
+
+    Raises ``CompileError`` naming the first node that can't be placed.
+    """
     found = Placement(graph)
     for name, shape in graph.inputs.items():
         found.new(name, shape)
     for name, array in graph.constants.items():
         where = found.new(name, array.shape)
         found.extents[name] = replace(found.extents[name], constant=(where, array))
-    lanes = lanes_of_all(found)
+    found.lanes = lanes_of_all(found, orders or {})
     for node in reversed(list(graph)):
         if node.op == "concat":
-            settle(found, node, lanes)
+            settle(found, node)
     for node in graph:
         try:
             PLACE.get(node.op, _refuse)(found, node)
@@ -68,9 +71,9 @@ def _place_product(found: Placement, node: QuantizedNode) -> None:
         weight = weight.reshape(len(weight), *(weight.shape[2:] if weight.ndim == 4 else (1, 1)))
         taps = diagonal_taps(weight, dilation, lanes, x.groups)
     else:
-        taps = product_taps(weight, a.get("groups", 1), dilation, lanes)
+        taps = product_taps(weight, a.get("groups", 1), dilation, lanes, found.lanes[node.name])
     window = tuple((size - 1) * step + 1 for size, step in zip(weight.shape[-2:], dilation, strict=True))
-    target = found.target(node.name, lanes if own else tuple(range(node.shape[1])), height, width, node.shape)
+    target = found.target(node.name, lanes if own else found.lanes[node.name], height, width, node.shape)
     source, _ = found.windowed(node, x, (-padding[0], -padding[2]), (height, width), stride, window)
     residual = found.second(node, target) if len(node.inputs) == 2 else None
     found.add(node, PRODUCT, source, target, taps, (height, width), stride=stride, window=window, residual=residual, own=own)

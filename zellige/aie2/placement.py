@@ -76,7 +76,7 @@ class Placement:
     """A network as phases in their order, the extents of host tensors, and the places of all values.
 
     ``least`` is a lower bound of each value. ``homes``: for members of concatenations, the tensor and the group from which on they
-    lie.
+    lie. ``lanes`` of values count from their own first groups, and are known before they have places.
     """
 
     graph: QuantizedGraph
@@ -85,6 +85,7 @@ class Placement:
     places: dict[str, Place] = field(default_factory=dict)
     least: dict[str, int] = field(default_factory=dict)
     homes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    lanes: dict[str, Lanes] = field(default_factory=dict)
 
     def new(self, name: str, shape: Sequence[int]) -> Place:
         """A value with a tensor of its own, its channels one after another."""
@@ -171,9 +172,8 @@ class Placement:
     def gathered(self, node: QuantizedNode, x: Place, lanes: Lanes) -> Place:
         """A copy of a place with its channels in other lanes: a product with ones."""
         name = self.free(f"{node.name}.gather")
-        weight = np.zeros((max(lanes) + 1, len(lanes), 1, 1), np.int8)
-        weight[lanes, range(len(lanes))] = 1
-        taps = product_taps(weight, 1, (1, 1), based(x.lanes))
+        ones = np.eye(len(lanes), dtype=np.int8)[:, :, None, None]
+        taps = product_taps(ones, 1, (1, 1), based(x.lanes), lanes)
         self.extents[name] = Extent(len(taps.ends) - 1, x.height, x.width)
         target = Place(name, lanes, x.height, x.width, x.shape)
         plain = QuantizedNode(node.name, "gather", (), (1, len(lanes), x.height, x.width))

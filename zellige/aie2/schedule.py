@@ -28,6 +28,7 @@ class Tiling:
     width: int
     groups: int
     part: tuple[int, int]
+    apart: int
     together: int = 1
 
 
@@ -130,8 +131,8 @@ class Schedule:
         groups, rows = self.tiling.part
         if self.phase.own:
             return tuple(Part(0, row) for row in range(0, self.phase.window[0], rows))
-        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows)
-                     for group in range(0, self.phase.source.groups, groups))
+        last = self.phase.source.groups - groups + self.tiling.apart
+        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in range(0, last, self.tiling.apart))
 
     @cached_property
     def object_groups(self) -> int:
@@ -162,7 +163,7 @@ class Schedule:
 
     def box_groups(self, number: int) -> int:
         """Groups in an object of a memory tile, in that pass."""
-        return self.shared(number)[1] if self.phase.own else self.tiling.part[0] * self.tiling.together
+        return self.shared(number)[1] if self.phase.own else self.tiling.part[0] + self.tiling.apart * (self.tiling.together - 1)
 
     def box_bytes(self, number: int) -> int:
         return self.object_rows * self.box_groups(number) * self.object_width * GROUP
@@ -174,7 +175,7 @@ class Schedule:
     @cached_property
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
-        return 0 if self.phase.own else -self.phase.source.groups % (self.tiling.part[0] * self.tiling.together)
+        return 0 if self.phase.own else self.parts[-1].group + self.tiling.part[0] - self.phase.source.groups
 
     @cached_property
     def accumulator_bytes(self) -> int:

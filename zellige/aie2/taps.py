@@ -12,18 +12,19 @@ from zellige.aie2.phase import Array, Taps
 NO_BLOCKS = np.zeros((0, GROUP, GROUP), np.int8)
 
 
-def product_taps(weight: Array, groups: int, dilation: Sequence[int], lanes: Sequence[int]) -> Taps:
+def product_taps(weight: Array, groups: int, dilation: Sequence[int], lanes: Sequence[int], results: Sequence[int]) -> Taps:
     """Of a convolution: ``weight`` int8 [outputs, inputs / groups, rows, columns] of ``groups`` (PyTorch's word), whose input
-    channels lie in ``lanes``, counted from the first group that is read; result channels lie one after another."""
+    channels lie in ``lanes``, counted from the first group that is read, and result channels in ``results``."""
     outputs, inputs, *kernel = weight.shape
-    width, height = _padded(max(lanes) + 1), _padded(outputs)
-    if groups == 1 and (outputs, list(lanes)) == (height, list(range(width))):
+    width, height = _padded(max(lanes) + 1), _padded(max(results) + 1)
+    if groups == 1 and (list(results), list(lanes)) == (list(range(height)), list(range(width))):
         whole = weight
     else:
         whole = np.zeros((height, width, *kernel), np.int8)
+        each = outputs // groups
         for group in range(groups):
-            of = slice(group * (outputs // groups), (group + 1) * (outputs // groups))
-            whole[of, list(lanes[group * inputs : (group + 1) * inputs])] = weight[of]
+            of, read = slice(group * each, (group + 1) * each), lanes[group * inputs : (group + 1) * inputs]
+            whole[np.ix_(results[of], read)] = weight[of]
     blocks = whole.reshape(height // GROUP, GROUP, width // GROUP, GROUP, *kernel)
     kept = np.nonzero(blocks.any(axis=(1, 3)))
     ends = np.concatenate([[0], np.cumsum(np.bincount(kept[0], minlength=height // GROUP))])

@@ -17,12 +17,16 @@ from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
+from zellige.aie2.parts import Counts
 from zellige.aie2.phase import Array, Phase
 from zellige.aie2.schedule import Schedule, Tiling
 from zellige.errors import CompileError
 
 CALL = 40.0
 """Cycles of a step beside its work: the call, and the locks of its objects (``simulate/costs.py``)."""
+
+NEAR = 1.3
+"""Overlapping parts are tried where others come so near to the best."""
 
 CHAIN = 8
 """Descriptors that a core has for its activations (``sequence.py``): a residual comes after at most one fewer parts."""
@@ -41,37 +45,6 @@ class Estimate:
         """What takes most; ``fill`` if that is less than half of the whole."""
         name, most = max(self.alone, key=lambda one: one[1])
         return name if most > self.cycles / 2 else "fill"
-
-
-class Counts:
-    """How many taps the cells of a phase have, part by part."""
-
-    def __init__(self, phase: Phase) -> None:
-        self.own, self.windows = phase.own, phase.window[0]
-        inputs = np.zeros_like(phase.taps.groups) if phase.own else phase.taps.groups
-        groups = 1 if phase.own else phase.source.groups
-        outputs = np.repeat(np.arange(phase.groups), np.diff(phase.taps.ends))
-        shape = (phase.groups + 1, self.windows + 1, groups + 1)
-        place = np.ravel_multi_index((outputs + 1, phase.taps.rows + 1, inputs + 1), shape)
-        fine = np.bincount(place, minlength=np.prod(shape)).reshape(shape)
-        self.sums = fine.cumsum(0).cumsum(1).cumsum(2)
-
-    def cells(self, schedule: Schedule) -> Array:
-        """Taps of each pass, row and part; rows without groups have none."""
-        size, (part_groups, part_rows) = schedule.tiling.groups, schedule.tiling.part
-        first = np.zeros((len(schedule.passes), schedule.rows), np.int64)
-        there = np.zeros_like(first)
-        for number, cells in enumerate(schedule.passes):
-            for cell in cells:
-                first[number, cell.row], there[number, cell.row] = cell.first, 1
-        of_cell = self.sums[first + size * there] - self.sums[first]
-        top = np.array([part.row for part in schedule.parts])
-        left = np.array([part.group for part in schedule.parts])
-        bottom, right = np.minimum(top + part_rows, self.windows), np.minimum(left + part_groups, self.sums.shape[2] - 1)
-        if self.own:
-            left, right = np.zeros_like(left), np.ones_like(left)
-        below = of_cell[..., bottom, right] - of_cell[..., bottom, left]
-        return np.asarray(below - of_cell[..., top, right] + of_cell[..., top, left])
 
 
 def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
@@ -111,9 +84,9 @@ class _Cut:
     all_packets: float
 
 
-def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int]) -> _Cut:
-    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part))
-    taps = counts.cells(schedule)
+def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> _Cut:
+    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart))
+    taps = counts.taps(schedule)
     sizes = packet_bytes(phase.operation, groups, taps).max(axis=(0, 2))
     homes = np.zeros(on.columns)
     for row, size in enumerate(sizes):
@@ -179,32 +152,83 @@ def _parts(phase: Phase) -> list[tuple[int, int]]:
     return [(size, phase.window[0]) for size in sizes] + [(1, rows) for rows in windows[1:]]
 
 
-def choose(phase: Phase, on: Overlay) -> tuple[Schedule, Estimate]:
-    """The best schedule of a phase. Raises ``CompileError`` if none fits."""
-    counts, tiles = Counts(phase), _tiles(phase, on)
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A schedule, what it should take, and the order of result groups that it is meant for: their numbers, as they should lie."""
+
+    schedule: Schedule
+    estimate: Estimate
+    order: tuple[int, ...]
+
+
+def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
+    """The best schedule of a phase. ``free``: its result groups may be put into another order, so that cores have as much to do as
+    each other.
+
+    Raises ``CompileError`` if none fits.
+    """
+    search = _Search(phase, on, free)
     rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
-    best: tuple[float, Tiling] | None = None
     for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
+        counts = search.counts(rows, groups)
         for part in _parts(phase):
-            cut = _cut(phase, on, counts, groups, part)
-            if cut.packet > min(on.core_memory.weights, memory_shares(on).weights):
-                continue
-            kept = tiles.only(_fits(cut, tiles))
-            if len(kept.columns):
-                cycles = _estimate(cut, kept)["cycles"]
-                at = int(np.argmin(cycles))
-                if best is None or cycles[at] < best[0]:
-                    best = float(cycles[at]), Tiling(kept.columns[at], int(kept.height[at]), int(kept.width[at]), groups, part)
-    if best is None:
+            found = search.attempt(counts, groups, part, part[0])
+            if not counts.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
+                for apart in sorted({ceil(3 * part[0] / 4), ceil(part[0] / 2)} - {part[0]}):
+                    search.attempt(counts, groups, part, apart)
+    if search.tiling is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    schedule = _together(Schedule(phase, on, best[1]))
-    return schedule, estimate(schedule, counts)
+    schedule, counts = _together(Schedule(phase, on, search.tiling)), search.counts(rows, search.tiling.groups)
+    return Choice(schedule, estimate(schedule, counts), counts.order)
+
+
+@dataclass
+class _Search:
+    """The best tiling so far."""
+
+    phase: Phase
+    on: Overlay
+    free: bool
+    best: float = inf
+    tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        self._tiles = _tiles(self.phase, self.on)
+        self._counts = Counts(self.phase)
+        self._room = min(self.on.core_memory.weights, memory_shares(self.on).weights)
+
+    def counts(self, rows: int, groups: int) -> Counts:
+        """The counts of taps, of result groups in the order that suits such cells."""
+        return self._counts.dealt(min(rows, ceil(self.phase.groups / groups)), groups) if self.free else self._counts
+
+    def attempt(self, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> float:
+        """Try all tiles; cycles of the best, 0 if packets are too large for now, and ``inf`` if none fits."""
+        cut = _cut(self.phase, self.on, counts, groups, part, apart)
+        if cut.packet > self._room:
+            return 0.0 if cut.packet < 2 * self._room else inf
+        tiles = self._tiles.only(_fits(cut, self._tiles))
+        if not tiles.columns:
+            return inf
+        cycles = _estimate(cut, tiles)["cycles"]
+        at = int(np.argmin(cycles))
+        if cycles[at] < self.best:
+            self.best = float(cycles[at])
+            self.tiling = Tiling(tiles.columns[at], int(tiles.height[at]), int(tiles.width[at]), groups, part, apart)
+        return float(cycles[at])
+
+
+def fits(schedule: Schedule) -> bool:
+    """Whether a schedule keeps to all capacities."""
+    tiling = schedule.tiling
+    cut = _cut(schedule.phase, schedule.on, Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
+    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
+    return cut.packet <= min(schedule.on.core_memory.weights, memory_shares(schedule.on).weights) and bool(_fits(cut, one)[0])
 
 
 def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
     """What a schedule should take."""
     tiling = schedule.tiling
-    cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part)
+    cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
     one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
     found = {name: float(cycles[0]) for name, cycles in _estimate(cut, one).items()}
     return Estimate(found.pop("cycles"), tuple(found.items()))
@@ -213,7 +237,7 @@ def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
 def _together(schedule: Schedule) -> Schedule:
     """With as many parts in an object of a memory tile as it holds."""
     tiling, most = schedule.tiling, memory_shares(schedule.on).activations
-    many = 1 if schedule.phase.own else ceil(schedule.phase.source.groups / tiling.part[0])
+    many = 1 if schedule.phase.own or tiling.part[1] < schedule.phase.window[0] else len(schedule.parts)
     for together in range(many, 0, -1):
         found = replace(schedule, tiling=replace(tiling, together=together))
         if many % together == 0 and max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
@@ -242,7 +266,7 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
     if schedule.phase.residual is not None:
         if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
-        whole = in_pass if schedule.phase.own else schedule.tiling.part[0] * parts
+        whole = in_pass if schedule.phase.own else schedule.tiling.part[0] + schedule.tiling.apart * (parts - 1)
         fine &= read * whole + result * in_pass <= memory.activations
         fine &= result * size <= core.activations
     return np.asarray(fine)

@@ -32,14 +32,15 @@ class _Run:
 
 
 def _alike(starts: Sequence[int], reaches: Sequence[int], keys: Sequence[Any], least: int) -> Iterator[_Run]:
-    """Runs whose steps are ``least`` or more: columns that read the same pixels are no run, as pixels lie side by side for cores."""
+    """Runs whose steps are ``least`` or more: columns that read the same pixels are none, as pixels lie side by side for cores."""
     first = 0
     while first < len(starts):
         count, step = 1, 1
         while first + count < len(starts):
             at = first + count
             further = starts[at] - starts[at - 1]
-            if (reaches[at], keys[at]) != (reaches[first], keys[first]) or (count > 1 and further != step) or further < least:
+            same = (reaches[at], keys[at]) == (reaches[first], keys[first])
+            if not same or (count > 1 and further != step) or further < least:
                 break
             step, count = further, count + 1
         yield _Run(first, count, starts[first], step, reaches[first])

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,19 @@ from zellige.errors import CompileError, FileFormatError
 DESIGN = "design.mlir"
 
 
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Python's collector of cycles rests: of the millions of small objects that a design is, none are in one, and looking for some
+    takes longer than all the rest."""
+    resting = not gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not resting:
+            gc.enable()
+
+
 def emit(program: Program, directory: Path, beside: Mapping[str, bytes] | None = None) -> Manifest:
     """Write a program into a new or empty directory: the same bytes for the same program. ``beside``: other files to be kept there.
 
@@ -32,7 +47,8 @@ def emit(program: Program, directory: Path, beside: Mapping[str, bytes] | None =
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise CompileError(f"expected a new or an empty directory for the program's files, but there is something in {directory}")
-    files = {DESIGN: design(program).encode()}
+    with _no_collecting():
+        files = {DESIGN: design(program).encode()}
     files |= {f"{KERNELS.name}/{path.relative_to(KERNELS).as_posix()}": path.read_bytes() for path in kernel_files()}
     files |= beside or {}
     host = []
@@ -64,7 +80,8 @@ def read(directory: Path) -> Program:
         text = content[DESIGN].decode()
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path}: expected UTF-8, got something else at byte {error.start}") from None
-    program = read_design(text, str(path))
+    with _no_collecting():
+        program = read_design(text, str(path))
     described = [(one.name, one.size) for one in manifest.host]
     for key, said, found in (("program", manifest.program, program.name), ("device", manifest.device, program.device),
                              ("host", described, [(one.name, one.size) for one in program.host])):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
-from zellige.aie2.lower import assemble
+from zellige.aie2.lower import assemble, plan
 from zellige.aie2.overlay import Overlay
-from zellige.aie2.place import place
 from zellige.aie2.simulate import Run, simulate
-from zellige.aie2.tiling import choose
 from zellige.graph.quantized import QuantizedGraph
 
 
@@ -37,8 +35,9 @@ def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False) -> Net
 
     Raises ``CompileError`` naming the first node that can't be placed.
     """
-    found = place(graph)
-    program = assemble(graph, found, on, [choose(phase, on)[0] for phase in found.phases])
+    planned = plan(graph, on)
+    program = assemble(graph, on, planned)
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, on.device, dense), device=on.device, move="packets")
     phases = phase_times(program, run, lambda packet: step_cost(packet, on.device, dense))
-    return NetworkTime(tuple(phases), run, on.device.clock, {phase.name: graph.nodes[phase.node].op for phase in found.phases})
+    operators = {phase.name: graph.nodes[phase.node].op for phase in planned.placement.phases}
+    return NetworkTime(tuple(phases), run, on.device.clock, operators)
