@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from math import inf
 
 from zellige.aie2.check.places import is_there
 from zellige.aie2.device import Device
@@ -19,7 +20,8 @@ Link = tuple[Tile, Tile]
 """From a switch to the next."""
 
 SIDES = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
-ROUNDS = 20
+PATIENCE = 6
+"""Rounds without any progress after which nothing better is looked for."""
 
 
 def ports(program: Program, device: Device) -> Iterator[str]:
@@ -51,14 +53,15 @@ def routes(program: Program, device: Device) -> dict[Channel, frozenset[Link]]:
         wanted.setdefault(flow.source, set()).update(one.tile for one in flow.destinations)
     router = _Router(device)
     trees: dict[Channel, frozenset[Link]] = {}
-    for _ in range(ROUNDS):
+    best, least, waited = trees, inf, 0
+    while least and waited < PATIENCE:
         for source in wanted:
             router.use(trees.get(source, frozenset()), -1)
             trees[source] = router.tree(source.tile, wanted[source])
             router.use(trees[source], 1)
-        if not router.grow_dearer():
-            break
-    return trees
+        excess = router.grow_dearer()
+        best, least, waited = (dict(trees), excess, 0) if excess < least else (best, least, waited + 1)
+    return best
 
 
 class _Router:
@@ -75,13 +78,13 @@ class _Router:
         for link in tree:
             self._used[link] = self._used.get(link, 0) + count
 
-    def grow_dearer(self) -> bool:
-        """Whether some link holds too much; it will cost more."""
+    def grow_dearer(self) -> int:
+        """How many streams too many links hold, together; those will cost more."""
         over = {link: used - self._of(link) for link, used in self._used.items() if used > self._of(link)}
         for link, excess in over.items():
             self._dearer[link] = self._dearer.get(link, 0.0) + excess
         self._pressure *= 1.5
-        return bool(over)
+        return sum(over.values())
 
     def tree(self, source: Tile, destinations: set[Tile]) -> frozenset[Link]:
         """To the nearest destination first, then from anywhere on the tree to the next."""
@@ -108,7 +111,7 @@ class _Router:
                 link = (tile, Tile(tile.column + across, tile.row + up))
                 if self._of(link):
                     total = cost + self._cost(link)
-                    if total < best.get(link[1], float("inf")):
+                    if total < best.get(link[1], inf):
                         best[link[1]], came[link[1]] = total, tile
                         heappush(due, (total, link[1]))
         raise AssertionError("the switches of a device hang together")
