@@ -37,12 +37,12 @@ class Counts:
         self.order = order
         self.sums = np.concatenate([np.zeros_like(self._each[:1]), self._each[list(order)].cumsum(0)])
 
-    def dealt(self, rows: int, groups: int) -> Counts:
+    def dealt(self, groups: int) -> Counts:
         """With result groups in an order in which cells of so many have nearly the same, and those of a pass even more so."""
         if self.dense:
             return self
         found = copy(self)
-        found._arrange(deal(self._each[:, -1, -1].tolist(), rows, groups))
+        found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
         return found
 
     def taps(self, schedule: Schedule) -> Array:
@@ -69,12 +69,12 @@ class Counts:
         return np.asarray(below - of_cell[..., top, right] + of_cell[..., top, left])
 
 
-def deal(totals: Sequence[int], rows: int, groups: int) -> tuple[int, ...]:
+def deal(totals: Sequence[int], groups: int) -> tuple[int, ...]:
     """An order of result groups with so many taps: the largest first, each goes to the cell that has least so far; then cells are
-    sorted, for each pass to have ``rows`` that are alike.
+    sorted, for those of a pass to be alike.
 
-    >>> deal([9, 1, 8, 2, 7, 3, 6, 4], 2, 2)
-    (0, 1, 2, 3, 6, 7, 4, 5)
+    >>> deal([9, 8, 1, 2], 2)
+    (0, 2, 1, 3)
     """
     sizes = [min(groups, len(totals) - first) for first in range(0, len(totals), groups)]
     cells: list[list[int]] = [[] for _ in sizes]

@@ -132,7 +132,8 @@ class Schedule:
         if self.phase.own:
             return tuple(Part(0, row) for row in range(0, self.phase.window[0], rows))
         last = self.phase.source.groups - groups + self.tiling.apart
-        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in range(0, last, self.tiling.apart))
+        starts = range(0, last, self.tiling.apart)
+        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in starts)
 
     @cached_property
     def object_groups(self) -> int:
