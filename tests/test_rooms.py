@@ -22,7 +22,7 @@ ROOMS = {
     "pack":     ["passes"],
     "cpu":      ["pack", "version"],            # backends do not know one another
     "cuda":     ["pack"],
-    "aie2":     ["pack"],
+    "aie2":     ["pack", "figures"],
     "profile":  ["cpu"],
     "engine":   ["cpu", "cuda", "aie2", "profile"],
     "patterns": ["errors"],

@@ -66,12 +66,24 @@ class CompileError(ZelligeError):
     """A graph that can't be compiled for the asked target, dtype or instruction set."""
 
 
+class SimulationError(CompileError):
+    """A tile program that would go wrong on a chip: what happened, to whom, and where in memory or in the sequence."""
+
+
+class DeadlockError(SimulationError):
+    """Nothing can go on although something is left to do; with the cycle of waits."""
+
+
+class RaceError(SimulationError):
+    """Two accesses to the same bytes, one of them a write, that nothing puts in an order."""
+
+
 class InputError(ZelligeError):
     """Inputs to a compiled network that do not match what it was compiled for."""
 
 
 class FileFormatError(ZelligeError):
-    """A ``.zlg`` file that is truncated, altered, inconsistent, or of a newer version."""
+    """A ``.zlg`` file, or an emitted one, that is truncated, altered, inconsistent, or of a newer version."""
 
 
 class CacheError(ZelligeError):

@@ -9,14 +9,17 @@ from typing import Annotated
 import typer
 
 from zellige.cli.bench import bench
+from zellige.cli.codegen import codegen
 from zellige.cli.compile import compile_model
 from zellige.cli.demo import demo
 from zellige.cli.doctor import doctor
+from zellige.cli.estimate import estimate
 from zellige.cli.finetune import finetune
 from zellige.cli.inspect import inspect_model
 from zellige.cli.profile import profile
 from zellige.cli.prune import prune
 from zellige.cli.run import run
+from zellige.cli.simulate import simulate
 from zellige.cli.verify import verify
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -28,6 +31,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "verify": verify,
     "inspect": inspect_model,
+    "estimate": estimate,
+    "codegen": codegen,
+    "simulate": simulate,
     "doctor": doctor,
     "demo": demo,
 }

@@ -1,0 +1,86 @@
+"""Steps of the kernel against the int8 reference, layer by layer on one core, between guards."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packets import LAYERS, Layer, additions, convolutions, run_layer, tables
+
+from zellige.aie2.compiled import compiled_step
+from zellige.aie2.packet import Packet, decode
+from zellige.aie2.step import StepFunction, step
+from zellige.errors import CompileError
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled"])
+def run_step(request: pytest.FixtureRequest) -> StepFunction:
+    if request.param == "numpy":
+        return step
+    if shutil.which("g++") is None:
+        pytest.skip("the kernel's C++ is not tested: there is no g++ (Debian: apt-get install g++)")
+    return compiled_step()
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_is_that_of_the_reference(kind: str, run_step: StepFunction) -> None:
+    @given(LAYERS[kind])
+    def check(layer: Layer) -> None:
+        assert np.array_equal(run_layer(layer, run_step), layer.expected)
+    check()
+
+
+@given(convolutions())
+def test_packets_read_back(layer: Layer) -> None:
+    for packet in layer.packets:
+        assert np.array_equal(decode(np.pad(packet.encode(), (0, 8))).encode(), packet.encode())
+
+
+def altered(layer: Layer, **words: int) -> Layer:
+    return replace(layer, packets=tuple(replace(one, header=replace(one.header, **words)) for one in layer.packets))
+
+
+def _sample(strategy: st.SearchStrategy) -> Layer:
+    """The first example of at least two rows: the same every time."""
+    found: list[Layer] = []
+
+    @given(strategy.filter(lambda layer: len(layer.packets) == 1 and layer.packets[0].header.rows > 1))
+    def take(layer: Layer) -> None:
+        found.append(layer)
+    take()
+    return found[-1]
+
+
+@pytest.mark.parametrize("at, value", [(0, 60), (0, 10**6), (4, 7), (20, -1), (20, 10**6), (20, 3)])
+def test_bytes_that_are_no_packet_are_refused(at: int, value: int) -> None:
+    raw = _sample(additions()).packets[0].encode()
+    raw[at : at + 4].view("<i4")[...] = value
+    with pytest.raises(CompileError, match="packet"):
+        decode(raw)
+
+
+@pytest.mark.parametrize("words, message", [
+    ({"rows": 4000}, "bytes of activations: expected"), ({"stride": 99}, "bytes of activations: expected"),
+    ({"inputs": 1}, "a packet of"), ({"width": 0}, "rows and width: expected at least 1"),
+])
+def test_what_does_not_fit_is_refused(words: dict, message: str, run_step: StepFunction) -> None:
+    with pytest.raises(CompileError, match=message):
+        run_layer(altered(_sample(additions()), **words), run_step)
+
+
+@pytest.mark.parametrize("part, value, message", [
+    ("counts", 2, "taps of a group: expected 1 to 1"), ("shift", 63, "shifts: expected 0 to 62")])
+def test_packets_without_sense_are_refused(part: str, value: int, message: str) -> None:
+    layer = _sample(tables())
+    packet: Packet = layer.packets[0]
+    changed = getattr(packet, part).copy()
+    changed[...] = value
+    extra = {"offsets": np.zeros(2 * len(packet.counts), np.uint16)} if part == "counts" else {}
+    if extra:
+        packet = altered(layer, size=packet.header.size + 64 * (len(extra["offsets"]) > 16)).packets[0]
+    with pytest.raises(CompileError, match=message):
+        run_layer(replace(layer, packets=(replace(packet, **{part: changed}, **extra),)), step)

@@ -1,0 +1,118 @@
+"""The kernel's C++ as a step function: compiled by g++ against ``emulation/``, our own header with the few classes of AMD's AIE API
+that it uses. What runs here is what would be compiled for the cores.
+
+A compiled kernel is kept in ``$ZELLIGE_CACHE/aie2`` (``pack/owned.py``), under a digest of all that it depends on: sources, flags,
+compiler and machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from zellige.aie2.packet import ALIGNMENT, decode
+from zellige.aie2.step import StepFunction, check
+from zellige.errors import CompileError
+from zellige.pack.owned import OwnedDirectory, default_directory
+
+KERNELS = Path(__file__).parent / "kernels"
+"""The C++ of the cores, as it is emitted."""
+
+EMULATION = Path(__file__).parent / "emulation"
+SOURCE = "step.cc"
+FLAGS = ("-std=c++20", "-O2", "-march=native", "-shared", "-fPIC")
+BEFORE, BEHIND = 32, 96
+"""Bytes around its inputs that the kernel may read, and uses none of."""
+
+
+def kernel_files(directory: Path = KERNELS) -> list[Path]:
+    """The C++ files in a directory, in order."""
+    return sorted(path for path in directory.rglob("*") if path.suffix in (".cc", ".h", ".hpp"))
+
+
+def compiled_step(kernels: Path = KERNELS) -> StepFunction:
+    """The step function that ``kernels/step.cc`` defines. Raises ``CompileError`` if there is no g++, or if it refuses it."""
+    function = _load(_image(kernels))
+
+    def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | None, accumulators: np.ndarray) -> None:
+        check(decode(packet), inputs, result, accumulators)
+        copies = [_roomy(slot) for slot in inputs]
+        function(packet.ctypes.data, copies[0].ctypes.data, copies[-1].ctypes.data,
+                 None if result is None else result.ctypes.data, accumulators.ctypes.data)
+    return step
+
+
+def _roomy(slot: np.ndarray) -> np.ndarray:
+    """A copy that starts at a multiple of a load's width and has room around it, as a slot in a tile's memory has."""
+    room = np.zeros(BEFORE + slot.size + BEHIND + ALIGNMENT, np.uint8)
+    start = BEFORE + -room.ctypes.data % ALIGNMENT
+    found = room[start : start + slot.size]
+    found[...] = slot.view(np.uint8)
+    return found
+
+
+def _load(image: bytes) -> Callable:
+    with tempfile.TemporaryDirectory(prefix="zellige-") as directory:
+        path = Path(directory) / "step.so"
+        path.write_bytes(image)
+        function = ctypes.CDLL(str(path)).step
+    function.argtypes, function.restype = (ctypes.c_void_p,) * 5, None
+    return function
+
+
+def _image(kernels: Path) -> bytes:
+    files = [*kernel_files(kernels), *kernel_files(EMULATION)]
+    parts = [*FLAGS, _machine(), *(part for path in files for part in (path.name, path.read_text(encoding="utf-8")))]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    kept = OwnedDirectory(default_directory() / "aie2", "cache of emulated kernels")
+    try:
+        content = kept.read(key)
+        if content is not None and _unsealed(content) is not None:
+            return content[hashlib.sha256().digest_size :]
+        image = _compile(kernels)
+        kept.write(key, hashlib.sha256(image).digest() + image)
+        return image
+    except OSError as error:
+        warnings.warn(f"the emulated kernel is compiled anew, since {kept.directory} can't be used: {error}", RuntimeWarning,
+                      stacklevel=3)
+        return _compile(kernels)
+
+
+def _unsealed(content: bytes) -> bytes | None:
+    """The code in an entry; ``None`` if it is damaged."""
+    size = hashlib.sha256().digest_size
+    return content[size:] if hashlib.sha256(content[size:]).digest() == content[:size] else None
+
+
+def _compile(kernels: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="zellige-") as directory:
+        made = Path(directory) / "step.so"
+        _gcc(*FLAGS, f"-I{EMULATION}", str(kernels / SOURCE), "-o", str(made))
+        return made.read_bytes()
+
+
+@cache
+def _machine() -> str:
+    """What g++ knows of itself and of this machine."""
+    return _gcc("-march=native", "-dM", "-E", "-x", "c++", "/dev/null")
+
+
+def _gcc(*arguments: str) -> str:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise CompileError("the kernel's C++ runs compiled by g++, and there is none: install it (Debian: apt-get install g++), "
+                           "or run steps with numpy")
+    done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip() or "no message"
+        raise CompileError(f"g++ refused the kernel's C++: {said.splitlines()[0]}")
+    return done.stdout

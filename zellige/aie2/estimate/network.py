@@ -1,0 +1,43 @@
+"""What a whole network should take on an overlay: lowered, and its program run for its time alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zellige.aie2.cycles import step_cost, step_cycles
+from zellige.aie2.estimate.phases import PhaseTime, phase_times
+from zellige.aie2.lower import assemble, plan
+from zellige.aie2.overlay import Overlay
+from zellige.aie2.simulate import Run, simulate
+from zellige.graph.quantized import QuantizedGraph
+
+
+@dataclass(frozen=True)
+class NetworkTime:
+    """The phases of a network, in order, and the run that they come from. ``clock`` in Hz; ``operators`` by phases."""
+
+    phases: tuple[PhaseTime, ...]
+    run: Run
+    clock: float
+    operators: Mapping[str, str]
+
+    @property
+    def total_ms(self) -> float:
+        return self.run.cycles / self.clock * 1e3
+
+    def ms(self, phase: PhaseTime) -> float:
+        return phase.cycles / self.clock * 1e3
+
+
+def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False) -> NetworkTime:
+    """What a network should take. ``dense``: with a kernel that needs no offsets, as befits weights without zeros.
+
+    Raises ``CompileError`` naming the first node that can't be placed.
+    """
+    planned = plan(graph, on)
+    program = assemble(graph, on, planned)
+    run = simulate(program, {}, None, lambda packet: step_cycles(packet, on.device, dense), device=on.device, move="packets")
+    phases = phase_times(program, run, lambda packet: step_cost(packet, on.device, dense))
+    operators = {phase.name: graph.nodes[phase.node].op for phase in planned.placement.phases}
+    return NetworkTime(tuple(phases), run, on.device.clock, operators)

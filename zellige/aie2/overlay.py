@@ -1,0 +1,245 @@
+"""The overlay: a rectangle of cores with the memory tiles and shims that feed it, and what of it never changes.
+
+As in D'Alberto et al. (arXiv 2407.09453): the width of a layer's output is split over columns, output channels over rows.
+Activations of a column come through its shim and its memory tile to all its cores; packets of a row through the memory tile of one
+column to all cores of the row; results go down a column. Rows above the fourth send theirs to a second memory tile, as one has six
+input channels. Every buffer is there twice: one is filled while the other is read.
+
+::
+
+    shim    in DDR      out 0 activations, out 1 packets;  in 0, 1 results of the memory tiles
+    memory  first       in 0 activations, 1 packets, 2 … 5 results of rows 0 … 3;  out 0 activations, 1 packets, 2 results
+            second      in 0, 1 results of rows 4 … 7;  out 0 results
+    core                in 0 activations, 1 packets;  out 0 results
+
+With more than four rows, cores send results in pairs (``Overlay.paired``): 2 and 3 of the first take those of rows 0 … 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zellige.aie2.device import KINDS, Device
+from zellige.aie2.program import Acquire, Buffer, Channel, Core, Flow, Instruction, Lock, Release, Repeat, Ring, Step, Tile
+from zellige.errors import CompileError
+
+DEPTH = 2
+"""Slots of a ring."""
+
+ROWS_PER_MEMORY = 4
+"""Rows of cores whose results one memory tile takes."""
+
+TO_ALL = 0
+"""The packet number of activations for a whole column; those for row r alone have 1 + r."""
+
+STACK = 1024
+"""Bytes of a core's stack (the default of AMD's tools)."""
+
+PROGRAM: tuple[Instruction, ...] = (
+    Repeat(None, (
+        Acquire("weights.full"),
+        Repeat("steps", (
+            Repeat("inputs", (Acquire("activations.full"),)),
+            Repeat("results", (Acquire("results.empty"),)),
+            Step(),
+            Repeat("results", (Release("results.full"),)),
+            Repeat("inputs", (Release("activations.empty"),)),
+        )),
+        Release("weights.empty"),
+    )),
+)  # fmt: skip
+"""What every core does: locks are those of its rings."""
+
+
+@dataclass(frozen=True)
+class CoreMemory:
+    """How a core's 64 KB are shared out, in bytes of one slot; the rest is stack and the counters of the rings."""
+
+    activations: int = 6 * 1024
+    weights: int = 14 * 1024
+    results: int = 4 * 1024
+    accumulators: int = 14 * 1024
+
+    @property
+    def size(self) -> int:
+        return DEPTH * (self.activations + self.weights + self.results) + self.accumulators
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """``rows`` × ``columns`` cores of a device, from its column ``origin`` on, and the columns of the shims that feed them."""
+
+    device: Device
+    rows: int
+    columns: int
+    origin: int
+    shims: tuple[int, ...]
+    core_memory: CoreMemory = CoreMemory()
+
+    @property
+    def memories(self) -> int:
+        """Memory tiles of a column that are used."""
+        return -(-self.rows // ROWS_PER_MEMORY)
+
+    def core(self, row: int, column: int) -> Tile:
+        return Tile(self.origin + column, 1 + self.device.memory_rows + row)
+
+    def memory(self, column: int, number: int = 0) -> Tile:
+        return Tile(self.origin + column, 1 + number)
+
+    def shim(self, column: int) -> Tile:
+        return Tile(self.shims[column], 0)
+
+    def home(self, row: int) -> int:
+        """The column through whose memory tile a row's packets come."""
+        return row % self.columns
+
+    def result_memory(self, row: int, column: int) -> Tile:
+        """The memory tile that takes a core's results."""
+        return self.memory(column, row // ROWS_PER_MEMORY)
+
+    @property
+    def paired(self) -> bool:
+        """Whether two cores, one above the other, send their results as one stream: switches have four ports to the south, so no
+        more than four streams come down a column."""
+        return self.rows > ROWS_PER_MEMORY
+
+    def sender(self, row: int) -> int:
+        """The row whose memory takes a row's results, and whose DMA sends them: its own, or that below."""
+        return row - row % 2 if self.paired else row
+
+    def results_input(self, row: int) -> int:
+        """The channel of its memory tile that a row's results come in by."""
+        number = row % ROWS_PER_MEMORY // (2 if self.paired else 1)
+        return number + 2 if row < ROWS_PER_MEMORY else number
+
+    def __str__(self) -> str:
+        return f"{self.device.name} {self.rows}x{self.columns}"
+
+
+def overlay(device: Device, rows: int, columns: int) -> Overlay:
+    """The overlay of that size, on the first columns that a device has with shims near enough.
+
+    Every column has a shim of its own, the nearest that is free; streams to it run through the switches between.
+
+    Raises ``CompileError`` if the device is too small.
+
+    >>> from zellige.aie2.device import DEVICES
+    >>> overlay(DEVICES["ve2802"], 4, 4).shims
+    (2, 3, 6, 7)
+    """
+    if not (1 <= rows <= device.core_rows and 1 <= columns <= device.columns) or rows > device.memory_rows * ROWS_PER_MEMORY:
+        raise CompileError(f"{device.name} has {device.core_rows} rows and {device.columns} columns of cores, and memory tiles for "
+                           f"{device.memory_rows * ROWS_PER_MEMORY} rows; an overlay of {rows} × {columns} doesn't fit")
+    if columns > len(device.shim_columns):
+        raise CompileError(f"{device.name} has {len(device.shim_columns)} columns with a shim DMA; an overlay of {columns} columns "
+                           "needs one for each")
+    origin = min(range(device.columns - columns + 1), key=lambda first: (_detour(device, first, columns), first))
+    shims = _nearest(device, origin, columns)
+    core_memory = CoreMemory() if rows <= ROWS_PER_MEMORY else CoreMemory(results=2 * 1024)
+    return Overlay(device, rows, columns, origin, shims, core_memory)
+
+
+def _nearest(device: Device, origin: int, columns: int) -> tuple[int, ...]:
+    """For a run of columns, the run of shims, in order, that is least far away from them all."""
+    runs = [device.shim_columns[at : at + columns] for at in range(len(device.shim_columns) - columns + 1)]
+    return min(runs, key=lambda run: (sum(abs(shim - origin - at) for at, shim in enumerate(run)), run))
+
+
+def _detour(device: Device, origin: int, columns: int) -> int:
+    return sum(abs(shim - origin - at) for at, shim in enumerate(_nearest(device, origin, columns)))
+
+
+@dataclass(frozen=True)
+class MemoryShares:
+    """How a memory tile is shared out, in bytes of one slot."""
+
+    activations: int
+    weights: int
+    results: int
+    """Of one core."""
+
+
+def memory_shares(on: Overlay) -> MemoryShares:
+    """Half of the first memory tile for activations, a quarter for packets, and what results of four cores need."""
+    size = on.device.memory_bytes
+    return MemoryShares(size // 4, size // 8, size // 8 // ROWS_PER_MEMORY)
+
+
+def fixed_parts(on: Overlay) -> tuple[tuple[Buffer, ...], tuple[Lock, ...], tuple[Flow, ...], tuple[Core, ...]]:
+    """Buffers, locks, flows and cores of an overlay: all of a program that doesn't depend on the network."""
+    laid = _Laying([], [])
+    cores = [_core(on, laid, row, column) for column in range(on.columns) for row in range(on.rows)]
+    for column in range(on.columns):
+        _memories(on, laid, column)
+    return tuple(laid.buffers), tuple(laid.locks), tuple(_flows(on)), tuple(cores)
+
+
+@dataclass
+class _Laying:
+    """Buffers and locks as they are laid, tile by tile, one behind another."""
+
+    buffers: list[Buffer]
+    locks: list[Lock]
+
+    def buffer(self, name: str, tile: Tile, size: int) -> str:
+        address = sum(one.size for one in self.buffers if one.tile == tile)
+        self.buffers.append(Buffer(name, tile, address, size))
+        return name
+
+    def lock(self, name: str, tile: Tile, initial: int) -> str:
+        self.locks.append(Lock(name, tile, sum(one.tile == tile for one in self.locks), initial))
+        return name
+
+    def ring(self, name: str, tile: Tile, size: int) -> Ring:
+        slots = tuple(self.buffer(f"{name}.{slot}", tile, size) for slot in range(DEPTH))
+        return Ring(slots, *self.ring_locks(name, tile))
+
+    def ring_locks(self, name: str, tile: Tile) -> tuple[str, str]:
+        return self.lock(f"{name}.full", tile, 0), self.lock(f"{name}.empty", tile, DEPTH)
+
+
+def _core(on: Overlay, laid: _Laying, row: int, column: int) -> Core:
+    tile, memory = on.core(row, column), on.core_memory
+    room, size = KINDS["core"].memory - STACK, memory.size + on.paired * DEPTH * memory.results
+    if size > room:
+        raise CompileError(f"a core has {room} bytes beside its stack; its buffers would take {size}")
+    name = f"core{column}.{row}"
+    activations = laid.ring(f"{name}.activations", tile, memory.activations)
+    weights = laid.ring(f"{name}.weights", tile, memory.weights)
+    results = laid.ring(f"{name}.results", on.core(on.sender(row), column), memory.results)
+    return Core(tile, activations, weights, results, laid.buffer(f"{name}.accumulators", tile, memory.accumulators), PROGRAM)
+
+
+def _memories(on: Overlay, laid: _Laying, column: int) -> None:
+    shares, name = memory_shares(on), f"memory{column}"
+    # one buffer for both slots: descriptors then alternate between them by advancing, and need half as many numbers
+    laid.buffer(f"{name}.activations", on.memory(column), DEPTH * shares.activations)
+    laid.ring_locks(f"{name}.activations", on.memory(column))
+    laid.ring(f"{name}.weights", on.memory(column), shares.weights)
+    for row in range(on.rows):
+        laid.ring(f"{name}.results{row}", on.result_memory(row, column), shares.results)
+
+
+def _flows(on: Overlay) -> list[Flow]:
+    flows = []
+    for column in range(on.columns):
+        shim, first = on.shim(column), on.memory(column)
+        cores = [on.core(row, column) for row in range(on.rows)]
+        flows += [Flow(Channel(shim, "out", number), (Channel(first, "in", number),)) for number in (0, 1)]
+        flows.append(Flow(Channel(first, "out", 0), tuple(Channel(core, "in", 0) for core in cores), packet=TO_ALL))
+        flows += [Flow(Channel(first, "out", 0), (Channel(core, "in", 0),), packet=1 + row) for row, core in enumerate(cores)]
+        flows += [Flow(Channel(core, "out", 0), (Channel(on.result_memory(row, column), "in", on.results_input(row)),))
+                  for row, core in enumerate(cores) if on.sender(row) == row]
+        flows += [Flow(Channel(on.memory(column, number), "out", results_output(number)), (Channel(shim, "in", number),))
+                  for number in range(on.memories)]
+    for row in range(on.rows):
+        source = Channel(on.memory(on.home(row)), "out", 1)
+        destinations = tuple(Channel(on.core(row, column), "in", 1) for column in range(on.columns))
+        flows.append(Flow(source, destinations, packet=row if on.rows > on.columns else None))
+    return flows
+
+
+def results_output(number: int) -> int:
+    """The channel by which results leave the first memory tile of a column, or the second."""
+    return (2, 0)[number]

@@ -1,0 +1,319 @@
+"""The choice of tilings: a search over all that fit, for the least estimated time.
+
+The estimate is simple: in every step, the slowest of the cores' work and of the streams that it needs; or, over the whole phase,
+shims and external memory; and the filling of the pipeline. The simulator gives the time of what was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from math import ceil, inf
+
+import numpy as np
+
+from zellige.aie2.cycles import step_cycles
+from zellige.aie2.device import WORD, Device
+from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
+from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
+from zellige.aie2.parts import Counts
+from zellige.aie2.phase import Array, Phase
+from zellige.aie2.schedule import Schedule, Tiling
+from zellige.errors import CompileError
+
+CALL = 40.0
+"""Cycles of a step beside its work: the call, and the locks of its objects (``simulate/costs.py``)."""
+
+NEAR = 1.3
+"""Overlapping parts are tried where others come so near to the best."""
+
+CHAIN = 8
+"""Descriptors that a core has for its activations (``sequence.py``): a residual comes after at most one fewer parts."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cycles of a phase, and what each thing alone would take: ``work`` of the slowest cores, ``activations`` and ``packets``
+    through streams, ``shim`` (activations from external memory), ``results``, and ``external`` memory."""
+
+    cycles: float
+    alone: tuple[tuple[str, float], ...]
+
+    @property
+    def bound(self) -> str:
+        """What takes most; ``fill`` if that is less than half of the whole."""
+        name, most = max(self.alone, key=lambda one: one[1])
+        return name if most > self.cycles / 2 else "fill"
+
+
+def packet_bytes(phase: Phase, groups: int, taps: Array) -> Array:
+    """Bytes of packets with so many taps ([…, parts]): exact, or a few more."""
+    parts = [(part == 0, part == taps.shape[-1] - 1) for part in range(taps.shape[-1])]
+    second = phase.residual is not None
+    empty = [packet_size(phase.operation, groups, 0, first, last, 1 + (last and second)) for first, last in parts]
+    each = 2 + (GROUP * GROUP if phase.operation == PRODUCT else 0)
+    return np.asarray(np.array(empty) + each * taps + ALIGNMENT * (taps > 0))
+
+
+@cache
+def step_line(device: Device, operation: int, height: int, width: int, stride: int, first: bool, last: bool,
+              inputs: int) -> tuple[float, float, float]:
+    """What a step takes: cycles for each tap, for each group, and for itself."""
+    def cycles(groups: int, taps: int) -> float:
+        counts = np.zeros(groups, np.uint16)
+        counts[0] = taps
+        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, int(first), int(last), 0, 0)
+        zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
+        offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
+        return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
+
+    one = cycles(1, 1)
+    return cycles(1, 2) - one, cycles(2, 1) - one, CALL + 2 * one - cycles(1, 2) - cycles(2, 1) + one
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What of a tiling doesn't depend on its tiles: the schedule with any, taps of the fullest cell of each pass and part, and
+    the sizes of packets."""
+
+    schedule: Schedule
+    taps: Array
+    packet: float
+    """Bytes of the largest, for a core."""
+    home: float
+    """Bytes that the busiest shim sends for a pass and part."""
+    all_packets: float
+
+
+def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> _Cut:
+    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart))
+    taps = counts.taps(schedule)
+    sizes = packet_bytes(phase, groups, taps).max(axis=(0, 2))
+    homes = np.zeros(on.columns)
+    for row, size in enumerate(sizes):
+        homes[on.home(row)] += size
+    return _Cut(schedule, taps.max(axis=1), float(sizes.max()), float(homes.max()), float(sizes.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tiles:
+    """All tiles that are tried, as arrays of one number each."""
+
+    columns: tuple[tuple[int, int], ...]
+    height: Array
+    width: Array
+    steps: Array
+    lines: Mapping[tuple[bool, bool], Array]
+    """Cycles of steps (``step_line``), [tiles, 3], for parts that are (first, last)."""
+
+    def only(self, chosen: Array) -> _Tiles:
+        columns = tuple(one for one, kept in zip(self.columns, chosen, strict=True) if kept)
+        lines = {part: cycles[chosen] for part, cycles in self.lines.items()}
+        return _Tiles(columns, self.height[chosen], self.width[chosen], self.steps[chosen], lines)
+
+
+def _timed(phase: Phase, on: Overlay, found: list[tuple[tuple[int, int], int, int, int]]) -> _Tiles:
+    """Tiles (columns, height, width, steps), with the cycles of their steps."""
+    columns, height, width, steps = zip(*found, strict=True)
+    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride[0], first, last, inputs)
+                                      for size in zip(height, width, strict=True)])
+             for first in (True, False) for last, inputs in ((True, 1 + (phase.residual is not None)), (False, 1))}
+    return _Tiles(columns, np.array(height), np.array(width), np.array(steps), lines)
+
+
+def _lengths(size: int) -> list[int]:
+    """Of tiles, one for each number of tiles: the least that make so many."""
+    return sorted({ceil(size / count) for count in range(1, size + 1)})
+
+
+def _tiles(phase: Phase, on: Overlay) -> _Tiles:
+    found = [((down, across), height, width, ceil(ceil(phase.height / down) / height) * ceil(ceil(phase.width / across) / width))
+             for down, across in _splits(on, phase)
+             for height in _lengths(ceil(phase.height / down)) for width in _lengths(ceil(phase.width / across))
+             if height * width * GROUP <= on.core_memory.results]
+    return _timed(phase, on, found)
+
+
+def _splits(on: Overlay, phase: Phase) -> Iterator[tuple[int, int]]:
+    """How columns may share the result: (down, across)."""
+    for down in range(1, min(on.columns, phase.height) + 1):
+        across = min(on.columns // down, phase.width)
+        if down == 1 or down * across > on.columns // 2:
+            yield down, across
+
+
+def _parts(phase: Phase) -> list[tuple[int, int]]:
+    """Groups and window rows of the parts that are tried, the largest first."""
+    windows = [rows for rows in range(phase.window[0], 0, -1) if phase.window[0] % rows == 0]
+    if phase.operation in (MAXIMUM, TABLE):
+        windows = windows[:1]
+    if phase.own:
+        return [(phase.source.groups, rows) for rows in windows]
+    sizes = sorted({ceil(phase.source.groups / count) for count in range(1, phase.source.groups + 1)}, reverse=True)
+    return [(size, phase.window[0]) for size in sizes] + [(1, rows) for rows in windows[1:]]
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A schedule, what it should take, and the order of result groups that it is meant for: their numbers, as they should lie."""
+
+    schedule: Schedule
+    estimate: Estimate
+    order: tuple[int, ...]
+
+
+def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
+    """The best schedule of a phase. ``free``: its result groups may be put into another order, so that cores have as much to do as
+    each other.
+
+    Raises ``CompileError`` if none fits.
+    """
+    search = _Search(phase, on, free)
+    rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
+    for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
+        counts = search.counts(groups)
+        for part in _parts(phase):
+            found = search.attempt(counts, groups, part, part[0])
+            if not counts.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
+                for apart in sorted({ceil(3 * part[0] / 4), ceil(part[0] / 2)} - {part[0]}):
+                    search.attempt(counts, groups, part, apart)
+    if search.tiling is None:
+        raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
+    schedule, counts = _together(Schedule(phase, on, search.tiling)), search.counts(search.tiling.groups)
+    return Choice(schedule, estimate(schedule, counts), counts.order)
+
+
+@dataclass
+class _Search:
+    """The best tiling so far."""
+
+    phase: Phase
+    on: Overlay
+    free: bool
+    best: float = inf
+    tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        self._tiles = _tiles(self.phase, self.on)
+        self._counts = Counts(self.phase)
+        self._room = min(self.on.core_memory.weights, memory_shares(self.on).weights)
+
+    def counts(self, groups: int) -> Counts:
+        """The counts of taps, of result groups in the order that suits such cells."""
+        return self._counts.dealt(groups) if self.free else self._counts
+
+    def attempt(self, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> float:
+        """Try all tiles; cycles of the best, 0 if packets are too large for now, and ``inf`` if none fits."""
+        cut = _cut(self.phase, self.on, counts, groups, part, apart)
+        if cut.packet > self._room:
+            return 0.0 if cut.packet < 2 * self._room else inf
+        tiles = self._tiles.only(_fits(cut, self._tiles))
+        if not tiles.columns:
+            return inf
+        cycles = _estimate(cut, tiles)["cycles"]
+        at = int(np.argmin(cycles))
+        if cycles[at] < self.best:
+            self.best = float(cycles[at])
+            self.tiling = Tiling(tiles.columns[at], int(tiles.height[at]), int(tiles.width[at]), groups, part, apart)
+        return float(cycles[at])
+
+
+def fits(schedule: Schedule) -> bool:
+    """Whether a schedule keeps to all capacities."""
+    tiling = schedule.tiling
+    cut = _cut(schedule.phase, schedule.on, Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
+    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
+    return cut.packet <= min(schedule.on.core_memory.weights, memory_shares(schedule.on).weights) and bool(_fits(cut, one)[0])
+
+
+def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
+    """What a schedule should take."""
+    tiling = schedule.tiling
+    cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
+    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
+    found = {name: float(cycles[0]) for name, cycles in _estimate(cut, one).items()}
+    return Estimate(found.pop("cycles"), tuple(found.items()))
+
+
+def _together(schedule: Schedule) -> Schedule:
+    """With as many parts in an object of a memory tile as it holds."""
+    tiling, most = schedule.tiling, memory_shares(schedule.on).activations
+    many = 1 if schedule.phase.own or tiling.part[1] < schedule.phase.window[0] else len(schedule.parts)
+    for together in range(many, 0, -1):
+        found = replace(schedule, tiling=replace(tiling, together=together))
+        if many % together == 0 and max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
+            return found
+    raise CompileError(f"node {schedule.phase.node!r}: a part of {schedule.object_bytes} bytes is more than a memory tile's {most}")
+
+
+def _objects(cut: _Cut, tiles: _Tiles) -> tuple[Array, Array]:
+    """Bytes of activations for a group, and of a result's group, for each tile."""
+    phase, part_rows = cut.schedule.phase, cut.schedule.tiling.part[1]
+    rows = (tiles.height - 1) * phase.stride[0] + part_rows
+    columns = cut.schedule.fold * -(-((tiles.width - 1) * phase.stride[1] + phase.window[1]) // cut.schedule.fold)
+    return GROUP * rows * columns, GROUP * tiles.height * tiles.width
+
+
+def _fits(cut: _Cut, tiles: _Tiles) -> Array:
+    """Which tiles keep to all capacities."""
+    schedule, core, memory = cut.schedule, cut.schedule.on.core_memory, memory_shares(cut.schedule.on)
+    parts, size = len(schedule.parts), schedule.tiling.groups
+    read, result = _objects(cut, tiles)
+    in_pass = max(schedule.shared(number)[1] for number in range(len(schedule.passes)))
+    fine = (read * schedule.object_groups <= core.activations) & (result * size <= min(core.results, memory.results))
+    fine &= read * (in_pass if schedule.phase.own else schedule.tiling.part[0]) <= memory.activations
+    if parts > 1:
+        fine &= 4 * result * size <= core.accumulators
+    if schedule.phase.residual is not None:
+        if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
+            return np.zeros_like(fine)
+        whole = in_pass if schedule.phase.own else schedule.tiling.part[0] + schedule.tiling.apart * (parts - 1)
+        fine &= read * whole + result * in_pass <= memory.activations
+        fine &= result * size <= core.activations
+    return np.asarray(fine)
+
+
+def _work(cut: _Cut, tiles: _Tiles) -> Array:
+    """Cycles of the slowest core in a step: [tiles, passes, parts]."""
+    parts, groups = len(cut.schedule.parts), cut.schedule.tiling.groups
+    lines = np.stack([tiles.lines[part == 0, part == parts - 1] for part in range(parts)], axis=1)[:, None]
+    return lines[..., 0] * cut.taps + lines[..., 1] * groups + lines[..., 2]
+
+
+def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
+    """The estimates of tiles: ``cycles``, and what each thing alone would take."""
+    schedule, phase, on = cut.schedule, cut.schedule.phase, cut.schedule.on
+    parts, size, passes = len(schedule.parts), schedule.tiling.groups, schedule.passes
+    shim = on.device.shim_bytes / on.device.clock
+    external = (on.device.ddr_bytes or inf) / on.device.clock
+    read, result = _objects(cut, tiles)
+    rows = np.array([len(cells) for cells in passes])
+    work = _work(cut, tiles)
+    arriving = (read * schedule.object_groups / WORD)[:, None, None] * (rows if phase.own else np.ones_like(rows))[:, None]
+    arriving = np.broadcast_to(arriving, work.shape).copy()
+    residual = (result * size / WORD)[:, None] * rows if phase.residual is not None else np.zeros((len(tiles.columns), len(rows)))
+    each = np.maximum(work, arriving)
+    if phase.residual is not None and parts == 1:
+        each[:, :, -1] = work[:, :, -1] + arriving[:, :, -1] + residual
+    else:
+        each[:, :, -1] = np.maximum(work[:, :, -1], arriving[:, :, -1] + residual)
+    arriving[:, :, -1] += residual
+    sending = cut.home / min(WORD, shim)
+    if parts > 1:
+        stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps
+    else:
+        in_pass = each.sum(axis=2) * tiles.steps[:, None]
+        stepping = (np.maximum(in_pass, sending) if len(passes) > 1 else in_pass).sum(axis=1)
+    sent = len(passes) * (tiles.steps * parts if parts > 1 else np.ones_like(tiles.steps))
+    groups = sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes)))
+    boxes = tiles.steps * (read * groups * parts + WORD * residual.sum(axis=1))
+    results = tiles.steps * result * size
+    alone = {
+        "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
+        "packets": sent * sending, "shim": boxes / shim,
+        "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
+        "external": (on.columns * (boxes + results * rows.sum()) + cut.all_packets * sent) / external,
+    }
+    fill = read * schedule.object_groups * (1 / shim + 1 / WORD) + work[:, -1, -1] + 2 * result * size / WORD
+    return {"cycles": np.maximum(stepping, np.maximum.reduce(list(alone.values()))) + fill, **alone}
