@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_refused(words: dict, message: str, run_step: StepF
 @pytest.mark.parametrize("part, value, message", [
     ("counts", 2, "taps of a group: expected 1 to 1"), ("shift", 63, "shifts: expected 0 to 62")])
 def test_packets_without_sense_are_refused(part: str, value: int, message: str) -> None:
-    layer = _sample(tables())
+    layer = _sample(tables() if part == "counts" else additions())
     packet: Packet = layer.packets[0]
     changed = getattr(packet, part).copy()
     changed[...] = value
