@@ -56,7 +56,7 @@ class Counts:
         of_cell = self.sums[first + size * there] - self.sums[first]
         if self.own or part_rows < self.windows:
             return self._apart(of_cell, schedule)
-        return _shared_out(of_cell[:, :, -1], schedule)
+        return shared_out(of_cell[:, :, -1], np.array([part.group for part in schedule.parts]), schedule.tiling.part[0])
 
     def _apart(self, of_cell: Array, schedule: Schedule) -> Array:
         """Parts that have nothing in common."""
@@ -90,11 +90,11 @@ def deal(totals: Sequence[int], groups: int) -> tuple[int, ...]:
     return tuple(group for cell in (*whole, *rest) for group in cell)
 
 
-def _shared_out(before: Array, schedule: Schedule) -> Array:
-    """Taps of every part, where ``before`` [passes, rows, groups + 1] have input groups below each."""
+def shared_out(before: Array, starts: Array, size: int) -> Array:
+    """Taps of every part ([passes, rows, parts]), where ``before`` [passes, rows, groups + 1] are those of lower input groups, and
+    parts have ``size`` groups from ``starts`` on."""
     groups = before.shape[2] - 1
-    starts = np.array([part.group for part in schedule.parts])
-    ends = np.minimum(starts + schedule.tiling.part[0], groups)
+    ends = np.minimum(starts + size, groups)
     # what is only in parts i … j: groups that part i − 1 ends before, and part j + 1 begins after
     only_from, only_to = np.concatenate([[0], ends[:-1]]), np.concatenate([starts[1:], [groups]])
     demand = before[:, :, None, only_to] - before[:, :, only_from][..., None]

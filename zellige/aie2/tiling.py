@@ -69,7 +69,8 @@ def step_line(device: Device, operation: int, height: int, width: int, stride: i
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
 
     one = cycles(1, 1)
-    return cycles(1, 2) - one, cycles(2, 1) - one, CALL + 2 * one - cycles(1, 2) - cycles(2, 1) + one
+    call = 0.0 if device.ideal else CALL
+    return cycles(1, 2) - one, cycles(2, 1) - one, call + 2 * one - cycles(1, 2) - cycles(2, 1) + one
 
 
 @dataclass(frozen=True, eq=False)
