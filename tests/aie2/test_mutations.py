@@ -32,7 +32,7 @@ LAYER = Layer(2, 2)
 PROGRAM = LAYER.program()
 SMALL = Layer(1, 1)
 """For sweeps over everything that there is."""
-OFFSETS = HEADER_BYTES + 32 + 4 * 64
+OFFSETS = HEADER_BYTES + 32 + 3 * 64
 """Where the offsets of taps lie in the packet of a row."""
 Change = Callable[[Program], Program]
 
