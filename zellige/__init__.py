@@ -20,7 +20,7 @@ from zellige.errors import ZelligeError
 from zellige.version import __version__
 
 if TYPE_CHECKING:
-    from zellige.api import compile, export, prune, verify
+    from zellige.api import compile, estimate, export, prune, verify
     from zellige.engine import Engine, load
     from zellige.patterns import (
         NM,
@@ -42,11 +42,12 @@ if TYPE_CHECKING:
 __all__ = [
     "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Recipe", "Sensitivity", "Sparsifier",
     "Study", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare",
-    "compile", "export", "finetune", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics", "verify",
+    "compile", "estimate", "export", "finetune", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics",
+    "verify",
 ]
 
 _HOMES = {
-    "compile": "zellige.api", "export": "zellige.api", "verify": "zellige.api",
+    **dict.fromkeys(("compile", "estimate", "export", "verify"), "zellige.api"),
     "Engine": "zellige.engine", "load": "zellige.engine",
     **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
                      "parse_pattern"), "zellige.patterns"),

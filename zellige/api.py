@@ -8,12 +8,13 @@ import copy
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from zellige.cpu.calls import Plan
@@ -34,6 +35,10 @@ from zellige.prune import Price, PruneReport
 from zellige.prune import prune as prune_by_scores
 from zellige.prune.layers import find_layers
 from zellige.prune.undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from zellige.aie2.estimate.network import NetworkTime
+    from zellige.graph.quantized import QuantizedGraph
 
 DTYPES = ("f32",)
 LATENCY = "latency"  # the kind of cost that the compiler's model knows
@@ -141,6 +146,42 @@ def optimized_graph(model: Any, example_inputs: Sequence[Any]) -> Graph:
     graph = from_torch(model, _arguments(example_inputs, "example_inputs"))
     debug(GRAPH, "graph from PyTorch", lambda: str(graph))
     return optimize(graph, observe=lambda name, changed: debug(GRAPH, f"graph after {name}", lambda: str(changed)))
+
+
+def input_arrays(inputs: Sequence[Any]) -> list[np.ndarray]:
+    """The tensors of a call's arguments in their order, as f32."""
+    return [np.asarray(torch.as_tensor(leaf).detach().cpu(), np.float32) for leaf in torch.utils._pytree.tree_leaves(tuple(inputs))]
+
+
+def quantized_graph(model: Any, example_inputs: Sequence[Any], batches: Iterable[Sequence[Any]] | None = None,
+                    calibration: str = "minmax") -> QuantizedGraph:
+    """The model in int8 as AI Engines take it: scales are powers of two, shared by eight rows of a weight.
+
+    ``batches`` of inputs calibrate it; without them, the example inputs do. Raises ``QuantizationError`` for what has no int8 form.
+    """
+    from zellige.passes.quantize import quantize
+    from zellige.passes.scales import Scheme
+
+    graph = optimized_graph(model, example_inputs)
+    seen = map(input_arrays, [example_inputs] if batches is None else batches)
+    return quantize(graph, seen, Scheme(calibration, powers_of_two=True, rows=8))
+
+
+def estimate(model: Any, example_inputs: Sequence[Any], *, target: str = "aie2:4x4", device: str = "ve2802",
+             batches: Iterable[Sequence[Any]] | None = None, dense: bool = False) -> NetworkTime:
+    """What a model should take on an array of AI Engines in int8, phase by phase: an estimate, from a model of the array.
+
+    ``device`` is ``paper``, ``ve2802``, ``ve2302``, ``npu1`` or ``npu2``. ``dense``: with a kernel that needs no offsets, as befits
+    weights without zeros. ``batches`` of inputs calibrate scales; without them, the example inputs do.
+
+    Raises ``CompileError`` if the device has no such overlay, or naming the first node that can't be placed, and what
+    ``quantized_graph`` raises. The model is not changed.
+    """
+    from zellige.aie2.estimate.network import network_time
+    from zellige.aie2.overlay import overlay_of
+
+    on = overlay_of(target, device)
+    return network_time(quantized_graph(model, example_inputs, batches), on, dense)
 
 
 def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:

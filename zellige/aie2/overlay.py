@@ -17,11 +17,15 @@ With more than four rows, cores send results in pairs (``Overlay.paired``): 2 an
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from zellige.aie2.device import KINDS, Device
+from zellige.aie2.device import KINDS, Device, device_named
 from zellige.aie2.program import Acquire, Buffer, Channel, Core, Flow, Instruction, Lock, Release, Repeat, Ring, Step, Tile
 from zellige.errors import CompileError
+
+TARGET = re.compile(r"aie2:([1-9][0-9]*)x([1-9][0-9]*)")
+"""How targets name an overlay: rows and columns."""
 
 DEPTH = 2
 """Slots of a ring."""
@@ -115,6 +119,18 @@ class Overlay:
 
     def __str__(self) -> str:
         return f"{self.device.name} {self.rows}x{self.columns}"
+
+
+def overlay_of(target: str, device: str) -> Overlay:
+    """The overlay that a target names, on the device of that name. Raises ``CompileError`` if there is none.
+
+    >>> print(overlay_of("aie2:4x4", "npu1"))
+    npu1 4x4
+    """
+    match = TARGET.fullmatch(target) if isinstance(target, str) else None
+    if match is None:
+        raise CompileError(f"expected a target of rows and columns of cores such as aie2:4x4, got {target!r}")
+    return overlay(device_named(device), int(match[1]), int(match[2]))
 
 
 def overlay(device: Device, rows: int, columns: int) -> Overlay:
