@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from families import torchvision_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantized_layers import MAKERS, layers, quantized
@@ -20,12 +22,14 @@ from zellige.aie2.schedule import Tiling
 from zellige.aie2.simulate import simulate
 from zellige.aie2.step import step
 from zellige.aie2.tensor import host_value
-from zellige.aie2.tiling import fits
+from zellige.aie2.tiling import estimate, fits
 from zellige.errors import CompileError, QuantizationError
+from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
 from zellige.graph.quantized import QuantizedGraph
 from zellige.graph.quantized_reference import run_int8
 from zellige.passes.pipeline import optimize
+from zellige.passes.quantize import quantize
 from zellige.passes.scales import Scheme
 
 POWERS = Scheme(powers_of_two=True, rows=8)
@@ -142,3 +146,37 @@ def test_what_has_no_place_is_named():
     graph = quantized(b.done(b("channel_shuffle", b.x, groups=2, name="mixed")), POWERS)
     with pytest.raises(CompileError, match=r"node 'mixed' \(channel_shuffle, from module net.part\) can't run on AIE2"):
         lower(graph, overlay(DEVICES["npu1"], 1, 1))
+
+
+def network(name: str, side: int) -> QuantizedGraph:
+    """A network of torchvision's with random weights, of which half of the blocks are zero in all convolutions but the first."""
+    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    graph = quantize(optimize(from_torch(torchvision_model(name), (images,))), [[images.numpy()]], POWERS)
+    random, nodes = np.random.default_rng(0), dict(graph.nodes)
+    for node in [node for node in graph if node.op == "conv2d"][1:]:
+        outputs, inputs = node.weight.shape[:2]
+        kept = random.random((-(-outputs // 8), -(-inputs // 8))) < 0.5
+        mask = np.kron(kept, np.ones((8, 8), np.int8))[:outputs, :inputs, None, None]
+        nodes[node.name] = replace(node, weight=node.weight * mask)
+    return replace(graph, nodes=nodes)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, side", [("resnet50", 64), ("vgg16", 32), ("inception_v3", 107)])
+def test_small_images_run_right(name, side):
+    graph = network(name, side)
+    for rows, columns in ((2, 2), (5, 4)):
+        assert_runs_right(graph, overlay(DEVICES["paper"], rows, columns))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, side", [("resnet50", 224), ("vgg16", 224), ("inception_v3", 299)])
+def test_no_network_fails_on_any_overlay(name, side):
+    """Every phase has a schedule that fits; larger overlays are estimated to be faster."""
+    graph, last = network(name, side), np.inf
+    for size in range(1, 9):
+        planned = plan(graph, overlay(DEVICES["paper"], size, size))
+        assert all(fits(schedule) for schedule in planned.schedules)
+        cycles = sum(estimate(schedule).cycles for schedule in planned.schedules)
+        assert cycles < last
+        last = cycles
