@@ -91,9 +91,11 @@ def make_packet(operation: int, counts: Array, offsets: Array, blocks: Array, re
     """A packet whose per-channel numbers are padded to groups; header words that aren't given are those of one whole part."""
     groups = len(counts)
     bias, multiplier, residual, shift = (padded(one, groups) for one in rescale)
+    first, last, inputs = (words.get(name, 1) for name in ("first", "last", "inputs"))
+    size = packet_size(operation, groups, len(offsets), bool(first), bool(last), inputs)
     header = Header(**{**{field.name: 0 for field in fields(Header)}, "steps": 1, "inputs": 1, "results": 1, "first": 1, "last": 1,
                        "low": -128, "high": 127, "operation": operation, "groups": groups,
-                       "size": packet_size(operation, groups, len(offsets)), **words})
+                       "size": size, **words})
     table = np.zeros(256 if operation == TABLE else 0, np.int8)
     return Packet(header, counts.astype(np.uint16), offsets.astype(np.uint16), blocks.astype(np.int8), bias, multiplier, residual,
                   shift, table)

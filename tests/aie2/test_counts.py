@@ -60,7 +60,8 @@ def test_the_cost_of_taps_is_what_they_do(kind: str, count: Count) -> None:
         header, taps = packet.header, len(packet.offsets)
         tiles, loads, shuffles = cycles._tap(header, dense=True)
         expected = taps * np.array([tiles.sum() if header.operation != MAXIMUM else 0, 2 * loads.sum(), shuffles.sum()])
-        without = replace(packet, header=replace(header, size=packet_size(header.operation, header.groups, 0)),
+        size = packet_size(header.operation, header.groups, 0, bool(header.first), bool(header.last), header.inputs)
+        without = replace(packet, header=replace(header, size=size),
                           counts=np.zeros_like(packet.counts), offsets=packet.offsets[:0], blocks=packet.blocks[:0])
         around = np.zeros(3, np.int64) if header.operation == MAXIMUM else count(without, layer)  # there is no maximum of nothing
         assert (count(packet, layer) - around).tolist() == expected.tolist()

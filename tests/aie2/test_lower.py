@@ -1,51 +1,86 @@
-"""Lowering: programs, simulated, give what the int8 reference gives, layer kind by layer kind and for whole networks."""
+"""Lowering: programs, checked and simulated, give what the int8 reference gives: layer kind by layer kind, and small networks."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantized_layers import MAKERS, layers, quantized
+from small_networks import Build, Generator
 
+from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
-from zellige.aie2.lower import lower
-from zellige.aie2.overlay import Overlay, overlay
+from zellige.aie2.lower import Plan, assemble, lower, plan
+from zellige.aie2.overlay import CoreMemory, Overlay, overlay
+from zellige.aie2.schedule import Tiling
 from zellige.aie2.simulate import simulate
 from zellige.aie2.step import step
 from zellige.aie2.tensor import host_value
-from zellige.errors import CompileError
+from zellige.aie2.tiling import fits
+from zellige.errors import CompileError, QuantizationError
+from zellige.graph.ir import Graph
 from zellige.graph.quantized import QuantizedGraph
 from zellige.graph.quantized_reference import run_int8
+from zellige.passes.pipeline import optimize
 from zellige.passes.scales import Scheme
+
+POWERS = Scheme(powers_of_two=True, rows=8)
+SMALL = CoreMemory(activations=1024, weights=2048, results=512, accumulators=2048)
+"""So little that small layers must be cut as large ones are."""
 
 OVERLAYS = st.sampled_from([overlay(DEVICES[device], rows, columns) for device, rows, columns in
                             [("paper", 1, 1), ("paper", 2, 2), ("paper", 5, 3), ("paper", 2, 4), ("npu1", 3, 2), ("ve2302", 2, 3)]])
 
 
-def assert_runs_right(graph: QuantizedGraph, on: Overlay) -> None:
-    program = lower(graph, on)
+def assert_runs_right(graph: QuantizedGraph, on: Overlay, planned: Plan | None = None) -> None:
+    program = lower(graph, on) if planned is None else assemble(graph, on, planned)
+    check(program, on.device)
     random = np.random.default_rng(0)
     inputs = [random.integers(-128, 128, shape).astype(np.int8) for shape in graph.inputs.values()]
-    host = {one.name: one for one in program.host}
+    held = {one.name: np.zeros(one.size, np.uint8) if one.data is None else one.data.view(np.uint8).copy() for one in program.host}
     fed = {}
     for text, array in zip(program.inputs.values(), inputs, strict=True):
         value = host_value(text)
-        held = host[value.buffer].data
-        fed[value.buffer] = np.zeros(host[value.buffer].size, np.uint8) if held is None else held.view(np.uint8).copy()
+        fed[value.buffer] = held[value.buffer]
         value.write(fed[value.buffer], array)
-    run = simulate(program, fed, step, lambda packet: step_cycles(packet, on.device))
+    run = simulate(program, fed, step, lambda packet: step_cycles(packet, on.device), device=on.device)
     for name, expected in run_int8(graph, inputs).items():
         value = host_value(program.outputs[name])
         np.testing.assert_array_equal(value.read(run.host[value.buffer]), expected, err_msg=str(graph.nodes.get(name)))
 
 
+def pruned(b: Build, outputs: int, inputs: int, kernel: int, seed: int) -> str:
+    """Weights of which about half of the 8 × 8 blocks are zero."""
+    random = np.random.default_rng(seed)
+    kept = np.kron(random.random((-(-outputs // 8), -(-inputs // 8))) < 0.5, np.ones((8, 8)))[:outputs, :inputs]
+    return b.constant(random.standard_normal((outputs, inputs, kernel, kernel)) * kept[..., None, None])
+
+
+def residual_block(seed: int = 0, channels: int = 40, size: int = 9) -> Graph:
+    """Pruned convolutions with strides, a residual, a concatenation that not all channels fill, pools and a linear layer."""
+    b = Build(1, 3, 2 * size, 2 * size, seed=seed)
+    stem = b.activation(b("conv2d", b.x, b.random(channels, 3, 5, 5), stride=(2, 2), padding=(2, 2, 2, 2)), "relu")
+    one = b.activation(b("conv2d", stem, pruned(b, 24, channels, 1, seed), b.random(24)), "relu")
+    two = b.activation(b("conv2d", one, pruned(b, 24, 24, 3, seed + 1), padding=(1, 1, 1, 1)), "relu")
+    three = b.activation(b("add", b("conv2d", two, pruned(b, channels, 24, 1, seed + 2)), stem), "relu")
+    odd = b("conv2d", three, pruned(b, 20, channels, 3, seed + 3), padding=(1, 1, 1, 1))
+    pooled = b("max_pool2d", odd, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1))
+    mean = b("average_pool2d", three, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1))
+    both = b("concat", odd, mean, pooled, dimension=1)
+    last = b("conv2d", both, pruned(b, 32, b.shape(both)[1], 1, seed + 4))
+    flat = b("reshape", b("max_pool2d", last, kernel=(2, 2), stride=(4, 4)), shape=(1, 32 * 4))
+    return optimize(b.done(b("linear", flat, b.random(10, 32 * 4))))
+
+
 @pytest.mark.parametrize("op", MAKERS)
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.data())
 def test_layers_run_right(op, data):
-    graph = quantized(data.draw(layers(op)), Scheme(powers_of_two=True, rows=8))
+    graph = quantized(data.draw(layers(op)), POWERS)
     on = data.draw(OVERLAYS)
     try:
         lower(graph, on)
@@ -53,3 +88,57 @@ def test_layers_run_right(op, data):
         assert "can't run on AIE2" in str(error) or "batches" in str(error), error
         return
     assert_runs_right(graph, on)
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (3, 2), (2, 4), (6, 3)])
+def test_a_network_runs_right_in_little_memory(rows, columns):
+    """Tiles, passes and parts everywhere."""
+    on = replace(overlay(DEVICES["paper"], rows, columns), core_memory=SMALL)
+    graph = quantized(residual_block(), POWERS)
+    planned = plan(graph, on)
+    assert max(len(schedule.parts) for schedule in planned.schedules) > 1 and max(one.steps for one in planned.schedules) > 1
+    assert_runs_right(graph, on, planned)
+
+
+@pytest.mark.parametrize("rows, size, apart, together", [(1, 6, 3, 1), (2, 9, 5, 2), (2, 7, 4, 5)])
+def test_parts_may_overlap(rows, size, apart, together):
+    b = Build(1, 160, 5, 6)
+    graph = quantized(b.done(b("conv2d", b.x, pruned(b, 32, 160, 1, 0))), POWERS)
+    on = replace(overlay(DEVICES["paper"], rows, 2), core_memory=replace(SMALL, activations=2048))
+    (schedule,) = plan(graph, on).schedules
+    schedule = replace(schedule, tiling=Tiling((1, 2), 3, 2, 2, (size, 1), apart, together))
+    assert fits(schedule) and len(schedule.parts) > 2
+    assert_runs_right(graph, on, Plan(plan(graph, on).placement, (schedule,)))
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 2**16), OVERLAYS)
+def test_generated_networks_run_right_or_are_refused_by_name(seed, on):
+    try:
+        graph = quantized(optimize(Generator(seed).network(5)), POWERS)
+        lower(graph, on)
+    except (CompileError, QuantizationError) as error:
+        assert "node '" in str(error) or "value '" in str(error), error
+        return
+    assert_runs_right(graph, on)
+
+
+def test_the_same_network_gives_the_same_program():
+    graph, on = quantized(residual_block(), POWERS), overlay(DEVICES["npu1"], 2, 2)
+    one, other = lower(graph, on), lower(graph, on)
+    assert str(one) == str(other)
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(one.host, other.host, strict=True) if a.data is not None)
+
+
+def test_a_softmax_stays_with_the_host():
+    b = Build(1, 8, 3, 3)
+    logits = b("linear", b("reshape", b.x, shape=(1, 72)), b.random(10, 72))
+    program = lower(quantized(b.done(b("softmax", logits, dimension=1)), POWERS), overlay(DEVICES["npu1"], 1, 1))
+    assert list(program.outputs) == [logits]
+
+
+def test_what_has_no_place_is_named():
+    b = Build(1, 8, 3, 3)
+    graph = quantized(b.done(b("channel_shuffle", b.x, groups=2, name="mixed")), POWERS)
+    with pytest.raises(CompileError, match=r"node 'mixed' \(channel_shuffle, from module net.part\) can't run on AIE2"):
+        lower(graph, overlay(DEVICES["npu1"], 1, 1))

@@ -19,7 +19,7 @@ from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
 from zellige.aie2.lower import lower
 from zellige.aie2.overlay import overlay
-from zellige.aie2.packet import HEADER_BYTES
+from zellige.aie2.packet import decode
 from zellige.aie2.program import Await, Channel, Program, Release, Repeat, Start, Step, Tile
 from zellige.aie2.simulate import simulate
 from zellige.aie2.step import step as kernel
@@ -32,8 +32,6 @@ LAYER = Layer(2, 2)
 PROGRAM = LAYER.program()
 SMALL = Layer(1, 1)
 """For sweeps over everything that there is."""
-OFFSETS = HEADER_BYTES + 32 + 4 * 64
-"""Where the offsets of taps lie in the packet of a row."""
 Change = Callable[[Program], Program]
 
 
@@ -75,6 +73,19 @@ def packet(at: int, word: str, change: Callable[[int], int]) -> Change:
         data[at:].view(word)[0] = change(int(data[at:].view(word)[0]))
         host["packet0"] = replace(host["packet0"], data=data)
         return replace(program, host=tuple(host.values()))
+
+    return changed
+
+
+def offset(change: Callable[[int], int]) -> Change:
+    """Change where the first tap of the packet of row 0 reads."""
+
+    def changed(program: Program) -> Program:
+        found = decode(next(one.data for one in program.host if one.name == "packet0"))
+        offsets = found.offsets.copy()
+        offsets[0] = change(int(offsets[0]))
+        data = replace(found, offsets=offsets).encode()
+        return replace(program, host=tuple(replace(one, data=data) if one.name == "packet0" else one for one in program.host))
 
     return changed
 
@@ -133,10 +144,10 @@ ONE_CHANGE: dict[str, tuple[Change, type[CompileError] | None, str]] = {
     "a buffer moves onto another": (buffer("core0.0.results.0", address=0), CompileError, "overlap"),
     "two locks change their values": (
         lambda program: lock("core0.0.results.full", 2)(lock("core0.0.results.empty", 0)(program)), SimulationError, "has written"),
-    "an index of a packet is another": (packet(OFFSETS, "<u2", lambda value: value ^ 1), None, "wrong"),
-    "an index points behind the object": (packet(OFFSETS, "<u2", lambda value: value + 100), SimulationError, "has written"),
+    "an index of a packet is another": (offset(lambda value: value ^ 1), None, "wrong"),
+    "an index points behind the object": (offset(lambda value: value + 100), SimulationError, "has written"),
     "an index points out of the buffer": (
-        packet(OFFSETS, "<u2", lambda value: value + 5000), SimulationError, "of core0.0.activations.0, which has 6144"),
+        offset(lambda value: value + 5000), SimulationError, "of core0.0.activations.0, which has 6144"),
     "a packet has another size": (packet(0, "<i4", lambda value: value - 32), SimulationError, "no packet in core0.0.weights.0"),
     "a packet has a step less": (packet(8, "<i4", lambda value: value - 1), DeadlockError, "core0.0.results.full"),
     "a packet has a step more": (packet(8, "<i4", lambda value: value + 1), DeadlockError, "core0.0.activations.full"),

@@ -293,16 +293,18 @@ def test_wrong_usage_is_status_two(here: Path) -> None:
         assert run(*arguments) == 2
 
 
-@pytest.mark.parametrize("verb", ["prune", "compile", "bench", "profile", "verify", "inspect"])
+@pytest.mark.parametrize("verb", ["prune", "compile", "bench", "profile", "verify", "inspect", "codegen", "estimate"])
 def test_places_are_looked_at_before_the_work(here: Path, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """No model of this name can be made: whoever made one would say so first."""
-    needed = {"prune": ("--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors"), "compile": ("-o", "m.zlg")}
+    needed = {"prune": ("--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors"), "compile": ("-o", "m.zlg"),
+              "codegen": ("-o", "code")}
     assert run(verb, "python:nowhere:build", *needed.get(verb, ()), "--json", "no/such/place.json") == 1
     assert "can't save to no/such/place.json: there is no directory no/such" in capsys.readouterr().err
 
 
 def test_every_verb_explains_itself_and_takes_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(VERBS) == {"prune", "finetune", "compile", "run", "bench", "profile", "verify", "inspect", "doctor", "demo"}
+    assert set(VERBS) == {"prune", "finetune", "compile", "run", "bench", "profile", "verify", "inspect", "codegen", "simulate",
+                          "estimate", "doctor", "demo"}
     for verb in VERBS:
         assert run(verb, "--help") == 0
         assert "--json" in capsys.readouterr().out

@@ -6,8 +6,8 @@ int8 values that it reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _may_be_ordered(phase: Phase) -> bool:
 def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
     """The program of a planned network."""
     found, schedules = planned.placement, planned.schedules
-    tensors = tensors_of(found, _slack(schedules))
+    tensors = _with_slack(tensors_of(found), schedules)
     host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items()]
     turns, sequence, writers = Turns(), Starts(on), _writers(found)
     for schedule in schedules:
@@ -108,13 +108,13 @@ def _held(found: Placement, tensor: Tensor) -> np.ndarray | None:
     return held
 
 
-def _slack(schedules: Sequence[Schedule]) -> dict[str, int]:
-    """Bytes behind tensors that parts read and don't use."""
-    found: dict[str, int] = {}
+def _with_slack(tensors: Mapping[str, Tensor], schedules: Sequence[Schedule]) -> dict[str, Tensor]:
+    """Tensors, with the bytes behind them that parts read and don't use."""
+    found = dict(tensors)
     for schedule in schedules:
-        source = schedule.phase.source
-        beyond = schedule.overrun * schedule.object_width * 8 * 64 + GROUP * (schedule.fold - 1)
-        found[source.tensor] = max(found.get(source.tensor, 0), beyond)
+        tensor = found[schedule.phase.source.tensor]
+        beyond = schedule.overrun * tensor.line + GROUP * (schedule.fold - 1)
+        found[tensor.name] = replace(tensor, slack=max(tensor.slack, beyond))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -49,8 +48,8 @@ def settle_margins(found: Placement) -> None:
     found.phases = phases
 
 
-def tensors_of(found: Placement, slack: Mapping[str, int] | None = None) -> dict[str, Tensor]:
-    """The host tensors, with margins for all that phases read of them, and ``slack`` bytes behind."""
+def tensors_of(found: Placement) -> dict[str, Tensor]:
+    """The host tensors, with margins for all that phases read of them."""
     wide: dict[str, list[tuple[int, int, int, int]]] = {name: [(0, 0, 0, 0)] * 2 for name in found.extents}
     fills: dict[str, int] = {}
     for where in found.places.values():
@@ -61,5 +60,5 @@ def tensors_of(found: Placement, slack: Mapping[str, int] | None = None) -> dict
         if phase.fill == LEAST:
             fills[phase.source.tensor] = LEAST
     return {name: Tensor(name, extent.groups, extent.height, extent.width, tuple(map(max, *wide[name])),
-                         fills.get(name, 0), (slack or {}).get(name, 0))
+                         fills.get(name, 0))
             for name, extent in found.extents.items()}

@@ -78,6 +78,7 @@ MOST_SHIFT = 31
 class Packet:
     """A packet in parts. Shapes: ``counts`` u16[groups], ``offsets`` u16[taps], ``blocks`` i8[taps, 8, 8] (``PRODUCT`` only),
     ``bias``, ``multiplier``, ``residual`` (its multiplier) and ``shift`` i32[groups, 8], ``table`` i8[256] (``TABLE`` only).
+    What a packet doesn't need is left out: it has a bias if it is ``first``, multipliers and shifts if ``last``.
 
     The word behind the header says whether the packet is ``plain``: it spares cores to look."""
 
@@ -95,6 +96,8 @@ class Packet:
     def plain(self) -> bool:
         """Whether all sums are rescaled by shifts alone, alike for the eight channels of a group, and within 32 bits."""
         multipliers, shift = self.multiplier, self.shift
+        if not self.header.last or self.header.operation not in (PRODUCT, SUM):
+            return True
         if np.any(multipliers != 1) or np.any(shift != shift[:, :1]) or np.any(shift > MOST_SHIFT):
             return False
         factor = self.residual[:, :1]
@@ -105,7 +108,7 @@ class Packet:
         """The packet as bytes (u8), as many as ``header.size``."""
         found = np.zeros(self.header.size, np.uint8)
         for (at, dtype, shape), part in zip(_places(self.header, len(self.offsets)), self._parts(), strict=True):
-            raw = np.ascontiguousarray(part.reshape(shape), dtype=dtype).view(np.uint8).reshape(-1)
+            raw = np.ascontiguousarray(part.reshape(-1)[: prod(shape)], dtype=dtype).view(np.uint8)
             found[at : at + raw.size] = raw
         found[4 * len(WORDS)] = self.plain
         return found
@@ -115,13 +118,13 @@ class Packet:
         return header, self.counts, self.bias, self.multiplier, self.residual, self.shift, self.table, self.offsets, self.blocks
 
 
-def packet_size(operation: int, groups: int, taps: int) -> int:
+def packet_size(operation: int, groups: int, taps: int, first: bool = True, last: bool = True, inputs: int = 1) -> int:
     """Bytes of a packet.
 
-    >>> packet_size(PRODUCT, 1, 9)
-    832
+    >>> packet_size(PRODUCT, 1, 9), packet_size(PRODUCT, 1, 9, first=False, last=False)
+    (800, 704)
     """
-    header = Header(0, operation, *(0,) * 3, groups, *(0,) * 9)
+    header = Header(0, operation, 0, inputs, 0, groups, *(0,) * 5, first, last, 0, 0)
     return _end(_places(header, taps))
 
 
@@ -131,7 +134,7 @@ def decode(raw: np.ndarray) -> Packet:
         raise CompileError(f"expected a packet of at least {HEADER_BYTES} bytes, got {raw.size}")
     header = Header(*raw[: 4 * len(WORDS)].view("<i4").tolist())
     known = 0 <= header.operation < len(OPERATIONS) and header.groups >= 0
-    if not known or not packet_size(header.operation, header.groups, 0) <= header.size <= raw.size:
+    if not known or not _end(_places(header, 0)) <= header.size <= raw.size:
         raise CompileError(f"no packet: {header} in {raw.size} bytes")
     counts = _read(raw, _places(header, 0)[1])
     taps = int(counts.sum(dtype=np.int64))
@@ -148,9 +151,11 @@ BYTES = {"<i4": 4, "<u2": 2, "i1": 1}
 
 def _places(header: Header, taps: int) -> list[Place]:
     """Where the parts are: offset, element type and shape, in the order in which they lie."""
-    groups = header.groups
+    groups, sums = header.groups, header.operation in (PRODUCT, SUM)
+    rescaled = groups if sums and header.last else 0
     parts: list[tuple[str, tuple[int, ...]]] = [
-        ("<i4", (len(WORDS),)), ("<u2", (groups,)), *[("<i4", (groups, GROUP))] * 4,
+        ("<i4", (len(WORDS),)), ("<u2", (groups,)), ("<i4", (groups if sums and header.first else 0, GROUP)),
+        ("<i4", (rescaled, GROUP)), ("<i4", (rescaled if header.inputs == 2 else 0, GROUP)), ("<i4", (rescaled, GROUP)),
         ("i1", (256 if header.operation == TABLE else 0,)), ("<u2", (taps,)),
         ("i1", (taps if header.operation == PRODUCT else 0, GROUP, GROUP)),
     ]  # fmt: skip

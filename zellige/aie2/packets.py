@@ -62,9 +62,10 @@ def packet(schedule: Schedule, number: int, part: int, row: int, taps: Taken) ->
     groups = tiling.groups if active else 0
     counts, offsets, blocks = taps
     residual = active and last and phase.residual is not None
+    size, steps = packet_size(phase.operation, groups, len(offsets), first, last, 1 + residual), schedule.steps
     header = Header(
-        packet_size(phase.operation, groups, len(offsets)), phase.operation, schedule.steps if len(schedule.parts) == 1 else 1,
-        1 + residual, int(active and last), groups, tiling.height, tiling.width, schedule.object_groups, schedule.object_width,
+        size, phase.operation, steps if len(schedule.parts) == 1 else 1, 1 + residual, int(active and last), groups, tiling.height,
+        tiling.width, schedule.object_groups, schedule.object_width,
         phase.stride[0], int(first), int(last), phase.low, phase.high)  # fmt: skip
     of = slice(cells[row].first, cells[row].first + groups) if active else slice(0, 0)
     return Packet(header, counts, offsets, blocks, phase.bias[of], phase.multiplier[of], phase.second[of], phase.shift[of],

@@ -37,12 +37,12 @@ class Counts:
         self.order = order
         self.sums = np.concatenate([np.zeros_like(self._each[:1]), self._each[list(order)].cumsum(0)])
 
-    def dealt(self, rows: int, groups: int) -> Counts:
+    def dealt(self, groups: int) -> Counts:
         """With result groups in an order in which cells of so many have nearly the same, and those of a pass even more so."""
         if self.dense:
             return self
         found = copy(self)
-        found._arrange(deal(self._each[:, -1, -1].tolist(), rows, groups))
+        found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
         return found
 
     def taps(self, schedule: Schedule) -> Array:
@@ -56,7 +56,7 @@ class Counts:
         of_cell = self.sums[first + size * there] - self.sums[first]
         if self.own or part_rows < self.windows:
             return self._apart(of_cell, schedule)
-        return _shared_out(of_cell[:, :, -1], schedule)
+        return shared_out(of_cell[:, :, -1], np.array([part.group for part in schedule.parts]), schedule.tiling.part[0])
 
     def _apart(self, of_cell: Array, schedule: Schedule) -> Array:
         """Parts that have nothing in common."""
@@ -69,12 +69,12 @@ class Counts:
         return np.asarray(below - of_cell[..., top, right] + of_cell[..., top, left])
 
 
-def deal(totals: Sequence[int], rows: int, groups: int) -> tuple[int, ...]:
+def deal(totals: Sequence[int], groups: int) -> tuple[int, ...]:
     """An order of result groups with so many taps: the largest first, each goes to the cell that has least so far; then cells are
-    sorted, for each pass to have ``rows`` that are alike.
+    sorted, for those of a pass to be alike.
 
-    >>> deal([9, 1, 8, 2, 7, 3, 6, 4], 2, 2)
-    (0, 1, 2, 3, 6, 7, 4, 5)
+    >>> deal([9, 8, 1, 2], 2)
+    (0, 2, 1, 3)
     """
     sizes = [min(groups, len(totals) - first) for first in range(0, len(totals), groups)]
     cells: list[list[int]] = [[] for _ in sizes]
@@ -90,11 +90,11 @@ def deal(totals: Sequence[int], rows: int, groups: int) -> tuple[int, ...]:
     return tuple(group for cell in (*whole, *rest) for group in cell)
 
 
-def _shared_out(before: Array, schedule: Schedule) -> Array:
-    """Taps of every part, where ``before`` [passes, rows, groups + 1] have input groups below each."""
+def shared_out(before: Array, starts: Array, size: int) -> Array:
+    """Taps of every part ([passes, rows, parts]), where ``before`` [passes, rows, groups + 1] are those of lower input groups, and
+    parts have ``size`` groups from ``starts`` on."""
     groups = before.shape[2] - 1
-    starts = np.array([part.group for part in schedule.parts])
-    ends = np.minimum(starts + schedule.tiling.part[0], groups)
+    ends = np.minimum(starts + size, groups)
     # what is only in parts i … j: groups that part i − 1 ends before, and part j + 1 begins after
     only_from, only_to = np.concatenate([[0], ends[:-1]]), np.concatenate([starts[1:], [groups]])
     demand = before[:, :, None, only_to] - before[:, :, only_from][..., None]

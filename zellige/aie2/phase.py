@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zellige.aie2.packet import GROUP
-
 Array = np.ndarray
 
 
@@ -37,13 +35,6 @@ class Taps:
     columns: Array
     groups: Array
     blocks: Array
-
-    def counts(self, input_groups: int) -> Array:
-        """How many taps a result group has in an input group: [groups, input_groups]."""
-        outputs = np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
-        counts = np.zeros((len(self.ends) - 1, input_groups), np.int64)
-        np.add.at(counts, (outputs, self.groups), 1)
-        return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +71,6 @@ class Phase:
     @property
     def groups(self) -> int:
         return self.target.groups
-
-    @property
-    def macs(self) -> int:
-        """Products and sums that its blocks need."""
-        return self.height * self.width * GROUP * GROUP * int(self.taps.ends[-1])
 
     def reads(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of the source under so many rows and columns of the result."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from math import ceil
 
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
-from zellige.aie2.packet import GROUP, PRODUCT
+from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Phase
 
 
@@ -132,7 +132,8 @@ class Schedule:
         if self.phase.own:
             return tuple(Part(0, row) for row in range(0, self.phase.window[0], rows))
         last = self.phase.source.groups - groups + self.tiling.apart
-        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in range(0, last, self.tiling.apart))
+        starts = range(0, last, self.tiling.apart)
+        return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in starts)
 
     @cached_property
     def object_groups(self) -> int:
@@ -176,14 +177,6 @@ class Schedule:
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
         return 0 if self.phase.own else self.parts[-1].group + self.tiling.part[0] - self.phase.source.groups
-
-    @cached_property
-    def accumulator_bytes(self) -> int:
-        return 4 * self.result_bytes if len(self.parts) > 1 else 0
-
-    @cached_property
-    def products(self) -> bool:
-        return self.phase.operation == PRODUCT
 
 
 def _cut(size: int, columns: int, tile: int, place: int, count: int) -> tuple[tuple[int, ...], int, bool]:

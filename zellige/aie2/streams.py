@@ -169,8 +169,8 @@ class Lowering:
         if schedule.phase.own:
             return self._to_rows(first, schedule.object_rows, schedule.object_width)
         groups, line = schedule.tiling.part[0], schedule.object_width * GROUP
-        parts = [(schedule.tiling.together, schedule.tiling.apart * line), (schedule.object_rows, schedule.box_groups(first) * line),
-                 (groups, line), (schedule.object_width, GROUP)]
+        parts = [(schedule.tiling.together, schedule.tiling.apart * line),
+                 (schedule.object_rows, schedule.box_groups(first) * line), (groups, line), (schedule.object_width, GROUP)]
         return (Move(0, pattern(parts, KINDS["memory"]), TO_ALL),)
 
     def _to_rows(self, first: int, height: int, width: int, at: int = 0) -> tuple[Move, ...]:

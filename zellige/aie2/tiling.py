@@ -16,7 +16,7 @@ import numpy as np
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
-from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
+from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.parts import Counts
 from zellige.aie2.phase import Array, Phase
 from zellige.aie2.schedule import Schedule, Tiling
@@ -47,11 +47,13 @@ class Estimate:
         return name if most > self.cycles / 2 else "fill"
 
 
-def packet_bytes(operation: int, groups: int, taps: Array) -> Array:
-    """Bytes of packets with so many taps: exact, or a few more."""
-    empty = packet_size(operation, groups, 0)
-    each = 2 + (GROUP * GROUP if operation == PRODUCT else 0)
-    return np.asarray(empty + each * taps + 32 * (taps > 0))
+def packet_bytes(phase: Phase, groups: int, taps: Array) -> Array:
+    """Bytes of packets with so many taps ([…, parts]): exact, or a few more."""
+    parts = [(part == 0, part == taps.shape[-1] - 1) for part in range(taps.shape[-1])]
+    second = phase.residual is not None
+    empty = [packet_size(phase.operation, groups, 0, first, last, 1 + (last and second)) for first, last in parts]
+    each = 2 + (GROUP * GROUP if phase.operation == PRODUCT else 0)
+    return np.asarray(np.array(empty) + each * taps + ALIGNMENT * (taps > 0))
 
 
 @cache
@@ -67,7 +69,8 @@ def step_line(device: Device, operation: int, height: int, width: int, stride: i
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
 
     one = cycles(1, 1)
-    return cycles(1, 2) - one, cycles(2, 1) - one, CALL + 2 * one - cycles(1, 2) - cycles(2, 1) + one
+    call = 0.0 if device.ideal else CALL
+    return cycles(1, 2) - one, cycles(2, 1) - one, call + 2 * one - cycles(1, 2) - cycles(2, 1) + one
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class _Cut:
 def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> _Cut:
     schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart))
     taps = counts.taps(schedule)
-    sizes = packet_bytes(phase.operation, groups, taps).max(axis=(0, 2))
+    sizes = packet_bytes(phase, groups, taps).max(axis=(0, 2))
     homes = np.zeros(on.columns)
     for row, size in enumerate(sizes):
         homes[on.home(row)] += size
@@ -170,7 +173,7 @@ def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
     search = _Search(phase, on, free)
     rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
     for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
-        counts = search.counts(rows, groups)
+        counts = search.counts(groups)
         for part in _parts(phase):
             found = search.attempt(counts, groups, part, part[0])
             if not counts.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
@@ -178,7 +181,7 @@ def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
                     search.attempt(counts, groups, part, apart)
     if search.tiling is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    schedule, counts = _together(Schedule(phase, on, search.tiling)), search.counts(rows, search.tiling.groups)
+    schedule, counts = _together(Schedule(phase, on, search.tiling)), search.counts(search.tiling.groups)
     return Choice(schedule, estimate(schedule, counts), counts.order)
 
 
@@ -197,9 +200,9 @@ class _Search:
         self._counts = Counts(self.phase)
         self._room = min(self.on.core_memory.weights, memory_shares(self.on).weights)
 
-    def counts(self, rows: int, groups: int) -> Counts:
+    def counts(self, groups: int) -> Counts:
         """The counts of taps, of result groups in the order that suits such cells."""
-        return self._counts.dealt(min(rows, ceil(self.phase.groups / groups)), groups) if self.free else self._counts
+        return self._counts.dealt(groups) if self.free else self._counts
 
     def attempt(self, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> float:
         """Try all tiles; cycles of the best, 0 if packets are too large for now, and ``inf`` if none fits."""

@@ -30,10 +30,12 @@ struct Packet {
             return part;
         };
         counts = reinterpret_cast<const uint16 *>(take(2 * groups));
-        bias = reinterpret_cast<const int32 *>(take(4 * GROUP * groups));
-        multiplier = reinterpret_cast<const int32 *>(take(4 * GROUP * groups));
-        residual = reinterpret_cast<const int32 *>(take(4 * GROUP * groups));
-        shift = reinterpret_cast<const int32 *>(take(4 * GROUP * groups));
+        const bool sums = header->operation == PRODUCT || header->operation == SUM;
+        const unsigned rescaled = sums && header->last ? 4 * GROUP * groups : 0;
+        bias = reinterpret_cast<const int32 *>(take(sums && header->first ? 4 * GROUP * groups : 0));
+        multiplier = reinterpret_cast<const int32 *>(take(rescaled));
+        residual = reinterpret_cast<const int32 *>(take(header->inputs == 2 ? rescaled : 0));
+        shift = reinterpret_cast<const int32 *>(take(rescaled));
         table = reinterpret_cast<const int8 *>(take(header->operation == TABLE ? 256 : 0));
         unsigned taps = 0;
         for (unsigned group = 0; group < groups; ++group)
