@@ -87,7 +87,7 @@ TABLES = {"paper": paper, "ve2802": ve2802, "sensitivity": sensitivity}
 def network(name: str, sparsity: float) -> QuantizedGraph:
     """A network in int8, with powers of two as scales, calibrated on its example input."""
     named = resolve(f"torchvision:{name}")
-    model: nn.Module = nn.Sequential(named.model.features) if name == "vgg16" else named.model
+    model: nn.Module = nn.Sequential(named.model.features).eval() if name == "vgg16" else named.model
     inputs = tuple(named.example_inputs)
     if sparsity:
         linear = [part for part, module in model.named_modules() if isinstance(module, nn.Linear)]
