@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-import torch
 from result_file import RESULTS, conditions, write_result
 from torch import nn
 
@@ -30,11 +28,9 @@ import zellige as zl
 from zellige.aie2.device import device_named
 from zellige.aie2.estimate.network import NetworkTime, network_time
 from zellige.aie2.overlay import Overlay, overlay
-from zellige.api import optimized_graph
+from zellige.api import quantized_graph
 from zellige.graph.quantized import QuantizedGraph
 from zellige.models import resolve
-from zellige.passes.quantize import quantize
-from zellige.passes.scales import Scheme
 
 NETWORKS = ("resnet50", "inception_v3", "vgg16")
 SIDES = range(2, 9)
@@ -92,8 +88,7 @@ def network(name: str, sparsity: float) -> QuantizedGraph:
     if sparsity:
         linear = [part for part, module in model.named_modules() if isinstance(module, nn.Linear)]
         zl.prune(model, "block:8x8", sparsity, inputs, ignore=linear)
-    batch = [np.asarray(torch.as_tensor(value), np.float32) for value in inputs]
-    return quantize(optimized_graph(model, inputs), [batch], Scheme("minmax", powers_of_two=True, rows=8))
+    return quantized_graph(model, inputs)
 
 
 def facts(found: NetworkTime) -> dict[str, Any]:
