@@ -3,8 +3,8 @@
     python benchmarks/training_step.py                  # two threads; run it on an otherwise idle machine
 
 Two copies of a network take turns, round after round; one of them is pruned in 8×8 blocks at 50 %, and after each step its zeros
-are written again, in the weights and in AdamW's moments, as ``zl.finetune`` does. What it costs is the median of the ratios within a
-round. Random data: a step takes no heed of it.
+are written again, in the weights and in AdamW's moments, as ``zl.finetune`` does. What it costs is the median of the ratios
+within a round. Random data: a step takes no heed of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 import zellige as zl
 from zellige.bench.clock import Turn, ratio, run_rounds
-from zellige.models.resolve import resolve_model
+from zellige.models import resolve
 
 ROUNDS = 15
 TURN = Turn(idle_seconds=0.01, discarded_calls=1, least_calls=3, least_seconds=0.0)
@@ -41,7 +41,7 @@ CASES: dict[str, Case] = {
     "residual network on digits, 64 images of 32²": (residual, lambda: images(64, 1, 32, CLASSES)),
     "VGG-like network on digits, 64 images of 32²": (vgg, lambda: images(64, 1, 32, CLASSES)),
     "small GPT, 32 texts of 128 bytes": (SmallGPT, lambda: text(32, 128)),
-    "ResNet-18, 8 images of 224²": (lambda: resolve_model("torchvision:resnet18").model, lambda: images(8, 3, 224, 1000)),
+    "ResNet-18, 8 images of 224²": (lambda: resolve("torchvision:resnet18").model, lambda: images(8, 3, 224, 1000)),
 }
 
 
