@@ -32,8 +32,8 @@ from zellige.passes.pipeline import optimize
 from zellige.patterns import Pattern, parse_pattern
 from zellige.prune import Price, PruneReport
 from zellige.prune import prune as prune_by_scores
-from zellige.prune.calibration import undisturbed
 from zellige.prune.layers import find_layers
+from zellige.prune.undisturbed import undisturbed
 
 DTYPES = ("f32",)
 LATENCY = "latency"  # the kind of cost that the compiler's model knows

@@ -3,6 +3,7 @@
 Scores are whole numbers, drawn so that ties are rare or abound: sums are exact, and what is kept can be compared exactly.
 """
 
+import re
 from itertools import combinations, product
 
 import pytest
@@ -126,3 +127,11 @@ def test_another_sparsity_is_refused(pattern: NM | VNM, sparsity: float) -> None
 def test_thirds_are_asked_for_as_python_writes_them() -> None:
     assert NM(1, 3).mask(torch.rand(4, 9), 2 / 3).sum() == 12
     assert NM(2, 3).mask(torch.rand(4, 9), 1 - 2 / 3).sum() == 24
+
+
+@pytest.mark.parametrize("pattern", [NM(1, 3), NM(2, 3), NM(3, 7), NM(1, 1025), VNM(4, 2, 7)])
+def test_the_sparsity_that_a_message_names_is_taken(pattern: NM | VNM) -> None:
+    with pytest.raises(PruneError) as caught:
+        pattern.check(0.01)
+    asked = re.search(r"Ask for ([\d.]+),", str(caught.value))
+    assert asked and pattern.check(float(asked[1])) == pattern.sparsity

@@ -1,6 +1,7 @@
 """What holds for all patterns: masks keep to the pattern, come out the same again, and bad input is refused."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -99,6 +100,29 @@ def test_scores_that_cannot_be_ranked_are_refused(pattern: Pattern, spoil: objec
     spoil(scores)  # type: ignore[operator]
     with pytest.raises(PruneError, match=message):
         pattern.mask(scores, sparsity_for(pattern, 0.5))
+
+
+@pytest.mark.parametrize("pattern", one_of_each(), ids=str)
+@pytest.mark.parametrize(("spoil", "kind"), [
+    (lambda scores: torch.complex(scores, scores), "complex64"),
+    (lambda scores: scores.to_sparse(), "sparse"),
+    (lambda scores: scores.to("meta"), "meta"),
+    (lambda scores: torch.quantize_per_tensor(scores, 0.1, 0, torch.quint8), "quint8"),
+])
+def test_scores_that_are_no_ordinary_numbers_are_refused(pattern: Pattern, spoil: Callable[[torch.Tensor], torch.Tensor],
+                                                         kind: str) -> None:
+    with pytest.raises(PruneError, match=f"must be real numbers in an ordinary tensor, not .*{kind}"):
+        pattern.mask(spoil(torch.rand(16, 16)), sparsity_for(pattern, 0.5))
+
+
+@pytest.mark.parametrize("pattern", one_of_each(), ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_numbers_of_other_types_are_ranked_as_such(pattern: Pattern, dtype: torch.dtype) -> None:
+    scores = torch.randint(0, 2 if dtype is torch.bool else 100, (18, 18), generator=torch.Generator().manual_seed(0)).to(dtype)
+    if dtype is torch.int64:
+        scores += 1 << 40  # more than float32 can tell apart
+    sparsity = sparsity_for(pattern, 0.5)
+    assert torch.equal(pattern.mask(scores, sparsity), pattern.mask(scores.double(), sparsity))
 
 
 @pytest.mark.parametrize("pattern", one_of_each(), ids=str)

@@ -4,6 +4,7 @@ import doctest
 import importlib
 from collections.abc import Callable
 from fractions import Fraction
+from numbers import Real
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_numbers_out_of_range_are_refused_in_text_too(text: str) -> None:
 @given(st.integers(0, 999), st.integers(1, 10**7))
 def test_shares_are_exact_for_decimals(thousandths: int, blocks: int) -> None:
     assert floor_share(thousandths / 1000, blocks) == Fraction(thousandths, 1000) * blocks // 1
+
+
+@pytest.mark.parametrize("number", [np.float16, np.float32, np.float64, np.longdouble, float, Fraction])
+@pytest.mark.parametrize("text", ["0.29", "0.07", "0.999", "0.0"])
+def test_a_decimal_is_what_was_written_in_any_precision(number: Callable[[str], Real], text: str) -> None:
+    share = exact_sparsity(number(text))
+    assert share == Fraction(text) and type(share.numerator) is int
+    assert exact_sparsity(np.int64(0)) == 0 and type(exact_sparsity(np.int64(0)).numerator) is int
+    assert text == "0.0" or str(TileElementWise(8, number(text))) == f"tew:8:{text}"
 
 
 @given(st.integers(0, 999), st.integers(1, 10**7))

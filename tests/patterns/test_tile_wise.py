@@ -137,6 +137,19 @@ def test_zeros_come_within_one_column_of_what_was_asked(pattern: TileWise, shape
         assert asked - gone < pattern.rows * (1 if pattern.per_tap else shape.taps)
 
 
+@pytest.mark.parametrize("dead", [0, 2, 7])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.3, 0.5])
+def test_rows_that_score_nothing_go_first_but_not_beyond_what_was_asked(dead: int, sparsity: float) -> None:
+    """Of 16 rows: gradients, for one, are zero for all outputs that never fire, though their weights aren't."""
+    [scores] = drawn([WeightShape((16, 20))], 0, 1000)
+    scores[3:3 + dead] = 0
+    mask = TileWise(4).mask(scores, sparsity)
+    gone = (~mask.any(1)).nonzero().flatten().tolist()
+    assert 320 * sparsity - 4 < int((~mask).sum()) <= 320 * sparsity  # a column of a tile is 4 weights
+    assert len(gone) == max(int(16 * (1 - sqrt(1 - sparsity))), min(dead, int(16 * sparsity)))
+    assert sum(row in range(3, 3 + dead) for row in gone) == min(dead, len(gone))
+
+
 def test_both_sides_lose_alike() -> None:
     scores = torch.rand(64, 96, generator=torch.Generator().manual_seed(0))
     mask = TileWise(8).mask(scores, 0.75)
@@ -193,7 +206,8 @@ def test_vectors_need_their_share_at_least() -> None:
     with pytest.raises(PruneError, match=r"tvw:8:2:4 .* sparsity is 0\.5 or more, and can't be 0\.4"):
         TileVectorWise(8, 2, 4).mask(torch.rand(16, 16), 0.4)
     assert TileVectorWise(8, 2, 4).mask(torch.rand(16, 16), 0.5).sum() == 128
-    assert TileVectorWise(8, 1, 3).mask(torch.rand(9, 9), 2 / 3).sum() == 27
+    for third in (2 / 3, 0.666667, 0.666666):
+        assert TileVectorWise(8, 1, 3).mask(torch.rand(9, 9), third).sum() == 27
 
 
 def test_too_full_groups_are_found() -> None:

@@ -237,8 +237,11 @@ WEIGHT = torch.ones(32, 32)
     ((WEIGHT, "block:8x8", 0.5, "best"), "Unknown clustering method"), ((WEIGHT * torch.nan, "block:8x8", 0.5), "NaN"),
     ((WEIGHT * torch.inf, "block:8x8", 0.5), "infinite"), ((WEIGHT * 0, "block:8x8", 0.5), "all zero"),
     ((torch.ones(8), "block:8x8", 0.5), "rows and columns"), ((torch.ones(0, 8), "block:8x8", 0.5), "empty"),
-    ((WEIGHT.to("meta"), "block:8x8", 0.5), "meta device"), ((WEIGHT.to(torch.complex64), "block:8x8", 0.5), "real numbers"),
-    (([[1.0]], "block:8x8", 0.5), "tensor"),
+    ((WEIGHT.to("meta"), "block:8x8", 0.5), "meta device"), ((WEIGHT + 1j, "block:8x8", 0.5), "one of torch.complex64"),
+    ((WEIGHT > 0, "block:8x8", 0.5), "one of torch.bool"), ((WEIGHT.to_sparse(), "block:8x8", 0.5), "torch.sparse_coo one"),
+    ((WEIGHT.to(torch.float8_e4m3fn), "block:8x8", 0.5), "one of torch.float8_e4m3fn"),
+    ((WEIGHT.numpy(), "block:8x8", 0.5), "tensor of floating-point or whole numbers, not ndarray"),
+    (([[1.0]], "block:8x8", 0.5), "not list"), ((WEIGHT, "block:8x8", 0.5, ["tetris"]), "Unknown clustering method"),
 ])
 def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(PruneError, match=message):
@@ -249,3 +252,8 @@ def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
 def test_bad_seed(seed: object) -> None:
     with pytest.raises(PruneError, match="seed"):
         zl.cluster(WEIGHT, "block:8x8", 0.5, seed=seed)  # type: ignore[arg-type]
+
+
+def test_bad_progress() -> None:
+    with pytest.raises(PruneError, match="progress is a function that takes the steps done and the steps in all"):
+        zl.cluster(WEIGHT, "block:8x8", 0.5, progress="loud")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 import zellige as zl
@@ -63,6 +64,7 @@ def test_levels_that_a_pattern_lacks_are_left_out() -> None:
 @pytest.mark.parametrize("changed, message", [
     ({"levels": (0.5, 0.25)}, "levels are sparsities that rise"),
     ({"levels": (0.5, 0.5)}, "levels are sparsities that rise"),
+    *[({"levels": levels}, "levels are sparsities that rise") for levels in ((), 5, "0.5")],
     ({"levels": (0.5, 1)}, "less than 1, not 1"),
     ({"levels": (0.5,)}, "leaves no choice of sparsities"),
     ({"pattern": "nm:2:4"}, "leaves no choice of sparsities"),
@@ -91,3 +93,11 @@ def test_the_plot_names_the_most_sensitive_layers(tmp_path: Path) -> None:
     assert all((f"<!-- {curve.layer} -->" in text or f">{curve.layer}<" in text) for curve in ranked[:MOST_NAMED])
     with pytest.raises(ZelligeError, match="must end in"):
         found.plot(tmp_path / "figure.jpeg")
+
+
+def test_losses_below_zero_can_be_drawn(tmp_path: Path) -> None:
+    """A logarithmic axis would leave them out."""
+    found = zl.sensitivity(network(), "block:8x8", data=BATCHES, loss=lambda model, batch: -1 - squared(model, batch))
+    axes = Figure().subplots()
+    found.draw(axes)
+    assert found.loss < 0 and axes.get_yscale() == "linear" and axes.get_ylim()[0] < found.loss

@@ -16,7 +16,7 @@ from torch import nn
 import zellige as zl
 from zellige.errors import InputError, PruneError, UnsupportedModelError
 from zellige.graph.axes import find_axes, sources
-from zellige.graph.from_torch import from_torch
+from zellige.graph.from_torch import trace
 from zellige.models.statistics import warm_statistics
 from zellige.prune.permutation import METHODS
 from zellige.prune.permutation.state import moved_tensors, state_of, write
@@ -36,9 +36,9 @@ def assert_same_function(before: nn.Module, after: nn.Module, *inputs: torch.Ten
 def permuted_at_random(model: nn.Module, x: torch.Tensor, seed: int = 0) -> nn.Module:
     """A copy of the model with all of its channels that can move somewhere else."""
     moved = copy.deepcopy(model)
-    graph = from_torch(moved, (x,))
-    state = state_of(moved, graph)
-    axes = find_axes(graph, state.fixed, state.same)
+    traced = trace(moved, (x,))
+    state = state_of(moved, traced)
+    axes = find_axes(traced.graph, state.fixed, state.same)
     assert axes.groups
     random = np.random.default_rng(seed)
     orders = [random.permutation(group.units) for group in axes.groups]
@@ -254,6 +254,82 @@ def test_computed_weights_stay_and_hold_their_channels() -> None:
     assert_same_function(before, model, torch.randn(3, 8))
 
 
+class ReadsWeights(nn.Module):
+    """Two layers, and what a function makes of their output and of their weights beside them."""
+
+    def __init__(self, further: Callable[[ReadsWeights, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.one, self.two, self.further = nn.Linear(8, 16), nn.Linear(16, 8), further
+        self.held = [self.one.weight.detach()]  # neither parameter nor buffer, and the same numbers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.further(self, self.two(torch.relu(self.one(x))))
+
+
+@pytest.mark.parametrize("further", [
+    lambda model, y: nn.functional.linear(y, model.two.weight.t().tanh()),
+    lambda model, y: y @ model.one.weight.t(),
+    lambda model, y: y @ model.held[0].t(),
+    lambda model, y: y + model.one.weight[3],
+    lambda model, y: y * model.one.bias[:8],
+    lambda model, y: y * model.one.weight.abs().sum(1).topk(8)[0],
+    lambda model, y: nn.functional.conv1d(y[:, :, None], model.one.weight[:, :, None]),
+    lambda model, y: torch.cat([y, model.two.weight.flatten().expand(3, -1)], 1),
+], ids=["transposed and bent", "tied the other way", "held in a list", "a row", "a part of a bias", "the largest", "convolution",
+        "output"])
+def test_weights_that_something_else_is_made_of_stay(further: Callable[[ReadsWeights, torch.Tensor], torch.Tensor]) -> None:
+    model, x = ReadsWeights(further), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(x)
+    report = zl.permute(model, "block:4x4", 0.5, x)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+    assert not report.groups and report.kept == report.kept_before
+    assert any(fixed.reason.endswith("is made of it") for layer in report.layers for fixed in layer.fixed)
+
+
+def test_parameters_that_something_is_made_of_count_as_read() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),
+                          nn.utils.parametrizations.weight_norm(nn.Linear(16, 8)))
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(1, 8))
+    assert [group.moved > 0 for group in report.groups] == [True] and not report.warnings
+
+
+class Shift(nn.Module):
+    """Adds the same numbers to both samples: a parameter of which one row is in memory."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.randn(features).expand(2, features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.by
+
+
+def test_what_cannot_be_written_stays() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), Shift(16), nn.ReLU(),
+                          nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8))
+    with torch.inference_mode():
+        model[1].running_mean = torch.randn(16)
+    before = copy.deepcopy(model)
+    report = zl.permute(model, "block:4x4", 0.5, torch.ones(2, 8))
+    assert [group.units for group in report.groups] == [16] and report.groups[0].moved
+    reasons = " ".join(fixed.reason for layer in report.layers for fixed in layer.fixed)
+    assert "1.running_mean can't be permuted: it was made in inference mode" in reasons
+    assert "4.by can't be permuted: several of its numbers share one place in memory" in reasons
+    assert_same_function(before, model, torch.randn(2, 8))
+
+
+def test_writing_is_all_or_none() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+    state = state_of(model, trace(model, (torch.ones(1, 8),)))
+    before = copy.deepcopy(model.state_dict())
+    moved = {"0.weight": model[0].weight.flip(0).detach(), "2.weight": torch.ones(3, 3)}  # the second can't be written
+    with pytest.raises(RuntimeError):
+        write(state, moved)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 class WithHead(nn.Module):
     """A head that only training runs."""
 
@@ -294,6 +370,8 @@ def stop(text: str) -> None:
     ({"pattern": "nm:2:4"}, PruneError, "Networks are permuted for Block"),
     ({"sparsity": 1.5}, PruneError, "Sparsity"),
     ({"method": "tetris"}, PruneError, "Known: exchange, annealing, mass"),
+    ({"method": ["mass"]}, PruneError, "Known: exchange, annealing, mass"),
+    ({"progress": "loud"}, PruneError, "progress is a function that takes a text"),
     ({"seed": -1}, PruneError, "whole number"),
     ({"targets": "nobody"}, PruneError, "matches no convolution or linear layer"),
     ({"ignore": "re:.*"}, PruneError, "No layer is left"),

@@ -202,6 +202,7 @@ PRICES = {"time": Price(lambda layer, density: density, 4.0)}
      "cost of layer '0' can't be had from its Price: KeyError: '0'"),
     ({"budget": {"time": 0.5}, "prices": 5}, "prices is a table"),
     ({"budget": {"time": 0.5}, "prices": {"time": 5}}, "prices is a table"),
+    ({"sparsity": 0.5, "prices": PRICES}, "prices are for a budget"),
     ({"sparsity": 0.5, "progress": 5}, "progress is a function that takes a text"),
     ({"budget": {"bytes": 0.5}, "pattern": NM(2, 4)}, "leaves no choice"),
     ({"budget": {"bytes": 0.5}, "scope": "sensitivity"}, "Scope 'sensitivity' is measured on data"),

@@ -1,5 +1,7 @@
 """Which layers are pruned, which stay dense, and what the report says of those."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -170,6 +172,33 @@ def test_computed_weights_are_left_alone() -> None:
     assert "parametrization" in reasons(report)["0"]
 
 
+def test_a_weight_computed_from_what_it_learns_is_not_asked_for_in_training() -> None:
+    """Spectral norm takes a step of its iteration whenever it gives a weight in training."""
+    model = nn.Sequential(parametrizations.spectral_norm(nn.Linear(64, 64)), nn.Linear(64, 64)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("0")}
+    assert pruned(prune(model, Block(8, 8), 0.5)) == ["1"]
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("weight", [torch.rand(32, 1).expand(32, 32), torch.rand(63).as_strided((32, 32), (1, 1))])
+def test_weights_that_share_numbers_among_themselves_are_left_alone(weight: torch.Tensor) -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    model[0].weight = nn.Parameter(weight)
+    kept = weight.clone()
+    report = prune(model, Block(8, 8), 0.5)
+    assert pruned(report) == ["1"] and "expanded" in reasons(report)["0"] and torch.equal(weight, kept)
+
+
+@pytest.mark.parametrize("weight", [torch.rand(32, 32).t(), torch.rand(64, 64)[::2, 16:48], torch.rand(32, 1).expand(32, 32) + 0])
+def test_weights_may_lie_anyhow(weight: torch.Tensor) -> None:
+    strewn, plain = (nn.Sequential(nn.Linear(32, 32)) for _ in range(2))
+    strewn[0].weight, plain[0].weight = nn.Parameter(weight), nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
+    for model in (strewn, plain):
+        assert prune(model, Block(8, 8), 0.5).totals.removed == 8
+    assert torch.equal(strewn[0].weight, plain[0].weight)
+
+
 def test_weights_that_are_no_floating_point_numbers_are_left_alone() -> None:
     model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
     model[0].weight = nn.Parameter(torch.ones(32, 32, dtype=torch.int8), requires_grad=False)
@@ -193,3 +222,33 @@ def test_mode_hooks_statistics_and_random_state_stay() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in others.items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+class Counting(nn.Linear):
+    """Counts its calls in a buffer, in evaluation mode as well."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if len(x) > 1:
+            raise ValueError("one at a time")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_buffers_stay_as_they_were(batch: int) -> None:
+    model = Counting(32, 32)
+    with nullcontext() if batch == 1 else pytest.raises(PruneError, match="can't run on example_inputs: ValueError: one at a time"):
+        prune(model, Block(8, 8), 0.5, torch.zeros(batch, 32))
+    assert model.calls == 0
+
+
+def test_parameters_that_are_no_weights_may_be_made_in_inference_mode() -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.Identity()).eval()
+    with torch.inference_mode():
+        model[1] = nn.BatchNorm1d(32).eval()
+    report = prune(model, Block(8, 8), 0.5, (torch.zeros(2, 32),))
+    assert report.totals.removed == 8 and all(parameter.requires_grad for parameter in model.parameters())

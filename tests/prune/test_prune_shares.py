@@ -78,6 +78,7 @@ def test_a_table_finds_shared_weights_by_any_name() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"sparsity": {"re:1": 0.5, "re:.*0": 0.6}}, "gives layer '1.0' several: 0.6 by 're:.*0', 0.5 by 're:1'"),
+    ({"sparsity": {"re:1": Fraction(1, 2), "re:.*0": 0.6}}, "gives layer '1.0' several: 0.6 by 're:.*0', 0.5 by 're:1'"),
     ({"sparsity": {"7": 0.5}}, "'7' matches no"),
     ({"sparsity": {"re:(": 0.5}}, "no valid regular expression"),
     ({"sparsity": {3: 0.5}}, "not 3"),

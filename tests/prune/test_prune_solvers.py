@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +33,12 @@ def batches(count: int = 3, seed: int = 1) -> list[torch.Tensor]:
     """Smooth images: neighbouring pixels have much in common."""
     generator = torch.Generator().manual_seed(seed)
     return [nn.functional.avg_pool2d(torch.randn(8, 3, 8, 8, generator=generator), 3, 1) for _ in range(count)]
+
+
+def broken() -> Iterator[torch.Tensor]:
+    """Data that fails after a batch."""
+    yield batches()[0]
+    raise RuntimeError("the file ends here")
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -157,7 +164,11 @@ def test_half_precision_weights() -> None:
         ({"data": []}, "Solver 'obs' needs data, and there is no batch in it"),
         ({"data": torch.zeros(2, 3, 6, 6)}, "Solver 'obs' needs data: an iterable of batches"),
         ({"data": [torch.zeros(2, 4, 6, 6)]}, "Solver 'obs': the model can't run on a batch"),
-        ({"held_out": []}, "Solver 'obs', held out, needs data"),
+        ({"data": broken()}, "Solver 'obs': the data fails after batch 1: RuntimeError: the file ends here"),
+        ({"data": broken(), "score": "taylor", "scope": "global"}, "calibration: the data fails after batch 1"),
+        ({"data": batches(), "held_out": broken()}, "Solver 'obs', on held-out data: the data fails after batch 1"),
+        ({"data": [torch.zeros(0, 3, 6, 6)]}, "makes nothing but zeros of the data"),
+        ({"held_out": []}, "Solver 'obs', on held-out data needs data"),
         ({"held_out": [torch.zeros(2, 4, 6, 6)]}, "the model can't run on a batch"),
         ({"sequential": 1}, "sequential is True or False"),
         ({"score": "l2"}, "Solver 'obs' chooses by itself what goes"),
@@ -168,7 +179,7 @@ def test_half_precision_weights() -> None:
         ({"solver": None}, "data and loss are for scores and scopes .* and for solvers"),
         ({"data": [torch.full((2, 3, 6, 6), math.nan)]}, "layer '2' is called on NaN or infinite inputs"),
         ({"held_out": [torch.full((2, 3, 6, 6), math.inf)]}, "layer '2' is called on NaN or infinite inputs"),
-        ({"loss": lambda model, batch: model(batch)}, "the loss must be a tensor of one number"),
+        ({"loss": lambda model, batch: model(batch)}, "the loss must be a tensor of one real number"),
     ],
 )
 def test_bad_arguments(changed: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, unfold
+from torch.utils.data import DataLoader, IterableDataset
 
 from zellige.errors import PruneError
 from zellige.patterns import Block, Unstructured
@@ -238,6 +239,14 @@ def nothing() -> Iterator[torch.Tensor]:
 
 
 BATCH = torch.ones(2, 16)
+
+
+class Failing:
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        yield BATCH
+        raise OSError("no such file")
+
+
 SPARED = {"ignore": ["3"]}
 
 
@@ -249,9 +258,16 @@ SPARED = {"ignore": ["3"]}
     ({"score": "hessian", "data": nothing(), "loss": mean}, "there is no batch in it"),
     ({"score": "fisher", "data": BATCH, "loss": mean}, "an iterable of batches"),
     ({"score": "wanda", "data": 3}, "an iterable of batches, .*not int"),
+    ({"score": "wanda", "data": {"x": BATCH}}, "an iterable of batches, .*not dict"),
+    *[({"score": name, "data": Failing(), "loss": mean, **SPARED}, f"{name}: the data fails after batch 1: OSError: no such file")
+      for name in DATA_SCORES],
+    *[({"score": name, "data": Failing(), "loss": mean, "scope": "sensitivity"}, "the data fails after batch 1: OSError")
+      for name in ("l1", "taylor")],
     ({"score": "wanda", "data": [torch.ones(2, 5)]}, "the model can't run on a batch"),
-    ({"score": "taylor", "data": [BATCH], "loss": lambda model, batch: model(batch)}, r"not a tensor of shape \(2, 16\)"),
-    ({"score": "taylor", "data": [BATCH], "loss": lambda model, batch: 3.0}, "one number, not float"),
+    ({"score": "taylor", "data": [BATCH], "loss": lambda model, batch: model(batch)}, r"torch.float32 tensor of shape \(2, 16\)"),
+    ({"score": "wanda", "data": [BATCH], "loss": lambda model, batch: torch.complex(mean(model, batch), mean(model, batch))},
+     "one real number, not a torch.complex64"),
+    ({"score": "taylor", "data": [BATCH], "loss": lambda model, batch: 3.0}, "one real number, not float"),
     ({"score": "fisher", "data": [BATCH], "loss": lambda model, batch: mean(model, batch) * math.nan}, "the loss is nan"),
     ({"score": "taylor", "data": [BATCH], "loss": lambda model, batch: mean(model, batch).detach()}, "can't be differentiated"),
     ({"score": "hessian", "data": [BATCH], "loss": lambda model, batch: mean(model, batch).detach()}, "can't be differentiated"),
@@ -263,7 +279,10 @@ SPARED = {"ignore": ["3"]}
     ({"score": lambda weight: weight * math.nan}, "lie between nan"),
     ({"score": lambda weight: weight.nothing}, "The score fails on the weight of layer '0': AttributeError"),
     ({"score": lambda weight: weight.to(torch.complex64)}, "complex"),
+    ({"score": lambda weight: weight.abs().to_sparse()}, "layer '0' must be real numbers in an ordinary tensor"),
+    ({"score": lambda weight: weight.to("meta")}, "layer '0' must be real numbers in an ordinary tensor"),
     ({"score": 5}, "Unknown score 5"),
+    ({"score": Hessian}, "Unknown score .*such as Hessian"),
 ])
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
     model = linear()
@@ -272,6 +291,40 @@ def test_bad_requests(options: dict[str, Any], message: str) -> None:
         prune(model, Block(8, 8), 0.5, **options)
     assert all(torch.equal(*both) for both in zip(before, model.parameters(), strict=True))
     assert all(value.requires_grad and value.grad is None for value in model.parameters())
+
+
+class Stream(IterableDataset[torch.Tensor]):
+    """Samples without a length, of which a loader of batches has none that can be asked for either."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(torch.randn(8, 16, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("options", [{"score": "taylor"}, {"scope": "sensitivity"}, {"score": "wanda", "scope": "sensitivity"}])
+def test_data_need_not_have_a_length(options: dict[str, Any]) -> None:
+    told: list[str] = []
+    streamed, listed = linear(), linear()
+    prune(streamed, Block(8, 8), 0.5, data=DataLoader(Stream(), 4), loss=mean, progress=told.append, **options, **SPARED)
+    prune(listed, Block(8, 8), 0.5, data=list(DataLoader(Stream(), 4)), loss=mean, **options, **SPARED)
+    assert all(torch.equal(*both) for both in zip(streamed.parameters(), listed.parameters(), strict=True))
+    assert any("batch 2" in text for text in told)
+
+
+@pytest.mark.parametrize("options", [*[{"score": name} for name in DATA_SCORES], {"scope": "sensitivity"}])
+def test_an_interruption_leaves_the_model_as_it_was(options: dict[str, Any]) -> None:
+    model, calls = linear(), iter(range(9))
+    before = [value.clone() for value in model.parameters()]
+
+    def interrupted(model: nn.Module, batch: Any) -> torch.Tensor:
+        if next(calls) == 3:  # in the middle: of a layer's levels, where they are measured
+            raise KeyboardInterrupt
+        return mean(model, batch)
+
+    batches = [BATCH] * (2 if "scope" in options else 5)
+    with pytest.raises(KeyboardInterrupt):
+        prune(model.train(), Block(8, 8), 0.5, data=batches, loss=interrupted, **options, **SPARED)
+    assert all(torch.equal(*both) for both in zip(before, model.parameters(), strict=True))
+    assert all(value.requires_grad and value.grad is None for value in model.parameters()) and model[1].training
 
 
 def test_layers_that_the_loss_leaves_out_can_be_ignored() -> None:

@@ -91,3 +91,10 @@ def test_a_single_image_without_a_batch() -> None:
     module = nn.Conv2d(2, 3, 3, padding=1).double()
     one = torch.randn(2, 4, 4, dtype=torch.float64)
     assert [tuple(tap.shape) for tap in seen_by_taps(module, one)] == [(1, 2, 4, 4)] * 9
+
+
+def test_batches_without_samples_add_nothing() -> None:
+    for module, empty in ((nn.Conv2d(2, 3, 3), torch.zeros(0, 2, 4, 4)), (nn.Linear(4, 3), torch.zeros(0, 4))):
+        found = LayerHessian(WeightShape(tuple(module.weight.shape)))
+        found.add(module, empty)
+        assert not found.matrix().any()

@@ -11,9 +11,10 @@ from torch import nn
 
 from zellige.demo.network import DigitsNetwork
 from zellige.errors import PruneError
-from zellige.prune.calibration import Calibration, undisturbed
+from zellige.prune.calibration import Calibration
 from zellige.prune.layers import find_layers
 from zellige.prune.solvers.walk import Entry, Look, Visit, _visited, planned, walk
+from zellige.prune.undisturbed import undisturbed
 
 
 class Twice(nn.Module):

@@ -2,9 +2,12 @@
 
 import json
 import sys
+from collections.abc import Callable
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -62,6 +65,13 @@ def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.Mo
     assert "block:8x8, turned" not in str(found) and "order" in str(found)
 
 
+def remembering() -> nn.Module:
+    """A network that holds something computed from its weights, which PyTorch doesn't copy."""
+    model = network()
+    model.twice = 2 * model[0].weight
+    return model
+
+
 @pytest.mark.parametrize("changed, message", [
     ({"patterns": "block:8x8"}, "patterns is a list of one or more"),
     ({"patterns": []}, "patterns is a list of one or more"),
@@ -75,7 +85,14 @@ def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.Mo
     ({"timed": ["l2"]}, "timed names criteria that are not compared: l2"),
     ({"timed": None, "example_inputs": None}, "give a tuple of the model's arguments"),
     ({"timed": None, "example_inputs": INPUTS[0]}, "give a tuple of the model's arguments"),
-    ({"rounds": 0}, "rounds is a whole number above 0"),
+    *[({name: value}, f"{name} is a whole number above 0") for name in ("rounds", "threads") for value in (0, -1, 1.5, "2", True)],
+    *[({name: 5}, f"{name} is a function, not 5") for name in ("evaluate", "recover", "progress")],
+    ({"recover": lambda model: model.nothing}, "recover fails on a network (block:8x8 at 0.5 by l1): AttributeError"),
+    *[({"timed": value}, "timed is a list of criteria, not") for value in ("l1", 5)],
+    ({"sparsities": [0.5, np.float32(0.5)]}, "sparsities names something twice"),
+    ({"criteria": ["wanda"], "data": torch.ones(2, 3)}, "compare needs data: an iterable of batches, .*not Tensor"),
+    ({"criteria": ["wanda"], "data": 5}, "compare needs data: an iterable of batches, .*not int"),
+    ({"model": remembering()}, "compare prunes copies of the model, which can't be copied: RuntimeError"),
     ({"model": "resnet50"}, "compare takes a torch.nn.Module, not str"),
     ({"evaluate": lambda model: float("nan")}, "evaluate gave nan"),
     ({"evaluate": lambda model: model.nothing}, "evaluate fails on a network: AttributeError"),
@@ -83,7 +100,7 @@ def test_what_a_criterion_or_an_order_cant_do_is_left_out(monkeypatch: pytest.Mo
 ])  # fmt: skip
 def test_what_does_not_fit_is_said(changed: dict[str, object], message: str) -> None:
     asked = {"model": network(), "patterns": ["block:8x8"], "sparsities": [0.5], "example_inputs": INPUTS, "timed": ()}
-    with pytest.raises(PruneError, match=message.replace("(", r"\(")):
+    with pytest.raises(PruneError, match=message.replace("(", r"\(").replace(")", r"\)")):
         zl.compare(**{**asked, **changed})
 
 
@@ -184,6 +201,13 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
     rivals = [*points, (8, 1)]  # the dense network
     unbeaten = {one for one in points if not any(other != one and other[0] >= one[0] and other[1] >= one[1] for other in rivals)}
     assert sorted(found, key=lambda one: one[1]) == found and sorted(unbeaten) == sorted(found)
+
+
+@pytest.mark.parametrize("number", [np.float32, Fraction])
+def test_sparsities_of_any_kind_are_written_down(number: Callable[[str], float]) -> None:
+    found = zl.compare(network(), ["block:8x8", "nm:2:4"], [number("0.5"), number("0.29")], INPUTS, timed=())
+    assert [row["sparsity"] for row in json.loads(json.dumps(found.as_dict()))["rows"]] == [0.5, 0.29, 0.5]
+    assert "left out: nm:2:4 at 0.29" in str(found)
 
 
 def test_a_study_is_written_down_and_read_back() -> None:

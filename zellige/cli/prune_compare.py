@@ -60,7 +60,7 @@ def compare_patterns(network: NetworkChoice, asked: Question, plot: Path | None,
     write_json(json, {"model": named.name, "weights": named.weights, **study.as_dict()})
     show(study.table(f"{named.name}, pruned in several ways"))
     print("\n".join([*study.notes(), f"weights: {named.weights}"]))
-    best = ", ".join(f"{row.trial.pattern} at {row.trial.sparsity:g}" for row in study.best())
+    best = "; ".join(str(row.trial) for row in study.best())
     print(f"what no other one beats, the slowest first: {best or 'nothing but the dense network'}")
     if plot is not None:
         print(f"drawn to {study.plot(plot)}")

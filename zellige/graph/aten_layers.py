@@ -29,7 +29,7 @@ def matrix_product(b: GraphBuilder, x: Value, matrix: Value) -> Value:
     plain = matrix.array.reshape(matrix.shape[-2:]) if math.prod(matrix.shape[:-2]) == 1 else matrix.array
     if isinstance(x, Constant) or plain.ndim > 2 or len(b.shape(x)) < len(matrix.shape) - (plain.ndim == 1):
         raise UnsupportedFormError(f"a product of {list(b.shape(x))} and {list(matrix.shape)}")
-    product = b.emit("linear", x, Constant(plain[None, :] if plain.ndim == 1 else plain.T))
+    product = b.emit("linear", x, matrix.computed(plain[None, :] if plain.ndim == 1 else plain.T))
     return product if plain.ndim == 2 else b.reshape(product, b.shape(product)[:-1])
 
 
@@ -66,8 +66,8 @@ def addmm(b: GraphBuilder, bias: Value, x: Value, matrix: Value, beta: float, al
     if beta != 1 or alpha != 1:
         raise UnsupportedFormError("factors other than 1")
     if isinstance(bias, Constant) and bias.shape == (matrix.shape[1],):
-        return b.emit("linear", x, Constant(matrix.array.T), bias)
-    return b.emit("add", b.step("linear", x, Constant(matrix.array.T)), bias)
+        return b.emit("linear", x, matrix.computed(matrix.array.T), bias)
+    return b.emit("add", b.step("linear", x, matrix.computed(matrix.array.T)), bias)
 
 
 def eval_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, mean: Value, variance: Value,

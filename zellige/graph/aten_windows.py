@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zellige.graph.aten_call import UnsupportedFormError, Untranslated, constant_only
-from zellige.graph.builder import Constant, GraphBuilder, Value, filled
+from zellige.graph.builder import GraphBuilder, Value, filled
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def conv1d(b: GraphBuilder, x: Value, weight: Value, bias: Value | None, stride:
            groups: int) -> Value:
     """A convolution over maps of height 1 (efficient channel attention has one)."""
     weight = constant_only(weight, "a weight that is computed from the input")
-    flat = Constant(weight.array[:, :, None, :])
+    flat = weight.computed(weight.array[:, :, None, :])
     if not isinstance(padding, str):
         padding = (0, pair(padding)[0])
     shape = b.shape(x)

@@ -20,14 +20,21 @@ from zellige.graph.verify import verify_graph
 
 @dataclass(frozen=True)
 class Constant:
-    """Numbers known before the network runs; ``name`` is the parameter's, or ``None`` if they were computed."""
+    """Numbers known before the network runs; ``name`` is the parameter's, or ``None`` if they were computed. ``sources`` are the
+    parameters, by name, that they are or were computed from.
+    """
 
     array: np.ndarray
     name: str | None = None
+    sources: frozenset[str] = frozenset()
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
+
+    def computed(self, array: np.ndarray) -> Constant:
+        """Numbers that were computed from these."""
+        return Constant(array, sources=self.sources)
 
 
 Value = str | Constant
@@ -38,13 +45,16 @@ NAMED_BY_WEIGHT = ("conv2d", "linear", "batch_norm")
 
 
 class GraphBuilder:
-    """``module`` is the path of the module that is being translated; a ``leaf`` gives its own name to its one node."""
+    """``module`` is the path of the module that is being translated; a ``leaf`` gives its own name to its one node. ``sources``
+    says of each constant which parameters it comes from.
+    """
 
     def __init__(self, name: str, inputs: dict[str, TensorType], reserved: Iterable[str] = ()) -> None:
         self.name = name
         self.inputs = inputs
         self.nodes: dict[str, Node] = {}
         self.constants: dict[str, np.ndarray] = {}
+        self.sources: dict[str, frozenset[str]] = {}
         self.module = ""
         self.leaf = False
         self._taken = {*inputs, *reserved}
@@ -70,7 +80,7 @@ class GraphBuilder:
         if self.shape(value) == shape:
             return value
         if isinstance(value, Constant):
-            return Constant(value.array.reshape(shape))
+            return value.computed(value.array.reshape(shape))
         return (self.emit if main else self.step)("reshape", value, shape=shape)
 
     def stand_in(self, shape: tuple[int, ...]) -> str:
@@ -129,6 +139,7 @@ class GraphBuilder:
         if name not in self.constants:
             self.constants[name] = np.array(constant.array, dtype=np.float32, order="C")
             check_finite(self.constants[name], name)
+            self.sources[name] = constant.sources
         return name
 
 

@@ -8,7 +8,8 @@ parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,15 @@ from zellige.graph.from_torch_walk import Walk, to_array
 from zellige.graph.ir import Graph, TensorType
 
 STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A graph, the tensors of the model by name, and for each constant of the graph which of these it is or was computed from."""
+
+    graph: Graph
+    state: Mapping[str, torch.Tensor]
+    sources: Mapping[str, frozenset[str]]
 
 
 def from_torch(model: torch.nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None,
@@ -46,6 +56,12 @@ def from_torch(model: torch.nn.Module | ExportedProgram, example_inputs: Sequenc
       %1 = activation(%0) function=relu : f32[1, 2]   # 1
       return %1
     """
+    return trace(model, example_inputs, name).graph
+
+
+def trace(model: torch.nn.Module | ExportedProgram, example_inputs: Sequence[Any] | None = None,
+          name: str | None = None) -> Traced:
+    """The graph as ``from_torch`` gives it, and where its constants come from."""
     if isinstance(model, ExportedProgram):
         program = _with_inputs(model, example_inputs)
         label = name or "exported program"
@@ -67,7 +83,7 @@ def _with_inputs(program: ExportedProgram, example_inputs: Sequence[Any] | None)
     return export(module, inputs)
 
 
-def _translate(program: ExportedProgram, expanded: frozenset[str], label: str) -> Graph:
+def _translate(program: ExportedProgram, expanded: frozenset[str], label: str) -> Traced:
     signature = program.graph_signature
     if changed := [spec for spec in signature.output_specs if spec.kind != OutputKind.USER_OUTPUT]:
         raise UnsupportedModelError(f"{label} changes {changed[0].target!r} in place when it is called; "
@@ -95,7 +111,7 @@ def _translate(program: ExportedProgram, expanded: frozenset[str], label: str) -
     results = list(next(node for node in program.graph.nodes if node.op == "output").args[0])
     walk.check_results([node for node in results if isinstance(node, fx.Node)])
     walk.raise_problems()
-    return _finish(program, builder, walk, results, label)
+    return Traced(_finish(program, builder, walk, results, label), state, builder.sources)
 
 
 def _input_type(node: fx.Node) -> TensorType:

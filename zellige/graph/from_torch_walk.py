@@ -24,7 +24,8 @@ FLOW = "control flow or shapes that depend on values: a compiled network does th
 
 
 class Walk:
-    """One pass over the nodes of ``fx.Graph``; ``values`` holds what each became.
+    """One pass over the nodes of ``fx.Graph``; ``values`` holds what each became, and of what is known before the network runs
+    ``_sources`` holds the tensors of the model, by name, that it was computed from.
 
     A value is a name in the graph, a ``torch.Tensor`` (known before the network runs), a tuple of values, or
     ``Untranslated``. ``expanded`` names the operators of the model that were written out in others.
@@ -38,12 +39,14 @@ class Walk:
         self.problems: dict[str, list[str]] = {}
         self._names: dict[fx.Node, str] = {}
         self._constants: dict[fx.Node, Constant] = {}
+        self._sources: dict[fx.Node, frozenset[str]] = {}
 
     def bind(self, node: fx.Node, value: Any, name: str | None = None) -> None:
         """A placeholder is an input of the graph, or a tensor of the model, whose constant takes its ``name``."""
         self.values[node] = value
         if name is not None:
             self._names[node] = name
+            self._sources[node] = frozenset([name])
 
     def visit(self, node: fx.Node) -> None:
         """Translate one call; what can't be is noted, and a stand-in takes its place, so that the rest is seen too."""
@@ -53,6 +56,9 @@ class Walk:
         except (UnsupportedFormError, GraphError) as reason:
             self._note(node, str(reason))
             self.values[node] = self._stand_in(node)
+        if isinstance(self.values[node], (torch.Tensor, tuple)):
+            read = [] if operator_name(node) in SHAPE_ONLY else node.all_input_nodes
+            self._sources[node] = frozenset().union(*(self._sources.get(operand, ()) for operand in read))
 
     def raise_problems(self) -> None:
         """One error for every operator that has no place in the graph."""
@@ -66,7 +72,7 @@ class Walk:
     def constant(self, node: fx.Node) -> Constant:
         """The value of ``node``, which is a tensor, as a constant; the same object each time."""
         if node not in self._constants:
-            self._constants[node] = Constant(to_array(self.values[node]), self._names.get(node))
+            self._constants[node] = Constant(to_array(self.values[node]), self._names.get(node), self._sources[node])
         return self._constants[node]
 
     def value(self, node: fx.Node) -> Any:

@@ -17,7 +17,7 @@ SAMPLES = 4
 
 
 def warm_statistics(model: torch.nn.Module, inputs: Sequence[torch.Tensor], seed: int = 0) -> int:
-    """Set every batch norm's statistics from one seeded forward pass; returns how many were set.
+    """Set every batch norm's statistics from one seeded forward pass; returns how many there are.
 
     The pass runs on at least ``SAMPLES`` random samples shaped like ``inputs`` (batch first). Only batch norms are in
     training mode, so dropout and auxiliary heads stay out; modes and momenta are as before afterwards.
@@ -29,4 +29,4 @@ def warm_statistics(model: torch.nn.Module, inputs: Sequence[torch.Tensor], seed
     with measuring(model) as norms, torch.no_grad():
         if norms:
             model(*samples)
-    return norms
+        return len(norms)

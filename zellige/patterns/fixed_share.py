@@ -17,6 +17,8 @@ from zellige.patterns.pattern import Pattern
 from zellige.patterns.scored import Scored
 from zellige.patterns.shape import WeightShape
 
+WRITTEN = 1e-5  # how far off, relatively, a share may be when it is written with six digits, as messages have it
+
 
 class FixedShare(Pattern):
     """A pattern that keeps ``n`` of every ``m`` weights."""
@@ -35,7 +37,7 @@ class FixedShare(Pattern):
 
     def check(self, sparsity: float) -> Fraction:
         asked = super().check(sparsity)
-        if not math.isclose(asked, self.sparsity, rel_tol=1e-9):
+        if not math.isclose(asked, self.sparsity, rel_tol=WRITTEN):
             only = f"{float(self.sparsity):g}"
             raise PruneError(f"{self} keeps {self.n} of every {self.m} weights: its sparsity is {only}, and can't be "
                              f"{float(asked):g}. Ask for {only}, or take another pattern.")

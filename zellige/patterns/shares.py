@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from numbers import Real
+from numbers import Rational, Real
 
 from zellige.errors import PruneError
 
 
 def exact_sparsity(sparsity: float | Fraction) -> Fraction:
-    """The sparsity as written.
+    """The sparsity as written, in whatever precision: numpy's float32 of 0.29 is written so too.
 
-    >>> exact_sparsity(0.29)
-    Fraction(29, 100)
+    >>> exact_sparsity(0.29), exact_sparsity(Fraction(1, 3))
+    (Fraction(29, 100), Fraction(1, 3))
 
     Raises:
         PruneError: it is no number from 0 up to, but not including, 1.
     """
     if not isinstance(sparsity, Real) or isinstance(sparsity, bool) or not 0 <= sparsity < 1:
         raise PruneError(f"Sparsity is the share of blocks to remove: at least 0 and less than 1, not {sparsity!r}.")
-    return sparsity if isinstance(sparsity, Fraction) else Fraction(repr(float(sparsity)))
+    if isinstance(sparsity, Rational):
+        return Fraction(int(sparsity.numerator), int(sparsity.denominator))
+    return Fraction(repr(float(sparsity)) if isinstance(sparsity, float) else str(sparsity))
 
 
 def floor_share(share: float | Fraction, count: int) -> int:

@@ -44,6 +44,7 @@ class TileElementWise(Pattern):
         if not isinstance(self.delta, Real) or isinstance(self.delta, bool) or not 0 < self.delta < 1:
             raise PruneError(f"TileElementWise restores a share of all weights, more than 0 and less than 1, as in "
                              f"TileElementWise(128, 0.01); not {self.delta!r}.")
+        object.__setattr__(self, "delta", float(exact_sparsity(self.delta)))
 
     @property
     def tile(self) -> TileWise:
@@ -52,7 +53,7 @@ class TileElementWise(Pattern):
 
     def __str__(self) -> str:
         options = (":tile-rows" if not self.whole_rows else "") + (":per-tap" if self.per_tap else "")
-        return f"tew:{self.rows}:{float(self.delta)}{options}"
+        return f"tew:{self.rows}:{self.delta}{options}"
 
     def too_small(self, shape: WeightShape) -> str | None:
         return self.tile.too_small(shape)

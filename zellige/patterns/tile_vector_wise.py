@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from zellige.errors import PruneError
-from zellige.patterns.fixed_share import index_bits
+from zellige.patterns.fixed_share import WRITTEN, index_bits
 from zellige.patterns.nm import NM, best_of_groups, overfull
 from zellige.patterns.pattern import Census, Pattern
 from zellige.patterns.scored import Scored
@@ -63,7 +63,7 @@ class TileVectorWise(Pattern):
 
     def check(self, sparsity: float) -> Fraction:
         asked, least = super().check(sparsity), self.inside.sparsity
-        if asked < least and not isclose(asked, least, rel_tol=1e-9):
+        if asked < least and not isclose(asked, least, rel_tol=WRITTEN):
             raise PruneError(f"{self} keeps {self.n} of every {self.m} columns of its tiles: its sparsity is {float(least):g} or "
                              f"more, and can't be {float(asked):g}.")
         return max(asked, least)

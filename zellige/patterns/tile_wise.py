@@ -8,7 +8,8 @@ A column of a convolution is an input channel with all its taps or, ``per_tap`` 
 
 Rows and columns go in the order of their mean score per weight, by one threshold over all layers and tiles that are decided
 together, for as long as the zeros stay within what was asked: the nearest count from below that whole rows and columns can
-make. The best row of every layer and the best column of every tile stay. Rows of no score at all go in any case.
+make. The best row of every layer and the best column of every tile stay. Rows of no score at all may take up more than the rows'
+side: as much as was asked of the whole.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ class TileWise(Pattern):
         means = [scores / length for scores, length in zip(sums, lengths, strict=True)]
         sizes = torch.cat([torch.full_like(rows, length, dtype=torch.long) for rows, length in zip(sums, lengths, strict=True)])
         ranked = best_spared(means)
-        gone = lowest_within(ranked, sizes, side_share(sparsity, weights)) | (ranked == 0)
+        without_score = int(sizes[ranked == 0].sum())
+        budget = max(side_share(sparsity, weights), min(without_score, floor_share(sparsity, weights)))
+        gone = lowest_within(ranked, sizes, budget)
         return [~rows for rows in gone.split(list(map(len, means)))]
 
     def _kept_columns(self, layers: Sequence[Scored], tiles: Sequence[Tiles], budget: int) -> list[list[torch.Tensor]]:

@@ -1,13 +1,8 @@
-"""Running a model on a user's batches to learn what its weights do, and leaving it exactly as it was.
-
-The model runs in evaluation mode, so that batches don't depend on one another and nothing is updated. Gradients that it held,
-which weights wanted any, modes, buffers and PyTorch's random state are put back afterwards, whatever happens.
-"""
+"""A user's batches and loss, and running a model on them to learn what its weights do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.errors import FAILURES, PruneError, ZelligeError, in_one_line
 from zellige.prune.layers import Layer
 from zellige.prune.usage import place
 
@@ -36,23 +31,20 @@ class Calibration:
         """The batches, on that device.
 
         Raises:
-            PruneError: there are none.
+            PruneError: there are none, or the data fails to give one.
         """
-        if isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable):
-            raise PruneError(f"{purpose} needs data: an iterable of batches, such as a list of them or a data loader, "
-                             f"not {type(self.data).__name__}.")
-        count = 0
-        for batch in self.data:
-            count += 1
-            self.tell(f"{purpose}: batch {count}" + (f" of {len(self.data)}" if isinstance(self.data, Sized) else ""))
+        of = _of_how_many(self.data)
+        for count, batch in enumerate(drawn(self.data, purpose), 1):
+            self.tell(f"{purpose}: batch {count}{of}")
             yield tree_map_only(torch.Tensor, lambda tensor: tensor.to(device, copy=tensor.is_inference()), batch)
-        if not count:
-            raise PruneError(f"{purpose} needs data, and there is no batch in it (an iterator gives its batches only once).")
 
     def held(self) -> Calibration:
-        """The same with its batches in a list, to go through them several times."""
-        unfit = isinstance(self.data, torch.Tensor) or not isinstance(self.data, Iterable)
-        return self if unfit else replace(self, data=list(self.data or ()))
+        """The same with its batches in a list, to go through them several times; none are none still.
+
+        Raises:
+            PruneError: as ``batches``.
+        """
+        return self if self.data is None else replace(self, data=list(drawn(self.data, "calibration")))
 
     def tell(self, text: str) -> None:
         if self.progress is not None:
@@ -70,9 +62,9 @@ class Calibration:
             loss = self.loss(model, batch)
         except FAILURES as error:
             raise PruneError(f"{purpose}: the loss fails on a batch: {in_one_line(error)}") from error
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            came = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-            raise PruneError(f"{purpose}: the loss must be a tensor of one number, not {came}.")
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.is_complex():
+            came = f"a {loss.dtype} tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise PruneError(f"{purpose}: the loss must be a tensor of one real number, not {came}.")
         if not bool(torch.isfinite(loss.detach())):
             raise PruneError(f"{purpose}: the loss is {float(loss.detach())} on a batch; expected a finite number.")
         return loss.reshape(())
@@ -93,34 +85,34 @@ class Calibration:
                              f"{in_one_line(error)}") from error
 
 
-@contextmanager
-def undisturbed(model: nn.Module, weights: Sequence[torch.Tensor] = ()) -> Iterator[None]:
-    """In here the model is in evaluation mode and only ``weights`` want gradients; afterwards all of it is as it was."""
-    wanting = {id(weight) for weight in weights}
-    modes = [(module, module.training) for module in model.modules()]
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    buffers = [(module, name, buffer, None if buffer is None else buffer.clone())
-               for module in model.modules() for name, buffer in module._buffers.items()]
-    devices = sorted({parameter.device.index for parameter, _, _ in parameters if parameter.device.type == "cuda"})
+def drawn(data: Any, purpose: str) -> Iterator[Any]:
+    """What data gives, batch by batch, wherever it lies.
+
+    Raises:
+        PruneError: it is no iterable of batches, holds none, or fails.
+    """
+    if isinstance(data, (torch.Tensor, str, bytes, Mapping)) or not isinstance(data, Iterable):
+        raise PruneError(f"{purpose} needs data: an iterable of batches, such as a list of them or a data loader, "
+                         f"not {type(data).__name__}.")
+    count = 0
     try:
-        model.eval()
-        for parameter, wants, _ in parameters:
-            parameter.grad = None
-            if wants != (id(parameter) in wanting):
-                parameter.requires_grad_(not wants)
-        with torch.inference_mode(False), torch.random.fork_rng(devices=devices), torch.set_grad_enabled(bool(wanting)):
-            yield
-    finally:
-        for parameter, wants, gradient in parameters:
-            parameter.requires_grad_(wants)
-            parameter.grad = gradient
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for module, name, buffer, copy in buffers:
-                module._buffers[name] = buffer
-                if buffer is not None and copy is not None and not torch.equal(buffer, copy):
-                    buffer.copy_(copy)
+        for batch in data:
+            count += 1
+            yield batch  # what fails while it is used doesn't come back in here
+    except ZelligeError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise PruneError(f"{purpose}: the data fails after batch {count}: {in_one_line(error)}") from error
+    if not count:
+        raise PruneError(f"{purpose} needs data, and there is no batch in it (an iterator gives its batches only once).")
+
+
+def _of_how_many(data: Any) -> str:
+    """How many batches there are, for messages; nothing where that isn't known (a data loader may have a length that fails)."""
+    try:
+        return f" of {len(data)}"
+    except (TypeError, NotImplementedError):
+        return ""
 
 
 def single_parameters(model: nn.Module, layers: Sequence[Layer], purpose: str) -> list[torch.Tensor]:

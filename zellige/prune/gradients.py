@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from zellige.errors import FAILURES, PruneError, in_one_line
-from zellige.prune.calibration import Calibration, samples, single_parameters, undisturbed
+from zellige.prune.calibration import Calibration, samples, single_parameters
 from zellige.prune.data_score import DataScore, accumulator, doubled, refuse_idle
 from zellige.prune.layers import Layer
+from zellige.prune.undisturbed import undisturbed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.figures import figure_file, look, save_figure
-from zellige.patterns import Pattern, Scored
+from zellige.patterns import Pattern
 from zellige.patterns.shares import exact_sparsity
 from zellige.prune.calibration import Calibration, Loss
 from zellige.prune.curves import Curve
 from zellige.prune.data_score import DataScore
 from zellige.prune.request import checked_calibration, checked_pattern, layers_to_prune
-from zellige.prune.scores import Score, name_of, score_named, scores_of
+from zellige.prune.scores import Score, name_of, score_named, scored_layers
 from zellige.prune.sensitivity import LEVELS, loss_curves
 
 MOST_NAMED = 14  # lines in a plot that have a name; the most sensitive layers have one
@@ -85,7 +84,8 @@ class Sensitivity:
                 shown += 1
             axes.plot([100 * float(level) for level in curve.sparsities], [self.loss + rise for rise in curve.harm], **style)
         axes.axhline(self.loss, color="#333333", linewidth=0.8, linestyle=":")
-        axes.set(xlabel=f"sparsity of one layer in {self.pattern}, %", ylabel="mean loss", yscale="log",
+        least = self.loss + min(min(curve.harm) for curve in self.curves)
+        axes.set(xlabel=f"sparsity of one layer in {self.pattern}, %", ylabel="mean loss", yscale="log" if least > 0 else "linear",
                  title=f"What the loss does as one layer is pruned by {self.score}")  # fmt: skip
         axes.legend(loc="upper left", fontsize=7)
 
@@ -126,15 +126,14 @@ def sensitivity(
     chosen = LEVELS if levels is None else _checked_levels(levels)
     calibration = checked_calibration(Calibration(data, loss, progress), score_of, measured=True)
     layers = layers_to_prune(model, pattern, targets, ignore, example_inputs).pruned
-    scores = scores_of(score_of, model, layers, calibration)
-    scored = [Scored(layer.shape, partial(scores, layer), layer.name) for layer in layers]
+    scored = scored_layers(score_of, model, layers, calibration)
     before, curves = loss_curves(model, pattern, layers, scored, calibration, chosen)
     return Sensitivity(str(pattern), name_of(score), before, tuple(curves))
 
 
 def _checked_levels(levels: Sequence[float]) -> tuple[Fraction, ...]:
     """The levels as they were written."""
-    found = tuple(exact_sparsity(level) for level in levels)
-    if list(found) != sorted(set(found)):
+    found = tuple(map(exact_sparsity, levels)) if isinstance(levels, Iterable) and not isinstance(levels, str) else ()
+    if not found or list(found) != sorted(set(found)):
         raise PruneError(f"levels are sparsities that rise, such as (0, 0.5, 0.75); not {levels!r}.")
     return found

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from zellige.errors import PruneError
 from zellige.patterns import Pattern, WeightShape
@@ -75,8 +76,7 @@ def find_layers(model: nn.Module) -> list[Layer]:
     """
     found: dict[object, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        weight = getattr(module, "weight", None)
-        if not isinstance(module, (_ConvNd, nn.Linear)) or not isinstance(weight, torch.Tensor):
+        if not isinstance(module, (_ConvNd, nn.Linear)) or not isinstance(weight := _weight(module), torch.Tensor):
             continue
         if is_lazy(weight):
             raise PruneError(f"Layer '{name}' has no weight yet: run the model once before pruning it.")
@@ -127,6 +127,21 @@ def uses(model: nn.Module, layers: Sequence[Layer], example_inputs: Any) -> list
     return weights_in_use(model, example_inputs, [layer.weight for layer in layers])
 
 
+def _weight(module: nn.Module) -> Any:
+    """A module's weight. Where a parametrization computes it, it does so as for inference: spectral norm, for one, takes a step
+    of its iteration each time that it is asked in training."""
+    if not is_parametrized(module, "weight"):
+        return getattr(module, "weight", None)
+    computing = [(part, part.training) for part in module.parametrizations["weight"].modules()]  # type: ignore[index,union-attr]
+    try:
+        for part, _ in computing:
+            part.training = False
+        return module.weight
+    finally:
+        for part, training in computing:
+            part.training = training
+
+
 def _is_exported(model: nn.Module) -> bool:
     """Whether a module is what ``torch.export`` made: a list of operators, which take weights by name."""
     return isinstance(model, torch.fx.GraphModule) and any(
@@ -157,4 +172,16 @@ def _obstacle(layer: Layer) -> str | None:
         return "computed weight: remove the parametrization first, or the zeros are lost"
     if not layer.plain:
         return f"stored as {type(weight.data).__name__} of {weight.dtype}: not a plain floating-point tensor"
+    if overlaps_itself(weight):
+        return "expanded: several of its weights are one number in memory, and can't be zero by themselves"
     return None
+
+
+def overlaps_itself(weight: torch.Tensor) -> bool:
+    """Whether several entries of a strided tensor may lie in one place, as those of an expanded one do."""
+    reach = 0  # of the axes of smaller steps
+    for step, size in sorted((step, size) for step, size in zip(weight.stride(), weight.shape, strict=True) if size > 1):
+        if step <= reach:
+            return True
+        reach += step * (size - 1)
+    return False

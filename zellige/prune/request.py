@@ -12,6 +12,7 @@ from torch import nn
 from zellige.errors import NothingToPruneError, PruneError
 from zellige.patterns import Pattern, parse_pattern
 from zellige.prune.allocation import SENSITIVITY
+from zellige.prune.arguments import check_progress
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Choice, Layer, choose_layers, find_layers, uses
@@ -84,8 +85,7 @@ def checked_calibration(
     calibration: Calibration, score: Score | DataScore, measured: bool, solver: Solver | None = None
 ) -> Calibration:
     """Data that nothing looks at is a mistake, and so is what looks at data without it."""
-    if calibration.progress is not None and not callable(calibration.progress):
-        raise PruneError(f"progress is a function that takes a text, such as print; not {calibration.progress!r}.")
+    check_progress(calibration.progress)
     if isinstance(score, DataScore) and calibration.data is None:
         raise PruneError(f"Score '{score}' is measured on data: give data=… (batches) and loss=… (of model and batch), on the "
                          "command line --data. Where there is none, take l1, l2 or variance.")

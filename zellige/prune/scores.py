@@ -10,11 +10,13 @@ These look at the weight alone. Those that look at data have a file each, and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.patterns import Scored
 from zellige.patterns.sums import row_sums, tree_sum
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
@@ -50,11 +52,12 @@ def score_named(score: str | Score | DataScore) -> Score | DataScore:
     Raises:
         PruneError: there is none.
     """
-    if isinstance(score, DataScore) or callable(score):
+    if isinstance(score, DataScore) or (callable(score) and not isinstance(score, type)):
         return score
     known: dict[str, Score | DataScore] = {**SCORES, **DATA_SCORES}
     if not isinstance(score, str) or score not in known:
-        raise PruneError(f"Unknown score {score!r}. Known: {', '.join(known)}; or give a function of the weight.")
+        raise PruneError(f"Unknown score {score!r}. Known: {', '.join(known)}; or give a function of the weight, or a score with "
+                         "settings of its own, such as Hessian(probes=8).")
     return known[score]
 
 
@@ -78,14 +81,24 @@ def scores_of(
     return lambda layer: _of_weight(score, layer, layer.weight.detach().to("cpu", copy=given))
 
 
+def scored_layers(
+    score: Score | DataScore, model: nn.Module, layers: Sequence[Layer], calibration: Calibration
+) -> list[Scored]:
+    """The layers with their scores, which are computed when they are asked for; the model has run by then.
+
+    Raises:
+        PruneError: as ``scores_of``.
+    """
+    scores = scores_of(score, model, layers, calibration)
+    return [Scored(layer.shape, partial(scores, layer), layer.name) for layer in layers]
+
+
 def _of_weight(score: Score, layer: Layer, weight: torch.Tensor) -> torch.Tensor:
     """The scores of one weight by a function, a user's perhaps."""
     try:
         scores = score(weight)
     except FAILURES as error:
         raise PruneError(f"The score fails on the weight of layer '{layer.name}': {in_one_line(error)}") from error
-    if not isinstance(scores, torch.Tensor):
+    if not isinstance(scores, torch.Tensor) or scores.is_meta:
         return scores  # which the pattern refuses by name
-    if scores.is_complex():
-        raise PruneError(f"The scores of layer '{layer.name}' are complex and can't be ranked.")
-    return scores.detach().cpu() if scores.is_floating_point() else scores.detach().cpu().double()
+    return scores.detach().cpu()

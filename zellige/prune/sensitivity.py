@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from zellige.patterns import Pattern, Scored
-from zellige.prune.calibration import Calibration, undisturbed
+from zellige.prune.calibration import Calibration
 from zellige.prune.curves import Curve, curve_of, levels_of, masks_at
 from zellige.prune.layers import Layer
+from zellige.prune.undisturbed import undisturbed
 
 PURPOSE = "sensitivity"
 LEVELS = tuple(Fraction(level, 100) for level in (0, 25, 50, 75, 90))

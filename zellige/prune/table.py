@@ -31,7 +31,7 @@ def sparsity_in(table: Mapping[str, float], names: Iterable[str]) -> float:
     entries = sorted({entry for rank, entry in ranked if rank == most})
     if len({table[entry] for entry in entries}) > 1:
         raise PruneError(f"The table of sparsities gives layer '{names[0]}' several: "
-                         + ", ".join(f"{table[entry]:g} by {entry!r}" for entry in entries) + ". Name the layer itself.")
+                         + ", ".join(f"{float(table[entry]):g} by {entry!r}" for entry in entries) + ". Name the layer itself.")
     return table[entries[0]]
 
 

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from zellige.errors import FAILURES, PruneError, in_one_line
+from zellige.prune.undisturbed import undisturbed
 
 Place = tuple[object, ...]
 
@@ -47,24 +48,18 @@ class _Watch(TorchFunctionMode):
 def weights_in_use(model: nn.Module, example_inputs: Any, weights: Sequence[torch.Tensor]) -> list[Place]:
     """Runs the model once, as for inference, and returns the places of the ``weights`` it used, in order of first use.
 
-    ``example_inputs`` are the positional arguments: a tuple or list, or a single tensor. The training mode of every
-    module and the state of the random generator are put back afterwards.
+    ``example_inputs`` are the positional arguments: a tuple or list, or a single tensor. The model is left as it was.
 
     Raises:
         PruneError: the model can't run on these inputs.
     """
     inputs = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    modes = [(module, module.training) for module in model.modules()]
     watch = _Watch(weights)
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), watch:
+    with undisturbed(model), watch:
+        try:
             model(*inputs)
-    except FAILURES as error:
-        raise PruneError(f"The model can't run on example_inputs: {in_one_line(error)}") from error
-    finally:
-        for module, training in modes:
-            module.training = training
+        except FAILURES as error:
+            raise PruneError(f"The model can't run on example_inputs: {in_one_line(error)}") from error
     return list(watch.used)
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from zellige.prune.calibration import Calibration, undisturbed
+from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore, doubled, refuse_idle
 from zellige.prune.layers import Layer
+from zellige.prune.undisturbed import undisturbed
 from zellige.prune.windows import input_of, seen_by_taps
 
 

@@ -7,6 +7,7 @@ import datetime
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from zellige.cpu.host import usable_cpus
 from zellige.errors import FAILURES, NothingToPruneError, PruneError, in_one_line
 from zellige.patterns import Pattern
 from zellige.prune.allocation import SENSITIVITY
-from zellige.prune.calibration import Loss
+from zellige.prune.calibration import Loss, drawn
 from zellige.study.axes import AS_TRAINED, PATTERNS, SPARSITIES, Criterion, criterion_named, measured_once, order_named
 from zellige.study.held_score import HeldScore
 from zellige.study.speed import Race
@@ -75,8 +76,8 @@ def compare(
         progress: is told in a few words what is being done.
 
     Raises:
-        PruneError: an argument doesn't fit, or ``zl.prune`` refuses; ``evaluate`` fails or gives no finite number; nothing is left
-            to compare.
+        PruneError: an argument doesn't fit, the model can't be copied, or ``zl.prune`` refuses; ``evaluate`` or ``recover`` fails,
+            or the former gives no finite number; nothing is left to compare.
         CompileError, UnsupportedModelError: as ``zl.compile`` raises them.
         VerificationError: a compiled network answers otherwise than PyTorch in float64.
 
@@ -86,6 +87,8 @@ def compare(
     [('block:8x8', 0.5), ('block:8x8', 0.75), ('nm:2:4', 0.5)]
     """
     trials, left_out = grid(patterns, sparsities, criteria, orders)
+    if isinstance(timed, str) or not isinstance(timed, Sequence | None):
+        raise PruneError(f"timed is a list of criteria, not {timed!r}.")
     timed = tuple(criteria[:1]) if timed is None else tuple(timed)
     if unknown := [name for name in timed if name not in criteria]:
         raise PruneError(f"timed names criteria that are not compared: {', '.join(unknown)}.")
@@ -94,11 +97,15 @@ def compare(
     if timed and (example_inputs is None or isinstance(example_inputs, torch.Tensor)):
         raise PruneError("compare compiles the networks for the shapes of example_inputs: give a tuple of the model's arguments, "
                          "or timed=() to compile none.")
-    if rounds < 1:
-        raise PruneError(f"rounds is a whole number above 0, not {rounds!r}.")
-    threads = threads or usable_cpus()
+    for name, number in (("rounds", rounds), ("threads", usable_cpus() if threads is None else threads)):
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+            raise PruneError(f"{name} is a whole number above 0, not {number!r}.")
+    for name, function in (("recover", recover), ("evaluate", evaluate), ("progress", progress)):
+        if function is not None and not callable(function):
+            raise PruneError(f"{name} is a function, not {function!r}.")
+    rounds, threads = int(rounds), usable_cpus() if threads is None else int(threads)
     options = {"scope": scope, "targets": targets, "ignore": ignore}
-    batches = None if data is None else list(data)
+    batches = None if data is None else list(drawn(data, "compare"))
     bench = _Bench(model, example_inputs, options, batches, loss, evaluate, recover, progress or (lambda text: None))
     if timed:
         bench.tell("compiling the dense network")
@@ -133,7 +140,7 @@ class _Bench:
     held: dict[str, Criterion] = field(default_factory=dict)
 
     def run(self, trial: Trial, timed: bool) -> None:
-        pruned = copy.deepcopy(self.model)
+        pruned = self.copied()
         layers = {name: self.options[name] for name in ("targets", "ignore")}
         if trial.criterion not in self.held:
             self.held[trial.criterion] = measured_once(criterion_named(trial.criterion), HeldScore)
@@ -148,12 +155,26 @@ class _Bench:
             self.refused.append(LeftOut(trial.pattern, trial.sparsity, str(error)))
             return
         if self.recover is not None:
-            self.recover(pruned)
+            try:
+                self.recover(pruned)
+            except FAILURES as error:
+                raise PruneError(f"recover fails on a network ({trial}): {in_one_line(error)}") from error
             pruned.eval()
         totals = report.model_totals
         self.rows.append(Row(trial, totals.sparsity, totals.l1_kept, len(report.pruned), self.accuracy_of(pruned)))
         if timed and self.race is not None:
             self.race.enter(trial, pruned)
+
+    def copied(self) -> nn.Module:
+        """A copy of the network to prune.
+
+        Raises:
+            PruneError: it can't be copied, as one whose weights are computed by hooks can't.
+        """
+        try:
+            return copy.deepcopy(self.model)
+        except FAILURES as error:
+            raise PruneError(f"compare prunes copies of the model, which can't be copied: {in_one_line(error)}") from error
 
     def accuracy_of(self, network: nn.Module) -> float | None:
         """What ``evaluate`` gives, if there is one.

@@ -56,15 +56,15 @@ def grid(
     """
     shapes = [checked_pattern(pattern) for pattern in _axis("patterns", patterns)]
     _axis("patterns", [str(shape) for shape in shapes])
-    for share in _axis("sparsities", sparsities):
-        exact_sparsity(share)
+    levels = [float(exact_sparsity(share)) for share in _axis("sparsities", sparsities)]
+    _axis("sparsities", levels)
     for criterion in _axis("criteria", criteria):
         criterion_named(criterion)
     for order in _axis("orders", orders):
         order_named(order)
     trials: list[Trial] = []
     left_out: list[LeftOut] = []
-    for shape, sparsity in product(shapes, sparsities):
+    for shape, sparsity in product(shapes, levels):
         try:
             shape.check(sparsity)
         except PruneError as error:
@@ -74,7 +74,7 @@ def grid(
                    for name in names if (reason := table[name].refusal(shape)) is not None]  # fmt: skip
         left_out += refused
         without = {one.beside for one in refused}
-        trials += [Trial(str(shape), float(sparsity), criterion, order) for criterion, order in product(criteria, orders)
+        trials += [Trial(str(shape), sparsity, criterion, order) for criterion, order in product(criteria, orders)
                    if not {criterion, order} & without]  # fmt: skip
     if not trials:
         raise PruneError(f"Nothing is left to compare: {'; '.join(dict.fromkeys(one.reason for one in left_out))}")

@@ -15,9 +15,13 @@ import torch
 from zellige.errors import PruneError
 from zellige.patterns import Block, Pattern, TileWise, WeightShape, parse_pattern
 from zellige.patterns.sums import SLAB, row_sums, tree_sum
+from zellige.prune.arguments import check_progress, check_seed, named
 from zellige.prune.clustering.grid import Cut, Grid, Orders
-from zellige.prune.clustering.methods import method_named
+from zellige.prune.clustering.methods import METHODS
 from zellige.prune.clustering.progress import Progress, silent
+
+CLUSTERABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64,
+               torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +74,9 @@ def cluster(
     (0.5, 0.91)
     """
     pattern = _checked_pattern(pattern)
-    exact, search = pattern.check(sparsity), method_named(method)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise PruneError(f"The seed must be a whole number from 0 to 2⁶³ − 1, not {seed!r}.")
+    exact, search = pattern.check(sparsity), named("clustering method", METHODS, method)
+    check_seed(seed)
+    check_progress(progress, "the steps done and the steps in all")
     with torch.no_grad(), torch.device("cpu"):
         checked, mass = _checked_weight(weight)
         grid = Grid(checked, mass / checked.numel(), _cut(pattern), exact)
@@ -104,8 +108,9 @@ def _cut(pattern: Block | TileWise) -> Cut:
 
 def _checked_weight(weight: torch.Tensor) -> tuple[torch.Tensor, float]:
     """The weight on the CPU, and the sum of its magnitudes."""
-    if not isinstance(weight, torch.Tensor) or weight.is_complex():
-        raise PruneError(f"A weight to cluster is a tensor of real numbers, not {getattr(weight, 'dtype', type(weight).__name__)}.")
+    if not isinstance(weight, torch.Tensor) or weight.layout is not torch.strided or weight.dtype not in CLUSTERABLE:
+        came = f"a {weight.layout} one of {weight.dtype}" if isinstance(weight, torch.Tensor) else type(weight).__name__
+        raise PruneError(f"A weight to cluster is a plain tensor of floating-point or whole numbers, not {came}.")
     if weight.is_meta:
         raise PruneError("The weight is on the meta device, which holds no numbers; load the weights first.")
     WeightShape(tuple(weight.shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zellige.errors import PruneError
 from zellige.prune.clustering.exchange import Cooling, anneal
 from zellige.prune.clustering.grid import Grid, Orders
 from zellige.prune.clustering.progress import Progress
@@ -22,14 +21,3 @@ METHODS: dict[str, Method] = {
     "tetris": tetris,
     "mass": lambda grid, seed, progress: grid.by_mass(),
 }
-
-
-def method_named(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        PruneError: there is none.
-    """
-    if name not in METHODS:
-        raise PruneError(f"Unknown clustering method {name!r}. Known: {', '.join(METHODS)}.")
-    return METHODS[name]

@@ -12,17 +12,18 @@ from torch import nn
 
 from zellige.errors import PruneError
 from zellige.graph.axes import Axes, AxisGroup, Part, find_axes, sources
-from zellige.graph.from_torch import from_torch
+from zellige.graph.from_torch import trace
 from zellige.patterns import Block, Pattern, TileWise, parse_pattern
 from zellige.patterns.sums import row_sums, tree_sum
-from zellige.prune.calibration import undisturbed
+from zellige.prune.arguments import check_progress, check_seed, named
 from zellige.prune.layers import Layer
 from zellige.prune.permutation.members import Lines
 from zellige.prune.permutation.report import AXES, Fixed, GroupReport, LayerShare, PermuteReport
-from zellige.prune.permutation.search import Search, method_named, one_thread
+from zellige.prune.permutation.search import METHODS, Search, one_thread
 from zellige.prune.permutation.state import State, moved_tensors, state_of, write
 from zellige.prune.permutation.weights import Clusterable, Cut, PlacedWeight, kept_l1
 from zellige.prune.request import layers_to_prune
+from zellige.prune.undisturbed import undisturbed
 
 UNREAD = "the traced network doesn't read its weight as it is"
 PERMUTABLE = "Block(rows, columns) and TileWise(rows, whole_rows=False), or their text ('block:8x8', 'tile-rows:128')"
@@ -76,9 +77,9 @@ def permute(
     True
     """
     pattern = _checked_pattern(pattern)
-    exact, effort = pattern.check(sparsity), method_named(method)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise PruneError(f"The seed must be a whole number from 0 to 2⁶³ − 1, not {seed!r}.")
+    exact, effort = pattern.check(sparsity), named("method of permutation", METHODS, method)
+    check_seed(seed)
+    check_progress(progress)
     if not isinstance(model, nn.Module):
         raise PruneError(f"permute takes a torch.nn.Module, not {type(model).__name__}.")
     if example_inputs is None:
@@ -89,10 +90,10 @@ def permute(
     pruned = layers_to_prune(model, pattern, targets, ignore, inputs).pruned
     tell("finding which tensors share channels")
     with undisturbed(model):
-        graph = from_torch(model, inputs)
-    state = state_of(model, graph)
-    axes = find_axes(graph, state.fixed, state.same)
-    del graph
+        traced = trace(model, inputs)
+    state = state_of(model, traced)
+    axes = find_axes(traced.graph, state.fixed, state.same)
+    del traced
     names = {layer: name for layer in pruned if (name := _constant_of(layer, state))}
 
     with torch.no_grad(), torch.device("cpu"):

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from zellige.errors import PruneError
 from zellige.prune.clustering.exchange import what_matters
 from zellige.prune.clustering.meetings import TRIES, exchange_lines, padded
 from zellige.prune.permutation.exchange import Exchange
@@ -66,17 +65,6 @@ METHODS: dict[str, Effort] = {
     "mass": Effort(sweeps=0, tries=0, rounds=0, work=0, start=0, heats=(1, 1)),
 }
 """The ways to search, by name."""
-
-
-def method_named(name: str) -> Effort:
-    """The method of that name.
-
-    Raises:
-        PruneError: there is none.
-    """
-    if name not in METHODS:
-        raise PruneError(f"Unknown method of permutation {name!r}. Known: {', '.join(METHODS)}.")
-    return METHODS[name]
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from zellige.graph.axes.permute import Sources
-from zellige.graph.ir import Graph
+from zellige.graph.from_torch import Traced
+from zellige.prune.layers import overlaps_itself
 from zellige.prune.usage import place
 
 COMPUTED = "it is computed from the model's parameters, or written in its code, and is none of them itself"
@@ -27,12 +28,13 @@ class State:
     """Parameters that the graph doesn't read."""
 
 
-def state_of(model: nn.Module, graph: Graph) -> State:
+def state_of(model: nn.Module, traced: Traced) -> State:
     """The parameters and buffers that are constants of the graph.
 
-    A constant that is none of them can't be permuted. Two names of one tensor are one; a tensor that shares memory with another
-    in any other way can't be permuted.
+    A constant that is none of them can't be permuted, and what it was computed from can't be either. Two names of one tensor are
+    one; a tensor that shares memory with another in any other way can't be permuted.
     """
+    graph = traced.graph
     named = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
     fixed: dict[str, str] = {}
     same: dict[str, str] = {}
@@ -45,8 +47,12 @@ def state_of(model: nn.Module, graph: Graph) -> State:
         if first.setdefault(key, name) != name:
             same[name] = first[key]
     tensors = {name: named[name] for name in graph.constants if name not in fixed}
+    sources = {name: [place(traced.state[source]) for source in traced.sources[name]] for name in graph.constants}
+    readers = {at[:2]: name for name in graph.constants if name not in tensors for at in sources[name]}
+    fixed.update({name: f"{readers[at]} is made of it" for name, tensor in tensors.items() if (at := place(tensor)[:2]) in readers})
     fixed.update(_overlapping(named, tensors))
-    read = {place(tensor) for tensor in tensors.values()}
+    fixed.update({name: reason for name, tensor in tensors.items() if (reason := _unwritable(tensor))})
+    read = {at for of_constant in sources.values() for at in of_constant}
     unread = tuple(name for name, parameter in model.named_parameters() if place(parameter) not in read)
     return State(tensors, fixed, same, unread)
 
@@ -65,6 +71,13 @@ def _overlapping(named: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.
     return found
 
 
+def _unwritable(tensor: torch.Tensor) -> str | None:
+    """Why numbers can't be written into a tensor, or None."""
+    if tensor.is_inference():
+        return "it was made in inference mode and can't be written to"
+    return "several of its numbers share one place in memory" if overlaps_itself(tensor) else None
+
+
 def moved_tensors(state: State, sources: Sources) -> dict[str, torch.Tensor]:
     """The tensors that change, as they are to be."""
     return {name: _moved(state.tensors[name].detach(), lines) for name, lines in sources.items()}
@@ -80,7 +93,14 @@ def _moved(tensor: torch.Tensor, lines: Mapping[tuple[int, ...], object]) -> tor
 
 
 def write(state: State, moved: Mapping[str, torch.Tensor]) -> None:
-    """Writes the tensors into the model."""
+    """Writes the tensors into the model; if that is broken off, all are as they were."""
+    before: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, tensor in moved.items():
-            state.tensors[name].copy_(tensor)
+        try:
+            for name, tensor in moved.items():
+                before[name] = state.tensors[name].clone()
+                state.tensors[name].copy_(tensor)
+        except BaseException:
+            for name, tensor in list(before.items()):
+                state.tensors[name].copy_(tensor)
+            raise

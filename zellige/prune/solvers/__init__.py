@@ -1,6 +1,6 @@
 """One-shot pruning by layer-wise reconstruction: what stays gets new values, such that outputs on calibration data change least."""
 
-from zellige.errors import PruneError
+from zellige.prune.arguments import named
 from zellige.prune.solvers.admm import ADMM
 from zellige.prune.solvers.fixed_order import FixedOrder
 from zellige.prune.solvers.obs import OBS
@@ -20,8 +20,4 @@ def solver_named(solver: str | Solver) -> Solver:
     Raises:
         PruneError: there is none.
     """
-    if isinstance(solver, Solver):
-        return solver
-    if not isinstance(solver, str) or solver not in SOLVERS:
-        raise PruneError(f"Unknown solver {solver!r}. Known: {', '.join(SOLVERS)}.")
-    return SOLVERS[solver]
+    return solver if isinstance(solver, Solver) else named("solver", SOLVERS, solver)

@@ -30,6 +30,8 @@ class LayerHessian:
 
     def add(self, module: nn.Module, inputs: torch.Tensor) -> None:
         """Adds what the module, a convolution or linear layer of that shape, was called on."""
+        if not inputs.numel():
+            return
         wide = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
         taps = list(seen_by_taps(module, wide))
         places = taps[0][0, 0].numel() if taps[0].dim() > 2 else 1

@@ -18,13 +18,14 @@ from torch import nn
 from zellige.errors import FAILURES, PruneError, in_one_line
 from zellige.patterns import Pattern, Scored
 from zellige.prune.allocation import apart
-from zellige.prune.calibration import Calibration, undisturbed
+from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import doubled
 from zellige.prune.layers import Layer
 from zellige.prune.report import OutputErrors
 from zellige.prune.solvers.layer_hessian import LayerHessian
 from zellige.prune.solvers.problem import Problem, Solution, Solver, as_rows, damped, output_energy
 from zellige.prune.solvers.walk import walk
+from zellige.prune.undisturbed import undisturbed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def reconstruct(task: Task) -> dict[Layer, Reconstruction]:
         calibrating = len(batches)
         if task.held_out is not None:
             held = Calibration(task.held_out, task.calibration.loss, task.calibration.progress)
-            batches += held.batches(f"{purpose}, held out,", device)
+            batches += held.batches(f"{purpose}, on held-out data", device)
         try:
             for layer, look in walk(purpose, task.model, task.layers, task.calibration, batches):
                 task.calibration.tell(f"{purpose}: layer {len(found) + 1} of {len(task.layers)}, {layer.name}")
