@@ -36,7 +36,7 @@ SPARSITIES = (0.5, 0.75, 0.9)
 PATTERNS = ("block:8x8", "block:8x1", "tile:32", "nm:2:4", "unstructured")
 ONLY_HALF = ("nm:2:4",)  # whose sparsity is part of them
 QUICK = ((("block:8x8", 0.5), ("nm:2:4", 0.5)), 1)
-CONTEXT, TEXT_BATCH, TEXT_STEPS, TEXT_SHARE = 128, 32, 1500, 0.2
+CONTEXT, TEXT_BATCH, TEXT_STEPS, TEXT_SHARE = 128, 32, 1000, 0.2
 TEXT_RUNS = (("block:8x8", 0.5), ("block:8x8", 0.75))
 
 
