@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import statistics
 import sys
@@ -37,6 +38,8 @@ PATTERNS = ("block:8x8", "block:8x1", "tile:32", "nm:2:4", "unstructured")
 ONLY_HALF = ("nm:2:4",)  # whose sparsity is part of them
 QUICK = ((("block:8x8", 0.5), ("nm:2:4", 0.5)), 1)
 CONTEXT, TEXT_BATCH, TEXT_STEPS, TEXT_SHARE = 128, 32, 1000, 0.2
+TEXT_KEPT = 0.03  # of the files, to validate by
+POINTS = 5  # of a learning curve
 TEXT_RUNS = (("block:8x8", 0.5), ("block:8x8", 0.75))
 
 
@@ -50,12 +53,15 @@ def quiet(moment: object) -> None:
     """No bar: output goes to files."""
 
 
-def digits(make: Callable[[], nn.Module], quick: bool) -> Iterator[dict[str, Any]]:
-    """Accuracy on the images that a fold keeps apart: dense, one-shot, fine-tuned. After every fold, what is known."""
+def digits(make: Callable[[], nn.Module], quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Accuracy on the images that a fold keeps apart: dense, one-shot, fine-tuned. After every fold, what is known.
+
+    ``known`` is that of a run before, which this one goes on from.
+    """
     wanted, folds = QUICK if quick else (combinations(), FOLDS)
     epochs, tuning = (1, 1) if quick else (12, 6)
-    rows: list[dict[str, Any]] = []
-    for fold in range(folds):
+    rows: list[dict[str, Any]] = known.get("rows", [])
+    for fold in range(known.get("folds", 0), folds):
         torch.manual_seed(fold)
         dense, data = make(), {"fold": fold}
         classifier = [name for name, module in dense.named_modules() if isinstance(module, nn.Linear)][-1]
@@ -104,22 +110,24 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def text(quick: bool) -> Iterator[dict[str, Any]]:
+def text(quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Bits per byte on files that were kept apart: dense, and after fine-tuning for a fifth of its steps at most."""
     steps = 20 if quick else TEXT_STEPS
     data = "text:" + os.pathsep.join(library_sources())
-    common = {"batch": TEXT_BATCH, "clip": 1.0, "data": {"context": CONTEXT}, "evaluate_every": max(1, steps // 10)}
+    common = {"batch": TEXT_BATCH, "clip": 1.0, "data": {"context": CONTEXT, "validation": TEXT_KEPT}}
     torch.manual_seed(0)
     dense = SmallGPT(longest=CONTEXT)
-    trained = zl.finetune(dense, zl.Recipe(scheme="dense", steps=steps, optimizer=OptimizerOptions(learning_rate=2e-3), **common),
-                          data, progress=quiet)
+    recipe = zl.Recipe(scheme="dense", steps=steps, evaluate_every=max(1, steps // POINTS),
+                       optimizer=OptimizerOptions(learning_rate=2e-3), **common)
+    trained = zl.finetune(dense, recipe, data, progress=quiet)
     print(f"dense: {trained}", flush=True)
     rows: list[dict[str, Any]] = [{"pattern": "dense", "sparsity": 0.0, "bits": trained.history[-1].bits,
                                    "history": [row.as_dict() for row in trained.history]}]
     for pattern, sparsity in TEXT_RUNS:
         tuned = copy.deepcopy(dense)
-        recipe = zl.Recipe(pattern=pattern, sparsity=sparsity, scheme="gradual", ignore="head", steps=int(steps * TEXT_SHARE),
-                           optimizer=OptimizerOptions(learning_rate=1e-3), seed=1, **common)
+        few = int(steps * TEXT_SHARE)
+        recipe = zl.Recipe(pattern=pattern, sparsity=sparsity, scheme="gradual", ignore="head", steps=few, seed=1,
+                           evaluate_every=max(1, few // POINTS), optimizer=OptimizerOptions(learning_rate=1e-3), **common)
         result = zl.finetune(tuned, recipe, data, progress=quiet)
         bits, before = result.history[-1].bits, rows[0]["bits"]
         rows.append({"pattern": pattern, "sparsity": sparsity, "bits": bits, "over_dense": bits / before - 1,
@@ -135,7 +143,7 @@ def library_sources() -> list[str]:
     return [f"{place}/*.py" for place in (library, *packages)]
 
 
-TABLES: dict[str, Callable[[bool], Iterator[dict[str, Any]]]] = {
+TABLES: dict[str, Callable[[bool, dict[str, Any]], Iterator[dict[str, Any]]]] = {
     "residual": partial(digits, residual), "vgg": partial(digits, vgg), "text": text,
 }  # fmt: skip
 
@@ -144,12 +152,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--quick", action="store_true", help="so short that the figures mean nothing; nothing is written")
+    parser.add_argument("--resume", action="store_true", help="go on behind the folds that the result file has")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for found in TABLES[options.table](options.quick):
+    path = RESULTS / f"accuracy-{options.table}.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if options.resume and path.exists() else {}
+    for found in TABLES[options.table](options.quick, known):
         if not options.quick:
-            write_result(RESULTS / f"accuracy-{options.table}.json", {**conditions(options.threads, 1), **found})
+            write_result(path, {**conditions(options.threads, 1), **found})
 
 
 if __name__ == "__main__":
