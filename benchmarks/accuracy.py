@@ -1,22 +1,26 @@
 """What pruning takes from accuracy, and what fine-tuning gives back, on data that every machine has.
 
-    python benchmarks/accuracy.py digits           two networks, five folds: about an hour on two cores
-    python benchmarks/accuracy.py text             a small GPT on the Python library's own sources
-    python benchmarks/accuracy.py digits --quick   one fold and a few patterns, too short to mean anything: does it run?
+    python benchmarks/accuracy.py residual           a residual network on handwritten digits, five folds: about an hour on a core
+    python benchmarks/accuracy.py vgg                a VGG-like one on the same folds: 40 minutes
+    python benchmarks/accuracy.py text               a small GPT on the Python library's own sources: about an hour
+    python benchmarks/accuracy.py residual --quick   one fold and a few patterns, too short to mean anything: does it run?
 
-Every row starts from the same trained dense network of its fold: one-shot is ``zl.prune`` alone, fine-tuned goes on with what that
-left (scheme "fixed"). Results go to ``benchmarks/results/accuracy-*.json``, with the learning curves; tables to the terminal.
+Every row starts from the same trained dense network of its fold: one-shot is ``zl.prune`` alone, statistics is that with
+``zl.take_statistics`` on the training images, fine-tuned goes on with what pruning left (scheme "fixed"). The classifier is spared:
+whole rows of it are classes. Whenever a fold is done, ``benchmarks/results/accuracy-*.json`` is written, with the learning curves.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import statistics
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +31,15 @@ from torch import nn
 
 import zellige as zl
 from zellige.train import OptimizerOptions
-from zellige.train.data.digits import FOLDS
+from zellige.train.data.digits import FOLDS, load_digits
 
 SPARSITIES = (0.5, 0.75, 0.9)
 PATTERNS = ("block:8x8", "block:8x1", "tile:32", "nm:2:4", "unstructured")
 ONLY_HALF = ("nm:2:4",)  # whose sparsity is part of them
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"residual": residual, "vgg": vgg}
 QUICK = ((("block:8x8", 0.5), ("nm:2:4", 0.5)), 1)
-CONTEXT, TEXT_BATCH, TEXT_STEPS, TEXT_SHARE = 128, 32, 1500, 0.2
+CONTEXT, TEXT_BATCH, TEXT_STEPS, TEXT_SHARE = 128, 32, 1000, 0.2
+TEXT_KEPT = 0.03  # of the files, to validate by
+POINTS = 5  # of a learning curve
 TEXT_RUNS = (("block:8x8", 0.5), ("block:8x8", 0.75))
 
 
@@ -48,36 +53,40 @@ def quiet(moment: object) -> None:
     """No bar: output goes to files."""
 
 
-def digits(quick: bool) -> dict[str, Any]:
-    """Accuracy on the images that a fold keeps apart: dense, one-shot, fine-tuned."""
+def digits(make: Callable[[], nn.Module], quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Accuracy on the images that a fold keeps apart: dense, one-shot, fine-tuned. After every fold, what is known.
+
+    ``known`` is that of a run before, which this one goes on from.
+    """
     wanted, folds = QUICK if quick else (combinations(), FOLDS)
     epochs, tuning = (1, 1) if quick else (12, 6)
-    rows = []
-    for name, make in NETWORKS.items():
-        for fold in range(folds):
-            torch.manual_seed(fold)
-            dense, data = make(), {"fold": fold}
-            trained = zl.finetune(dense, zl.Recipe(scheme="dense", epochs=epochs, label_smoothing=0.05, seed=fold, data=data,
-                                                   optimizer=OptimizerOptions(learning_rate=3e-3)), "digits", progress=quiet)
-            rows.append({"network": name, "fold": fold, "pattern": "dense", "sparsity": 0.0, "fine_tuned": trained.accuracy,
-                         "history": [row.as_dict() for row in trained.history]})
-            for pattern, sparsity in wanted:
-                tuned = copy.deepcopy(dense)
-                zl.prune(tuned, pattern, sparsity, (torch.zeros(1, 1, 32, 32),))
-                one_shot = accuracy_of(tuned, fold)
-                result = zl.finetune(tuned, zl.Recipe(epochs=tuning, label_smoothing=0.05, seed=FOLDS + fold, data=data,
-                                                      optimizer=OptimizerOptions(learning_rate=2e-3)), "digits", progress=quiet)
-                rows.append({"network": name, "fold": fold, "pattern": pattern, "sparsity": sparsity, "one_shot": one_shot,
-                             "fine_tuned": result.accuracy, "history": [row.as_dict() for row in result.history]})
-                print(f"{name} fold {fold} {pattern} {sparsity:.0%}: dense {trained.accuracy:.2%}, one-shot {one_shot:.2%}, "
-                      f"fine-tuned {result.accuracy:.2%}", flush=True)
-    return {"rows": rows, "summary": summary(rows)}
+    rows: list[dict[str, Any]] = known.get("rows", [])
+    for fold in range(known.get("folds", 0), folds):
+        torch.manual_seed(fold)
+        dense, data = make(), {"fold": fold}
+        classifier = [name for name, module in dense.named_modules() if isinstance(module, nn.Linear)][-1]
+        trained = zl.finetune(dense, zl.Recipe(scheme="dense", epochs=epochs, label_smoothing=0.05, seed=fold, data=data,
+                                               optimizer=OptimizerOptions(learning_rate=3e-3)), "digits", progress=quiet)
+        rows.append({"fold": fold, "pattern": "dense", "sparsity": 0.0, "fine_tuned": trained.accuracy,
+                     "history": [row.as_dict() for row in trained.history]})
+        for pattern, sparsity in wanted:
+            tuned = copy.deepcopy(dense)
+            zl.prune(tuned, pattern, sparsity, (torch.zeros(1, 1, 32, 32),), ignore=classifier)
+            one_shot = accuracy_of(tuned, fold)
+            measured = copy.deepcopy(tuned)
+            zl.take_statistics(measured, load_digits(fold)[0].images.split(64))
+            result = zl.finetune(tuned, zl.Recipe(epochs=tuning, label_smoothing=0.05, seed=FOLDS + fold, data=data,
+                                                  optimizer=OptimizerOptions(learning_rate=2e-3)), "digits", progress=quiet)
+            rows.append({"fold": fold, "pattern": pattern, "sparsity": sparsity, "one_shot": one_shot,
+                         "statistics": accuracy_of(measured, fold), "fine_tuned": result.accuracy,
+                         "history": [row.as_dict() for row in result.history]})
+            print(f"fold {fold} {pattern} {sparsity:.0%}: dense {trained.accuracy:.2%}, one-shot {one_shot:.2%}, with statistics "
+                  f"{rows[-1]['statistics']:.2%}, fine-tuned {result.accuracy:.2%}", flush=True)
+        yield {"folds": fold + 1, "summary": summary(rows), "rows": rows}
 
 
 def accuracy_of(model: nn.Module, fold: int) -> float:
     """Share of a fold's images that a network gets right."""
-    from zellige.train.data.digits import load_digits
-
     _, kept = load_digits(fold)
     with torch.no_grad():
         right = [model.eval()(images).argmax(1) == labels
@@ -88,41 +97,43 @@ def accuracy_of(model: nn.Module, fold: int) -> float:
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and spread over the folds, and how far from dense: the mean of the differences in each fold."""
     found = []
-    dense = {(row["network"], row["fold"]): row["fine_tuned"] for row in rows if row["pattern"] == "dense"}
-    for key in dict.fromkeys((row["network"], row["pattern"], row["sparsity"]) for row in rows):
-        same = [row for row in rows if (row["network"], row["pattern"], row["sparsity"]) == key]
-        entry: dict[str, Any] = dict(zip(("network", "pattern", "sparsity"), key, strict=True))
-        for kind in ("one_shot", "fine_tuned"):
+    dense = {row["fold"]: row["fine_tuned"] for row in rows if row["pattern"] == "dense"}
+    for key in dict.fromkeys((row["pattern"], row["sparsity"]) for row in rows):
+        same = [row for row in rows if (row["pattern"], row["sparsity"]) == key]
+        entry: dict[str, Any] = dict(zip(("pattern", "sparsity"), key, strict=True))
+        for kind in ("one_shot", "statistics", "fine_tuned"):
             if kind in same[0]:
                 shares = [row[kind] for row in same]
                 entry[kind] = {"mean": statistics.mean(shares), "spread": statistics.stdev(shares) if len(shares) > 1 else 0.0}
-        entry["lost_points"] = 100 * statistics.mean(dense[row["network"], row["fold"]] - row["fine_tuned"] for row in same)
+        entry["lost_points"] = 100 * statistics.mean(dense[row["fold"]] - row["fine_tuned"] for row in same)
         found.append(entry)
     return found
 
 
-def text(quick: bool) -> dict[str, Any]:
+def text(quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Bits per byte on files that were kept apart: dense, and after fine-tuning for a fifth of its steps at most."""
     steps = 20 if quick else TEXT_STEPS
     data = "text:" + os.pathsep.join(library_sources())
-    common = {"batch": TEXT_BATCH, "clip": 1.0, "data": {"context": CONTEXT}, "evaluate_every": max(1, steps // 10)}
+    common = {"batch": TEXT_BATCH, "clip": 1.0, "data": {"context": CONTEXT, "validation": TEXT_KEPT}}
     torch.manual_seed(0)
     dense = SmallGPT(longest=CONTEXT)
-    trained = zl.finetune(dense, zl.Recipe(scheme="dense", steps=steps, optimizer=OptimizerOptions(learning_rate=2e-3), **common),
-                          data, progress=quiet)
+    recipe = zl.Recipe(scheme="dense", steps=steps, evaluate_every=max(1, steps // POINTS),
+                       optimizer=OptimizerOptions(learning_rate=2e-3), **common)
+    trained = zl.finetune(dense, recipe, data, progress=quiet)
     print(f"dense: {trained}", flush=True)
     rows: list[dict[str, Any]] = [{"pattern": "dense", "sparsity": 0.0, "bits": trained.history[-1].bits,
                                    "history": [row.as_dict() for row in trained.history]}]
     for pattern, sparsity in TEXT_RUNS:
         tuned = copy.deepcopy(dense)
-        recipe = zl.Recipe(pattern=pattern, sparsity=sparsity, scheme="gradual", ignore="head", steps=int(steps * TEXT_SHARE),
-                           optimizer=OptimizerOptions(learning_rate=1e-3), seed=1, **common)
+        few = int(steps * TEXT_SHARE)
+        recipe = zl.Recipe(pattern=pattern, sparsity=sparsity, scheme="gradual", ignore="head", steps=few, seed=1,
+                           evaluate_every=max(1, few // POINTS), optimizer=OptimizerOptions(learning_rate=1e-3), **common)
         result = zl.finetune(tuned, recipe, data, progress=quiet)
         bits, before = result.history[-1].bits, rows[0]["bits"]
         rows.append({"pattern": pattern, "sparsity": sparsity, "bits": bits, "over_dense": bits / before - 1,
                      "history": [row.as_dict() for row in result.history]})
         print(f"{pattern} {sparsity:.0%}: {result}, {bits / before - 1:+.2%} of dense", flush=True)
-    return {"rows": rows}
+    yield {"rows": rows}
 
 
 def library_sources() -> list[str]:
@@ -132,19 +143,24 @@ def library_sources() -> list[str]:
     return [f"{place}/*.py" for place in (library, *packages)]
 
 
-TABLES: dict[str, Callable[[bool], dict[str, Any]]] = {"digits": digits, "text": text}
+TABLES: dict[str, Callable[[bool, dict[str, Any]], Iterator[dict[str, Any]]]] = {
+    "residual": partial(digits, residual), "vgg": partial(digits, vgg), "text": text,
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--quick", action="store_true", help="so short that the figures mean nothing; nothing is written")
+    parser.add_argument("--resume", action="store_true", help="go on behind the folds that the result file has")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = TABLES[options.table](options.quick)
-    if not options.quick:
-        write_result(RESULTS / f"accuracy-{options.table}.json", {**conditions(options.threads, 1), **found})
+    path = RESULTS / f"accuracy-{options.table}.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if options.resume and path.exists() else {}
+    for found in TABLES[options.table](options.quick, known):
+        if not options.quick:
+            write_result(path, {**conditions(options.threads, 1), **found})
 
 
 if __name__ == "__main__":
