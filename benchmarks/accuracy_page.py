@@ -1,12 +1,14 @@
 """Write the tables and curves of ``accuracy.py`` and ``training_step.py`` into ``docs/training.md``.
 
-    python benchmarks/accuracy_page.py
+    python benchmarks/accuracy_page.py               # all parts: digits, text, steps
+    python benchmarks/accuracy_page.py digits steps
 
 Every number comes from the result files; nothing is typed by hand.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -19,10 +21,10 @@ from result_file import RESULTS
 from zellige.figures import look, save_figure
 
 ROOT = Path(__file__).parent.parent
-PAGE, FIGURE = ROOT / "docs" / "training.md", ROOT / "docs" / "figures" / "learning.svg"
+PAGE, FIGURES = ROOT / "docs" / "training.md", ROOT / "docs" / "figures"
 TITLES = {"residual": "residual network", "vgg": "VGG-like network"}
 DRAWN = ("block:8x8", "block:8x1", "unstructured")
-SIZE = (9.6, 3.6)  # inches
+SIZE = (8.4, 3.6)  # inches
 
 
 def digits(facts: dict[str, dict[str, Any]]) -> str:
@@ -35,7 +37,7 @@ def digits(facts: dict[str, dict[str, Any]]) -> str:
         lines = [[f"`{row['pattern']}`", f"{row['sparsity']:.0%}", *(_share(row[kind]) for kind in
                   ("one_shot", "statistics", "fine_tuned")), bold(f"{row['lost_points']:+.2f}", row["pattern"] == "block:8x8")]
                  for row in others]
-        parts += [f"**{title.capitalize()}**, {images}", "",
+        parts += [f"**{title[0].upper() + title[1:]}**, {images}", "",
                   table(["pattern", "sparsity", "one-shot", "with new statistics", "fine-tuned", "points lost"], lines), ""]
     return "\n".join([*parts, f"By `benchmarks/accuracy.py`, {_conditions(facts['residual'])}."])
 
@@ -69,19 +71,23 @@ def _conditions(facts: dict[str, Any]) -> str:
     return f"{cpu['name']} ({cpu['llvm_name']}), {facts['threads']} thread(s), PyTorch {torch}, {facts['date'][:10]}"
 
 
-def curves(facts: dict[str, dict[str, Any]], words: dict[str, Any], axes: Any) -> None:
-    """The errors of the first fold while it is tuned at 75 %, by network; the bits of the language model."""
-    for panel, (name, title) in zip(axes, TITLES.items(), strict=False):
+def digits_curves(facts: dict[str, dict[str, Any]], axes: Any) -> None:
+    """The errors of the first fold while it is tuned at 75 %, by network."""
+    for panel, (name, title) in zip(axes, TITLES.items(), strict=True):
         rows = [row for row in facts[name]["rows"] if row["fold"] == 0]
         for place, row in enumerate(row for row in rows if row["pattern"] in DRAWN and row["sparsity"] == 0.75):
             _line(panel, row["history"], "accuracy", f"{row['pattern']} 75%", place, lambda share: 100 * (1 - share))
         panel.axhline(100 * (1 - rows[0]["fine_tuned"]), color="#888888", linestyle="--", label="dense")
-        panel.set(title=title, xlabel="step", ylabel="wrong, % of the validation images", yscale="symlog")
+        panel.set(title=title, xlabel="step", ylabel="wrong, % of the validation images")
         panel.legend()
-    for place, row in enumerate(words["rows"]):
-        _line(axes[-1], row["history"], "bits", " ".join([row["pattern"], f"{row['sparsity']:.0%}"] if place else ["dense"]), place)
-    axes[-1].set(title="small GPT", xlabel="step", ylabel="bits per byte, validation")
-    axes[-1].legend()
+
+
+def text_curves(facts: dict[str, Any], axes: Any) -> None:
+    """Bits per byte, dense and while it is pruned."""
+    for place, row in enumerate(facts["rows"]):
+        _line(axes, row["history"], "bits", " ".join([row["pattern"], f"{row['sparsity']:.0%}"] if place else ["dense"]), place)
+    axes.set(xlabel="step", ylabel="bits per byte, validation")
+    axes.legend()
 
 
 def _line(panel: Any, history: Iterable[dict[str, Any]], key: str, label: str, place: int, form: Any = float) -> None:
@@ -89,14 +95,32 @@ def _line(panel: Any, history: Iterable[dict[str, Any]], key: str, label: str, p
     panel.plot(*zip(*points, strict=True), label=label, **look(place))
 
 
+def read(name: str) -> dict[str, Any]:
+    return dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def digits_part() -> str:
+    facts = {name: read(f"accuracy-{name}") for name in TITLES}
+    save_figure(FIGURES / "learning-digits.svg", lambda axes: digits_curves(facts, axes), panels=2, size=SIZE)
+    return digits(facts)
+
+
+def text_part() -> str:
+    facts = read("accuracy-text")
+    save_figure(FIGURES / "learning-text.svg", lambda axes: text_curves(facts, axes))
+    return text(facts)
+
+
+PARTS = {"digits": digits_part, "text": text_part, "steps": lambda: steps(read("training-step"))}
+
+
 def main() -> int:
-    facts = {name: json.loads((RESULTS / f"accuracy-{name}.json").read_text(encoding="utf-8")) for name in (*TITLES, "text")}
-    cost = json.loads((RESULTS / "training-step.json").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(PARTS))
     page = PAGE.read_text(encoding="utf-8")
-    for name, made in (("accuracy", digits(facts)), ("text", text(facts["text"])), ("steps", steps(cost))):
-        page = replaced(page, f"<!-- {name} -->", f"<!-- /{name} -->", made)
+    for name in parser.parse_args().parts:
+        page = replaced(page, f"<!-- {name} -->", f"<!-- /{name} -->", PARTS[name]())
     PAGE.write_text(page, encoding="utf-8")
-    save_figure(FIGURE, lambda axes: curves(facts, facts["text"], axes), panels=3, size=SIZE)
     return 0
 
 
