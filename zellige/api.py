@@ -1,5 +1,5 @@
 """The public functions that take PyTorch models: prune them, with the compiler's times where a budget asks for those; compile and
-export them; and check what was compiled against float64.
+export them; check what was compiled against float64; and estimate what they would take on AI Engines.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from zellige.cli import main
+from command_line import run
 
 FACTORY = """
 import torch
@@ -48,13 +47,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "engine_networks", raising=False)
     return tmp_path
 
-
-def run(*arguments: object) -> int:
-    """Run the command line; returns its exit status."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    code = stop.value.code
-    return 0 if code is None else int(code)
 
 
 def test_the_whole_way(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

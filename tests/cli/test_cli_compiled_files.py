@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from stand_in import StandInEngine, tiny_network
 
 import zellige as zl
-from zellige.cli import main
 
 MODEL = "python:tiny_networks:build"
 FACTORY = """
@@ -40,11 +40,6 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, An
     monkeypatch.setitem(vars(zl), "verify", lambda model, engine, inputs: Verified())
     return asked
 
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    return int(stop.value.code or 0)
 
 
 ON_A_FILE = (("profile", "m.zlg"), ("verify", MODEL, "--engine", "m.zlg"))

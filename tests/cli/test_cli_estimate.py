@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from zellige.cli import main
+from command_line import run
 
 FACTORY = """
 import torch
@@ -29,13 +28,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "estimated_networks", raising=False)
     return tmp_path
 
-
-def run(*arguments: object) -> int:
-    """Run the command line; returns its exit status."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    code = stop.value.code
-    return 0 if code is None else int(code)
 
 
 def test_dense_and_pruned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from zellige.cli import main
+from command_line import run
 
 MODEL = "python:small_models:build"
 FACTORY = """
@@ -15,11 +14,6 @@ def build():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU()), (torch.ones(1, 3, 8, 8),)
 """
 
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run
 from safetensors import safe_open
 from safetensors.torch import load_file
-
-from zellige.cli import main
 
 MODEL = "python:small_texts:build"
 FACTORY = """
@@ -54,12 +53,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_recipe(steps: int, often: int) -> None:
     Path("recipe.yaml").write_text(RECIPE.format(steps=steps, often=often))
 
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    code = stop.value.code
-    return 0 if code is None else int(code)
 
 
 ASKED = ("finetune", MODEL, "--recipe", "recipe.yaml", "--data", "text:text")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from safetensors.torch import load_file
 from stand_in import StandInEngine, tiny_network
 
 import zellige as zl
-from zellige.cli import main
 from zellige.cli.application import VERBS
 from zellige.cpu.calibrate import Calibration
 from zellige.cpu.costs import Costs, Family
@@ -46,13 +46,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(names, "verify", lambda model, engine, inputs: Verified())
     return tmp_path
 
-
-def run(*arguments: object) -> int:
-    """Run the command line; returns its exit status."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    code = stop.value.code
-    return 0 if code is None else int(code)
 
 
 def test_prune_writes_weights_with_zeros_that_other_verbs_take(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
