@@ -54,7 +54,6 @@ def write_recipe(steps: int, often: int) -> None:
     Path("recipe.yaml").write_text(RECIPE.format(steps=steps, often=often))
 
 
-
 ASKED = ("finetune", MODEL, "--recipe", "recipe.yaml", "--data", "text:text")
 
 
