@@ -1,6 +1,6 @@
 """Write the tables and curves of ``accuracy.py`` and ``training_step.py`` into ``docs/training.md``.
 
-    python benchmarks/accuracy_page.py               # all parts: digits, text, steps
+    python benchmarks/accuracy_page.py               # all parts: digits, text, steps, gpu-steps
     python benchmarks/accuracy_page.py digits steps
 
 Every number comes from the result files; nothing is typed by hand.
@@ -54,12 +54,23 @@ def text(facts: dict[str, Any]) -> str:
 
 def steps(facts: dict[str, Any]) -> str:
     """What a step with masks takes, over one without."""
-    def more(row: dict[str, Any]) -> str:
-        return "{:+.1%} ({:+.1%} to {:+.1%})".format(*(share - 1 for share in (row["ratio"], *row["quartiles"])))
-
-    lines = [[row["case"], f"{row['dense_ms']:.1f}", f"{row['sparse_ms']:.1f}", more(row)] for row in facts["rows"]]
+    lines = [[row["case"], f"{row['dense_ms']:.1f}", f"{row['sparse_ms']:.1f}", _more(row)] for row in facts["rows"]]
     return "\n".join([table(["network and batch", "dense, ms", "with masks, ms", "more (quartiles)"], lines), "",
                       f"By `benchmarks/training_step.py`, AdamW, {facts['rounds']} rounds, {_conditions(facts)}."])
+
+
+def gpu_steps(facts: dict[str, Any]) -> str:
+    """The same on a GPU, by what is done in a second."""
+    lines = [[row["case"], f"{1e3 * row['samples'] / row['dense_ms']:,.0f}", f"{1e3 * row['samples'] / row['sparse_ms']:,.0f}",
+              _more(row)] for row in facts["rows"]]
+    titles = ["network and batch", "dense, images or bytes a second", "with masks", "more time (quartiles)"]
+    return "\n".join([table(titles, lines), "",
+                      f"By `benchmarks/training_step.py --device cuda`, {facts['gpu']}, autocast to bfloat16, AdamW, "
+                      f"{facts['rounds']} rounds, PyTorch {facts['versions']['torch']}, {facts['date'][:10]}."])
+
+
+def _more(row: dict[str, Any]) -> str:
+    return "{:+.1%} ({:+.1%} to {:+.1%})".format(*(share - 1 for share in (row["ratio"], *row["quartiles"])))
 
 
 def _share(found: dict[str, float]) -> str:
@@ -111,7 +122,8 @@ def text_part() -> str:
     return text(facts)
 
 
-PARTS = {"digits": digits_part, "text": text_part, "steps": lambda: steps(read("training-step"))}
+PARTS = {"digits": digits_part, "text": text_part, "steps": lambda: steps(read("training-step")),
+         "gpu-steps": lambda: gpu_steps(read("training-step-gpu"))}
 
 
 def main() -> int:

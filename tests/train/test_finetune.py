@@ -17,10 +17,11 @@ from torch import nn
 import zellige as zl
 from zellige.errors import RecipeError, TrainingError, ZelligeError
 from zellige.pack import atomic
-from zellige.train import Data, Distillation, OptimizerOptions, Recipe
+from zellige.train import Data, Distillation, OptimizerOptions, Recipe, SparseTraining
 from zellige.train.data.samples import DatasetSamples
 from zellige.train.distillation import logits_loss, square_head
 from zellige.train.log import Moment
+from zellige.train.precision import Precision
 from zellige.train.schemes import Gradual, Regrow, Scheme, Stages, Ste
 
 SAMPLES = [(x, y) for x, y in zip(*batch(0, samples=96), strict=True)]
@@ -89,7 +90,8 @@ class KilledError(Exception):
 ])
 def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path: Path, scheme: Scheme | str, killed_at: int) -> None:
     """After a step, between two checkpoints or before the first one: with averages, dropout, accumulation, and a teacher."""
-    options = recipe(scheme, average=0.8, accumulate=2, label_smoothing=0.1, distillation=Distillation())
+    precision = "f16" if killed_at == 13 else "f32"
+    options = recipe(scheme, average=0.8, accumulate=2, label_smoothing=0.1, distillation=Distillation(), precision=precision)
     whole, file = network(), tmp_path / "run.checkpoint"
     told = zl.finetune(whole, options, (SAMPLES, TEST), progress=quiet, log=tmp_path / "whole.csv")
 
@@ -134,6 +136,41 @@ def test_bfloat16_autocast_and_clipping() -> None:
     zl.finetune(model, recipe(precision="bf16", clip=0.1), SAMPLES, progress=quiet)
     assert {kind for training, kind in kinds if training} == {torch.bfloat16}
     assert model.body[0].weight.dtype == torch.float32 and float((model.body[0].weight == 0).double().mean()) == 0.5
+
+
+def test_float16_gradients_are_finite_at_every_step_and_none_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs so large that gradients overflow at the first scales: the batch is done again, and the scheme sees numbers alone."""
+    samples = [(400 * x, y) for x, y in SAMPLES]
+    options = recipe(Regrow(every=3), precision="f16", clip=1.0, steps=8)
+    done: list[int] = []
+    began = Precision.unscaled
+
+    def unscaled(self: Precision, optimizer: torch.optim.Optimizer) -> bool:
+        done.append(began(self, optimizer))
+        return bool(done[-1])
+
+    before = Regrow.before_step
+
+    def before_step(self: Regrow, training: SparseTraining) -> None:
+        assert all(bool(parameter.grad.isfinite().all()) for parameter in training.model.parameters() if parameter.grad is not None)
+        before(self, training)
+
+    monkeypatch.setattr(Precision, "unscaled", unscaled)
+    monkeypatch.setattr(Regrow, "before_step", before_step)
+    model, kinds = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), set()
+    model[0].register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype) if module.training else None)
+    file, seen = tmp_path / "run.checkpoint", []
+    zl.finetune(model, options, samples, progress=lambda moment: seen.append(moment.step), checkpoint=file)
+    assert seen == list(range(1, 9)) and sum(done) == 8 and not all(done) and kinds == {torch.float16}
+    assert model[0].weight.dtype == torch.float32 and float((model[0].weight == 0).double().mean()) >= 0.5
+    assert torch.load(file, weights_only=True)["precision"]["scale"] == 2.0 ** (16 - done.count(False))
+
+
+def test_gradients_that_overflow_at_any_scale_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Precision, "unscaled", lambda self, optimizer: self._scaler.unscale_(optimizer) or self._scaler.update())
+    monkeypatch.setattr(Precision, "spent", property(lambda self: True))
+    with pytest.raises(TrainingError, match="step 1: gradients overflow in f16"):
+        zl.finetune(network(), recipe(precision="f16"), SAMPLES, progress=quiet)
 
 
 def test_workers_change_nothing() -> None:

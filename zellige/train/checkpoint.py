@@ -19,7 +19,7 @@ from torch import nn
 from zellige.errors import TrainingError
 from zellige.pack.atomic import write_atomically
 
-VERSION = 1
+VERSION = 2
 FREE = frozenset({"workers", "checkpoint_every"})
 """What may change in a recipe when a run is taken up again: the weights don't depend on it."""
 

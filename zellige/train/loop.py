@@ -30,6 +30,7 @@ from zellige.train.data.samples import Data, Key, numbers_at, part_of, seed_of, 
 from zellige.train.distillation import Distiller
 from zellige.train.evaluation import Score, evaluate
 from zellige.train.log import Moment, Observer, Row, tensorboard_writer, write_log
+from zellige.train.precision import Precision
 from zellige.train.processes import Processes
 from zellige.train.recipe import Recipe
 from zellige.train.task import Task
@@ -78,6 +79,7 @@ class Loop:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         self.wrapped = processes.wrapped(model)
         self.optimizer = recipe.optimizer.make(model)
+        self.precision = Precision(recipe.precision, processes.device)
         with recipe.blamed():
             self.training = SparseTraining(self.wrapped, copy.deepcopy(recipe.scheme), choice, self.optimizer, self.steps)
         self.training.sparsifier.copies = [self.average] if self.average else []
@@ -102,6 +104,7 @@ class Loop:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.training.load_state_dict(state["training"])
+        self.precision.load_state_dict(state["precision"])
         self.history = [Row(**row) for row in state["history"]]
         self._losses, self._seconds = state["losses"], state["seconds"]
 
@@ -164,18 +167,11 @@ class Loop:
     def _step(self, step: int, batches: list[Any], checkpoint: Path | None) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.at(step, self.steps)
-        torch.manual_seed(seed_of(self.recipe.seed, step, self.processes.rank, SEEDED_STEP))
-        self.optimizer.zero_grad()
-        total = 0.0
-        for part, batch in enumerate(batches):
-            together = part == len(batches) - 1
-            with nullcontext() if together else self.processes.accelerator.no_sync(self.wrapped):
-                loss = self._loss(self._moved(batch)) / len(batches)
-                self.processes.accelerator.backward(loss)
-            total += float(loss.detach())
-        loss_of_all = self.processes.summed([total])[0] / self.processes.count
-        if not math.isfinite(loss_of_all):
-            raise TrainingError(self._not_finite(step, f"the loss is {loss_of_all}", checkpoint))
+        loss = self._gradients(step, batches, checkpoint)
+        while not self.precision.unscaled(self.optimizer):
+            if self.precision.spent:
+                raise TrainingError(self._not_finite(step, f"gradients overflow in {self.recipe.precision}", checkpoint))
+            loss = self._gradients(step, batches, checkpoint)
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.training.before_step()
@@ -184,12 +180,27 @@ class Loop:
         if self.average:
             self.average.update_parameters(self.model)
             self.training.hold()
-        self._losses.append(loss_of_all)
+        self._losses.append(loss)
+
+    def _gradients(self, step: int, batches: list[Any], checkpoint: Path | None) -> float:
+        """The backward pass of a step; returns the loss over all processes."""
+        torch.manual_seed(seed_of(self.recipe.seed, step, self.processes.rank, SEEDED_STEP))
+        self.optimizer.zero_grad()
+        total = 0.0
+        for part, batch in enumerate(batches):
+            together = part == len(batches) - 1
+            with nullcontext() if together else self.processes.accelerator.no_sync(self.wrapped):
+                loss = self._loss(self._moved(batch)) / len(batches)
+                self.processes.accelerator.backward(self.precision.scaled(loss))
+            total += float(loss.detach())
+        loss_of_all = self.processes.summed([total])[0] / self.processes.count
+        if not math.isfinite(loss_of_all):
+            raise TrainingError(self._not_finite(step, f"the loss is {loss_of_all}", checkpoint))
+        return loss_of_all
 
     def _loss(self, batch: Any) -> torch.Tensor:
         """The loss of a part of a batch, in the recipe's precision."""
-        device = self.processes.device.type
-        with torch.autocast(device, torch.bfloat16) if self.recipe.precision == "bf16" else nullcontext():
+        with self.precision.autocast():
             if self.distiller:
                 return self.distiller.loss(self.wrapped, batch, self.recipe.label_smoothing)
             return self.task.answer(self.wrapped, batch, self.recipe.label_smoothing).loss
@@ -233,8 +244,8 @@ class Loop:
             save_checkpoint(path, {
                 "recipe": self.recipe.as_dict(), "taught_by": self.taught_by, "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "average": self.average.state_dict() if self.average else None,
-                "training": self.training.state_dict(), "history": [row.as_dict() for row in self.history],
-                "losses": self._losses, "seconds": self._seconds})
+                "training": self.training.state_dict(), "precision": self.precision.state_dict(),
+                "history": [row.as_dict() for row in self.history], "losses": self._losses, "seconds": self._seconds})
         self.processes.wait()
 
     def _not_finite(self, step: int, what: str, checkpoint: Path | None) -> str:

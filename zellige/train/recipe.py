@@ -24,11 +24,10 @@ from zellige.train.choice import Wish
 from zellige.train.distillation import Distillation
 from zellige.train.fields import filled, options_of
 from zellige.train.optimizers import OPTIMIZERS, OptimizerOptions
+from zellige.train.precision import AUTOCAST
 from zellige.train.recipe_file import RecipeFile
 from zellige.train.schemes import SCHEMES, Scheme
 from zellige.train.schemes.scheme import check_count, check_share, name_of
-
-PRECISIONS = ("f32", "bf16")
 
 __all__ = ["OPTIMIZERS", "Distillation", "OptimizerOptions", "Recipe"]
 
@@ -93,8 +92,8 @@ class Recipe:
             check_share("clip", self.clip, most=float("inf"))
         if (self.epochs is None) == (self.steps is None):
             raise RecipeError("one of epochs and steps says how long to train: give one, and not both", "steps")
-        if self.precision not in PRECISIONS:
-            raise RecipeError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}", "precision")
+        if self.precision not in AUTOCAST:
+            raise RecipeError(f"precision must be one of {', '.join(AUTOCAST)}, not {self.precision!r}", "precision")
         if self.score not in {**SCORES, **DATA_SCORES}:
             raise RecipeError(f"score must be one of {', '.join({**SCORES, **DATA_SCORES})}, not {self.score!r}", "score")
         self.scheme.check(self.wish)
