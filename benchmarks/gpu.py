@@ -31,6 +31,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "large layers": (gpu_layers.large, 70), "other sparsities": (gpu_layers.others, 45),
     "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
+    "max-autotune": (gpu_layers.autotuned, 40),
 }
 """Name → what it does, and the seconds that must be left for it to start."""
 

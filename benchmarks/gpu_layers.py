@@ -11,7 +11,7 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import torch
-from gpu_contestants import CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, relative_error
+from gpu_contestants import CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas, relative_error
 from gpu_correctness import TOLERANCE
 from gpu_run import Run, say
 
@@ -140,6 +140,24 @@ def summary(found: list[dict[str, Any]]) -> dict[str, float]:
             if name != next(iter(CONTESTANTS)) and layer["errors"][name] <= TOLERANCE:
                 groups.setdefault(f"{layer['mask']} {layer['sparsity']:.0%} {name}", []).append(speedup)
     return {key: geometric_mean(speedups) for key, speedups in sorted(groups.items())}
+
+
+def autotuned(run: Run) -> object:
+    """Whether PyTorch's compiler, trying what it can, multiplies dense weights faster than cuBLAS in its best layout."""
+    few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
+    found = []
+    for layer, result, reason in run.one_by_one(time_autotuned, list(of(few, ("tw2-128",), (0.5,))), 5, 2 * PATIENCE):
+        found.append({"name": layer.name, "rows": layer.rows, "columns": layer.columns} | (result or {"error": reason}))
+        say(f"   {found[-1]}")
+    return found
+
+
+def time_autotuned(layer: Layer) -> dict[str, Any]:
+    problem = Problem(layer)
+    compiled = torch.compile(torch.nn.functional.linear, mode="max-autotune-no-cudagraphs")
+    ways = cublas(problem) | {"max-autotune": Way(lambda x: compiled(x, problem.weight), False)}
+    times, failed = fastest({key: partial(problem.repeated, way) for key, way in ways.items()}, finalists=len(ways))
+    return {"seconds": times, "failed": failed}
 
 
 def linears(run: Run) -> object:
