@@ -65,7 +65,7 @@ def test_outlooks() -> None:
     """8×8 blocks drawn evenly leave tiles of 128 rows nearly whole; blocks as tall as a tile lose nothing."""
     generator = np.random.default_rng(0)
     small = np.kron(generator.random((32, 32)) < 0.5, np.ones((8, 8)))
-    assert outlooks(small, [(128, 8, 64)])[0].gain < 1 and "no gain" in str(outlooks(small, [(128, 8, 64)])[0])
+    assert outlooks(small, [(128, 8, 64, False)])[0].gain < 1 and "no gain" in str(outlooks(small, [(128, 8, 64, False)])[0])
     tall = np.kron(np.eye(2), np.ones((128, 128)))
     best = outlooks(tall)[0]
     assert (best.tile, best.group, best.work) == (128, 64, 0.5)

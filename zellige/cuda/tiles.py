@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zellige.cuda.row_order import row_order
 from zellige.errors import CompileError
 
 PADDING = -1
@@ -70,10 +71,12 @@ class Tiles:
         return self.values.size * itemsize + self.rows.nbytes + self.starts.nbytes + self.units.nbytes
 
 
-def cut_tiles(weight: np.ndarray, tile: int = 128, group: int = 1, step: int = 64) -> Tiles:
+def cut_tiles(weight: np.ndarray, tile: int = 128, group: int = 1, step: int = 64, clustered: bool = False) -> Tiles:
     """Find what is left of a weight (rows × columns, any real dtype) when its zeros are skipped tile by tile.
 
-    ``CompileError`` if the weight is no matrix, or if neither of ``group`` and ``step`` divides the other.
+    ``clustered``: rows that keep like columns share a tile (``row_order.py``), instead of neighbours; who writes tokens × rows
+    then writes to places that lie apart. ``CompileError`` if the weight is no matrix, or if neither of ``group`` and ``step``
+    divides the other.
     """
     if weight.ndim != 2 or 0 in weight.shape:
         raise CompileError(f"tiles are cut from a matrix of rows × columns, neither of them 0, not from {list(weight.shape)}")
@@ -81,6 +84,8 @@ def cut_tiles(weight: np.ndarray, tile: int = 128, group: int = 1, step: int = 6
         raise CompileError(f"tiles need a group of columns and a step of which one divides the other, not {group} and {step}")
     nonzero = weight != 0
     kept = np.flatnonzero(nonzero.any(1))
+    if clustered:
+        kept = kept[row_order(_by_group(nonzero[kept], group), tile)]
     cut = [kept[start:start + tile] for start in range(0, len(kept), tile)]
     columns = [_unit_starts(nonzero[rows].any(0), group, step) for rows in cut]
     counts = [len(starts) * min(group, step) // step for starts in columns]
@@ -100,12 +105,18 @@ def cut_tiles(weight: np.ndarray, tile: int = 128, group: int = 1, step: int = 6
 
 def _unit_starts(used: np.ndarray, group: int, step: int) -> np.ndarray:
     """First columns of the units that hold anything (``used``: one bool per column), the last repeated to fill a step."""
-    width = -(-len(used) // group)
-    groups = np.flatnonzero(np.pad(used, (0, width * group - len(used))).reshape(width, group).any(1))
+    groups = np.flatnonzero(_by_group(used[None], group)[0])
     inside = np.arange(0, group, min(group, step))
     starts = (groups[:, None] * group + inside).ravel()
     starts = starts[starts < len(used)]
     return np.pad(starts, (0, -len(starts) % (step // min(group, step))), mode="edge")
+
+
+def _by_group(used: np.ndarray, group: int) -> np.ndarray:
+    """Rows × columns to rows × groups: whether any column of a group is used."""
+    rows, columns = used.shape
+    width = -(-columns // group)
+    return np.logical_or.reduce(np.pad(used, ((0, 0), (0, width * group - columns))).reshape(rows, width, group), axis=2)
 
 
 def _compact(weight: np.ndarray, rows: np.ndarray, starts: np.ndarray, unit: int, steps: int) -> np.ndarray:
