@@ -30,6 +30,16 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
+#define __grid_constant__
+
+#ifdef TOGETHER
+#define GATHERED 1                                          // threads write what tensor cores read
+#else
+#define GATHERED 0                                          // copies in bulk alone do, and there are no clusters
+#define TOGETHER 1
+#define SELF_ARRIVING 0
+#define ALIGNED 1
+#endif
 
 using u16 = unsigned short;
 using u32 = unsigned int;
@@ -60,8 +70,8 @@ struct Fiber {
 };
 
 struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
-struct Product { bool sparse; int selector; u64 a, b; Lane lanes[128]; float* d[128]; };
-struct Group { Gathering gathering; Product next; std::deque<std::function<void()>> products; };                      // a warpgroup
+struct Product { bool sparse, side_by_side; int selector; u64 a, b; Lane lanes[128]; float* d[128]; };
+struct Group { Gathering gathering; Product next; std::vector<std::function<void()>> open; std::deque<std::vector<std::function<void()>>> committed; };   // a warpgroup
 
 std::map<std::pair<int, u32>, Counter> counters;            // by block and address
 std::vector<Group> groups;
@@ -177,7 +187,7 @@ template <class T> void store(u32 address, T value) { std::memcpy(checked(addres
 inline u32 load_4(u32 address) { return load<u32>(address); }
 inline uint4 load_16(u32 address) { return load<uint4>(address); }
 inline void store_4(u32 address, u32 word) { store(address, word); }
-inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = true; }
+inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = GATHERED; }
 
 inline uint4 load_matrices_transposed(u32 address)
 {
@@ -193,6 +203,20 @@ inline uint4 load_matrices_transposed(u32 address)
             }
     });
     return warp.out[my_lane()];
+}
+
+inline void store_matrices_transposed(u32 address, uint4 words)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = address;
+    warp.lanes[my_lane()].a = words;
+    gather_threads(warp.gathering, 32, [&] {
+        for (int lane = 0; lane < 32; lane++)
+            for (int matrix = 0; matrix < 4; matrix++)
+                for (int i = 0; i < 2; i++)
+                    std::memcpy(checked(warp.lanes[8 * matrix + lane % 4 * 2 + i].word, 16) + lane / 4 * 2,
+                                (const unsigned char*)&warp.lanes[lane].a + matrix * 4 + i * 2, 2);
+    });
 }
 
 // --- cp.async --------------------------------------------------------------------------------------------------------------------
@@ -385,6 +409,27 @@ inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 bar
     for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
 }
 
+struct TensorMap { const u16* matrix; int columns, rows; long long stride; int box_rows; };    // boxes are 64 columns wide, swizzled
+
+inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
+{
+    if (target % 1024) fail("a box that does not begin at a whole group of rows", target);
+    checked(target, 16), checked(target + map.box_rows * 128 - 16, 16);
+    const auto copy = [=, block = my_block()] {
+        Counter& counter = counter_at(block, barrier);
+        for (int i = 0; i < map.box_rows; i++)
+            for (int j = 0; j < 64; j++) {
+                const bool inside = row + i < map.rows && column + j < map.columns;
+                const u16 number = inside ? map.matrix[(row + i) * map.stride + column + j] : 0;
+                std::memcpy(memories[block] + target + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, &number, 2);
+            }
+        counter.bytes -= map.box_rows * 128;
+        end_phase(counter);
+    };
+    if (lazy) counter_at(my_block(), barrier).copies.push_back(copy);
+    else copy();
+}
+
 inline u32 block_of_cluster() { return my_block(); }
 inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
 inline void show_tensor_cores() { fibers[fiber].hidden = false; }
@@ -414,7 +459,7 @@ template <int COUNT> void multiply_now(const Product& product)
     const int depth = product.sparse ? 32 : 16;
     std::vector<float> b(depth * COUNT * 8);
     for (int k = 0; k < depth; k++)
-        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = number_in_shared(product.b, k, n);
+        for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = product.side_by_side ? number_in_shared(product.b, k, n) : number_in_shared(product.b, n, k);
     for (int row = 0; row < 64; row++) {
         float columns[32];
         if (product.sparse) sparse_row(product.lanes + row / 16 * 32, row % 16, product.selector, columns);
@@ -429,19 +474,26 @@ template <int COUNT> void multiply_now(const Product& product)
 
 inline Group& my_group() { return groups[fiber / 128]; }
 inline void begin_products() {}
-inline void commit_products() {}
 
-template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, int selector, u64 a, u64 b)
+inline void commit_products()
+{
+    Group& group = my_group();
+    gather_threads(group.gathering, 128, [&] { group.committed.push_back(std::exchange(group.open, {})); });
+}
+
+inline void synchronize_group(int) { gather_threads(my_group().gathering, 128, [] {}); }
+
+template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, int selector, u64 a, u64 b, bool side_by_side)
 {
     Group& group = my_group();
     const int thread = threadIdx.x % 128;
     if (SELF_ARRIVING && ALIGNED && fibers[fiber].hidden) fail("a product before what was copied is shown to the tensor cores", b);
     group.next.d[thread] = d[0];
     if (thread && group.gathering.arrived && (group.next.a != a || group.next.b != b)) fail("descriptors that differ in a warpgroup", b);
-    group.next.a = a, group.next.b = b, group.next.sparse = sparse, group.next.selector = selector;
+    group.next.a = a, group.next.b = b, group.next.sparse = sparse, group.next.selector = selector, group.next.side_by_side = side_by_side;
     gather_threads(group.gathering, 128, [&] {
         const auto product = [next = group.next] { multiply_now<COUNT>(next); };
-        if (lazy) group.products.push_back(product);
+        if (lazy) group.open.push_back(product);
         else product();
     });
 }
@@ -450,23 +502,37 @@ template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], con
 {
     Lane& mine = my_group().next.lanes[threadIdx.x % 128];
     mine.a = a, mine.word = metadata;
-    multiply_together(d, true, SELECTOR, 0, b);
+    multiply_together(d, true, SELECTOR, 0, b, true);
 }
 
-template <int COUNT> void multiply_group(float (&d)[COUNT][4], u64 a, u64 b) { multiply_together(d, false, 0, a, b); }
+template <int SIDE_BY_SIDE, int COUNT> void multiply_group(float (&d)[COUNT][4], u64 a, u64 b)
+{
+    multiply_together(d, false, 0, a, b, SIDE_BY_SIDE);
+}
 
-template <int COUNT> void wait_for_products(float (&)[COUNT][4])
+template <int LEFT, int COUNT> void wait_for_products(float (&)[COUNT][4])
 {
     Group& group = my_group();
     gather_threads(group.gathering, 128, [&] {
-        for (auto& product : std::exchange(group.products, {})) product();
+        for (; (int)group.committed.size() > LEFT; group.committed.pop_front())
+            for (auto& product : group.committed.front()) product();
     });
 }
 
 // --- a launch --------------------------------------------------------------------------------------------------------------------
 
+inline const char* run_grid(int blocks, int threads, int bytes, int wait_late, int seed, std::function<void()> kernel)
+{
+    shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
+    body = kernel;
+    *failure = 0;
+    for (int first = 0; first < blocks && !*failure; first += TOGETHER) run_cluster(first, seed + first);
+    return failure;
+}
+
 extern "C" {
 
+#ifdef TWO_FOUR
 void tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
                       const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
                       int tokens, int tiles, int token_blocks, int tokens_first);
@@ -475,13 +541,25 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
              const int* starts, const int* rows, const u16* bias, const u16* residual, u16* y, long long x_stride,
              long long residual_stride, long long y_stride, int tokens, int tiles, int token_blocks, int tokens_first)
 {
-    shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
-    body = [=] {
+    return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
         tile_vector_wise(x, images, columns, starts, rows, bias, residual, y, x_stride, residual_stride, y_stride, tokens, tiles,
                          token_blocks, tokens_first);
-    };
-    *failure = 0;
-    for (int first = 0; first < blocks && !*failure; first += TOGETHER) run_cluster(first, seed + first);
-    return failure;
+    });
 }
+#else
+void block_product(const TensorMap x, const TensorMap values, const int* units, const int* rows, const int* tiles, const u16* bias,
+                   const u16* residual, u16* y, long long residual_stride, long long y_stride, int tokens, int tile_count, int token_blocks,
+                   int width);
+
+const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const u16* values, const int* units,
+             const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride, long long residual_stride,
+             long long y_stride, int tokens, int columns, int steps, int tile_count, int token_blocks, int width)
+{
+    const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, 64, steps * 128, 64, 128};
+    return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
+        block_product(x_map, values_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, tokens, tile_count, token_blocks,
+                      width);
+    });
+}
+#endif
 }

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 import zellige.cuda
+from zellige.cuda.block_product import SOURCE, THREADS, BlockKernel, schedule
+from zellige.cuda.product import DeviceTiles
 from zellige.cuda.tile_vector_wise import Kernel
 from zellige.cuda.vector_tiles import VectorTiles
 
@@ -26,19 +28,17 @@ GUARD = 64
 
 
 @cache
-def library(
-    kernel: Kernel, dtype: torch.dtype, aligned: bool, activation: str | None, edit: tuple[str, str] | None = None
-) -> ctypes.CDLL:
-    """The kernel as machine code for this CPU; ``edit`` replaces a piece of its source."""
+def library(name: str, defines: tuple[tuple[str, int], ...], edit: tuple[str, str] | None = None) -> ctypes.CDLL:
+    """A kernel's source as machine code for this CPU; ``edit`` replaces a piece of it."""
     with tempfile.TemporaryDirectory() as directory:
-        source, shared = Path(directory) / kernel.source, Path(directory) / "kernel.so"
-        text = (ROOM / kernel.source).read_text()
+        source, shared = Path(directory) / name, Path(directory) / "kernel.so"
+        text = (ROOM / name).read_text()
         if edit is not None:
-            assert edit[0] in text, f"{kernel.source} has no {edit[0]!r}"
+            assert edit[0] in text, f"{name} has no {edit[0]!r}"
             text = text.replace(*edit)
         source.write_text(text)
-        defines = [f"-D{name}={value}" for name, value in kernel.defines(dtype, aligned, activation)]
-        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *defines, "-I", ROOM,
+        options = [f"-D{key}={value}" for key, value in defines]
+        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *options, "-I", ROOM,
                         "-include", HERE / "emulated_gpu.h", "-x", "c++", source, "-o", shared], check=True)  # fmt: skip
         loaded = ctypes.CDLL(shared)
         loaded.emulate.restype = ctypes.c_char_p
@@ -59,7 +59,7 @@ def emulated(
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
                for array in (x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y)]  # fmt: skip
     strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
-    failure = library(kernel, tiles.dtype, aligned, activation, edit).emulate(
+    failure = library(kernel.source, kernel.defines(tiles.dtype, aligned, activation), edit).emulate(
         c_int(min(blocks, 4 - kernel.together % 2) if kernel.stays else blocks), c_int(kernel.threads),
         c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address, *strides,
         c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
@@ -68,3 +68,28 @@ def emulated(
     assert outside.isnan().all(), "the kernel wrote outside of its result"
     assert y[:, :tokens].isfinite().all(), "the kernel left numbers out, or read what it may not"
     return y[:, :tokens]
+
+
+def emulated_blocks(
+    kernel: BlockKernel, weight: DeviceTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+    lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+) -> Tensor:  # fmt: skip
+    """The same for ``block_product.cu``: tokens × rows."""
+    tokens, rows = x.shape[0], weight.shape[0]
+    stride = rows + 8
+    whole = torch.full((GUARD + tokens * stride + GUARD,), torch.nan, dtype=x.dtype)
+    y = whole[GUARD:-GUARD].view(tokens, stride)
+    tiles = torch.from_numpy(schedule(weight.starts))
+    token_blocks = -(-tokens // kernel.tokens)
+    address = [None if array is None else ctypes.c_void_p(array.data_ptr())
+               for array in (x, weight.values, weight.units, weight.rows, tiles, bias, residual, y)]  # fmt: skip
+    strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
+    failure = library(SOURCE, kernel.defines(x.dtype, activation), edit).emulate(
+        c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
+        *strides, c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)), c_int(token_blocks),
+        c_int(kernel.width))  # fmt: skip
+    assert not failure, failure.decode()
+    outside = torch.cat([whole[:GUARD], y[:, rows:].flatten(), whole[-GUARD:]])
+    assert outside.isnan().all(), "the kernel wrote outside of its result"
+    assert y[:, :rows].isfinite().all(), "the kernel left numbers out, or read what it may not"
+    return y[:, :rows]

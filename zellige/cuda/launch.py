@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,17 @@ from torch import Tensor
 from zellige.cuda.nvrtc import INSTALL, machine_code
 from zellige.errors import CompileError
 
-Argument = Tensor | ctypes.c_int | ctypes.c_longlong | None
+
+@dataclass(frozen=True)
+class Boxes:
+    """A tensor map (cuTensorMapEncodeTiled) of a matrix of 16-bit numbers, rows a multiple of 16 bytes apart: boxes of ``rows``
+    × 64 columns, 128 bytes a row and swizzled over 8 rows in shared memory; what lies outside is zero."""
+
+    matrix: Tensor
+    rows: int
+
+
+Argument = Tensor | Boxes | ctypes.c_int | ctypes.c_longlong | None
 
 
 def architecture(device: torch.device) -> str:
@@ -29,14 +40,14 @@ def architecture(device: torch.device) -> str:
 
 
 @cache
-def loaded(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
-    """The kernel of ``source``, loaded on ``device``, where its blocks may have that many bytes of shared memory."""
+def loaded(source: str, name: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
+    """The kernel ``name`` of ``source``, loaded on ``device``, where its blocks may have that many bytes of shared memory."""
     driver = _driver()
     code = machine_code(source, architecture(device), defines)
     with torch.cuda.device(device):
         _enter_context(driver, device)
         module = _checked(driver.cuModuleLoadData(code.cubin), f"load {source}")
-        kernel = _checked(driver.cuModuleGetFunction(module, b"tile_vector_wise"), f"find the kernel of {source}")
+        kernel = _checked(driver.cuModuleGetFunction(module, name.encode()), f"find the kernel of {source}")
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _checked(driver.cuFuncSetAttribute(kernel, attribute, shared_bytes), f"give {source} {shared_bytes} bytes of shared memory")
     return kernel
@@ -45,19 +56,35 @@ def loaded(source: str, defines: tuple[tuple[str, int], ...], shared_bytes: int,
 def launch(kernel: Any, blocks: int, threads: int, shared_bytes: int, arguments: Sequence[Argument], device: torch.device) -> None:
     """Queue ``kernel`` with one-dimensional blocks; a tensor argument is its address, ``None`` a null pointer."""
     driver = _driver()
-    values = [_value(argument) for argument in arguments]
-    addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
     with torch.cuda.device(device):
         _enter_context(driver, device)
+        values = [_value(driver, argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         stream = torch.cuda.current_stream(device).cuda_stream
         shape = (blocks, 1, 1, threads, 1, 1, shared_bytes)
         _checked(driver.cuLaunchKernel(kernel, *shape, stream, ctypes.addressof(addresses), 0), f"launch {blocks} blocks")
 
 
-def _value(argument: Argument) -> ctypes.c_int | ctypes.c_longlong | ctypes.c_void_p:
+def _value(driver: Any, argument: Argument) -> Any:
+    """What the kernel's parameter holds, as something that has an address."""
     if isinstance(argument, (ctypes.c_int, ctypes.c_longlong)):
         return argument
+    if isinstance(argument, Boxes):
+        return _tensor_map(driver, argument)
     return ctypes.c_void_p(None if argument is None else argument.data_ptr())
+
+
+def _tensor_map(driver: Any, boxes: Boxes) -> ctypes.Array[ctypes.c_uint64]:
+    matrix = boxes.matrix
+    kind = getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{str(matrix.dtype).removeprefix('torch.').upper()}")
+    long, short = driver.cuuint64_t, driver.cuuint32_t
+    encoded = _checked(driver.cuTensorMapEncodeTiled(
+        kind, 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])], [long(2 * matrix.stride(0))],
+        [short(64), short(boxes.rows)], [short(1), short(1)],
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE, driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE), f"map a matrix of {list(matrix.shape)}")
+    return (ctypes.c_uint64 * 16)(*(int(word) for word in encoded.opaque))
 
 
 def _driver() -> Any:

@@ -45,6 +45,16 @@ __device__ __forceinline__ uint4 load_matrices_transposed(u32 address)
     return words;
 }
 
+// stmatrix.x4.trans: the same way back.
+__device__ __forceinline__ void store_matrices_transposed(u32 address, uint4 words)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+                 :: "r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w) : "memory");
+}
+
+// bar.sync: the 128 threads of a warpgroup.
+__device__ __forceinline__ void synchronize_group(int group) { asm volatile("bar.sync %0, 128;" :: "r"(group + 1) : "memory"); }
+
 // --- cp.async: 16 bytes from global to shared memory; those past `bytes` become zero ------------------------------------------------
 
 __device__ __forceinline__ void copy_16(u32 target, const void* source, int bytes = 16)
@@ -161,6 +171,16 @@ __device__ __forceinline__ void copy_bulk_to_both(u32 target, const void* source
                  :: "r"(target), "l"(source), "r"(bytes), "r"(barrier), "h"((u16)3) : "memory");
 }
 
+// A matrix in memory, cut into boxes: what the driver encodes (cuTensorMapEncodeTiled).
+struct __align__(64) TensorMap { u64 words[16]; };
+
+// cp.async.bulk.tensor: the box that begins at this column and row; what lies outside of the matrix becomes zero.
+__device__ __forceinline__ void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                 :: "r"(target), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
+}
+
 __device__ __forceinline__ u32 block_of_cluster()
 {
     u32 rank;
@@ -189,11 +209,14 @@ __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.syn
 
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-template <int COUNT> __device__ __forceinline__ void wait_for_products(float (&d)[COUNT][4])
+// Until no more than LEFT groups of products that were committed are under way.
+template <int LEFT, int COUNT> __device__ __forceinline__ void wait_for_products(float (&d)[COUNT][4])
 {
-    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory");
+    if constexpr (LEFT == 0) {                   // none is under way, and nothing was read before
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]) :: "memory");   // not read before
+        for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3]) :: "memory");
+    }
 }
 
 #if BFLOAT16
@@ -210,9 +233,10 @@ template <int COUNT> __device__ __forceinline__ void wait_for_products(float (&d
     " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31," \
     " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47," \
     " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define NAMES_128 NAMES_64 "," \
+#define NAMES_96 NAMES_64 "," \
     " %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79," \
-    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95," \
+    " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define NAMES_128 NAMES_96 "," \
     " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111," \
     " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
@@ -234,18 +258,29 @@ __device__ __forceinline__ void multiply_group(float (&d)[32][4], const uint4& a
                  : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
 }
 
+// SIDE_BY_SIDE: tokens lie side by side in B, else the 16 numbers that are multiplied.
+template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[16][4], u64 a, u64 b)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n128k16" TYPES " {" NAMES_64 "}, %64, %65, add, 1, 1, 0, 1;\n\t}"
-                 : D64(0) : "l"(a), "l"(b));
+                 "wgmma.mma_async.sync.aligned.m64n128k16" TYPES " {" NAMES_64 "}, %64, %65, add, 1, 1, 0, %66;\n\t}"
+                 : D64(0) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
 }
 
+template <int SIDE_BY_SIDE>
+__device__ __forceinline__ void multiply_group(float (&d)[24][4], u64 a, u64 b)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n192k16" TYPES " {" NAMES_96 "}, %96, %97, add, 1, 1, 0, %98;\n\t}"
+                 : D64(0), D16(16), D16(20) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
+}
+
+template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[32][4], u64 a, u64 b)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n256k16" TYPES " {" NAMES_128 "}, %128, %129, add, 1, 1, 0, 1;\n\t}"
-                 : D64(0), D64(16) : "l"(a), "l"(b));
+                 "wgmma.mma_async.sync.aligned.m64n256k16" TYPES " {" NAMES_128 "}, %128, %129, add, 1, 1, 0, %130;\n\t}"
+                 : D64(0), D64(16) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
 }
 
 #undef TYPES
@@ -253,6 +288,7 @@ __device__ __forceinline__ void multiply_group(float (&d)[32][4], u64 a, u64 b)
 #undef D16
 #undef D64
 #undef NAMES_64
+#undef NAMES_96
 #undef NAMES_128
 
 #endif

@@ -6,10 +6,11 @@
 // architecture: groups of 64 tokens, in a group 128 bytes a row of X, the 16-byte chunk c of row k at place c ^ (k & 7).
 //
 // Defined by the compiler's command line: BFLOAT16 (else float16), TWO_FOUR, TOKENS, STAGES, TOGETHER (blocks of a cluster), SELF_ARRIVING (see
-// there), ALIGNED (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (0 none, 1 ReLU, 2 GELU, 3 SiLU).
+// there), ALIGNED (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (activation.cuh).
 
 #pragma once
 #include "ptx.cuh"
+#include "activation.cuh"
 
 constexpr int ROWS = 128, STEP = 64;
 constexpr int VALUE_BYTES = ROWS * STEP * (TWO_FOUR ? 1 : 2), IMAGE_BYTES = VALUE_BYTES + (TWO_FOUR ? ROWS * STEP / 8 : 0);
@@ -55,19 +56,6 @@ __device__ __forceinline__ void gather(u32 target, const u16* x, u32 row_bytes, 
         store_16(place, make_uint4(words[0], words[1], words[2], words[3]));
 #endif
     }
-}
-
-__device__ __forceinline__ float activate(float value)
-{
-#if ACTIVATION == 1
-    return value < 0.0f ? 0.0f : value;   // NaN stays NaN
-#elif ACTIVATION == 2
-    return 0.5f * value * (1.0f + erff(value * 0.70710678118654752f));
-#elif ACTIVATION == 3
-    return value / (1.0f + __expf(-value));
-#else
-    return value;
-#endif
 }
 
 // Two neighbouring tokens of one row: bias, residual, activation, rounded, to the row's place in shared memory.

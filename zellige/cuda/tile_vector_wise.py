@@ -18,6 +18,7 @@ from zellige.cuda.two_four import STEP
 from zellige.cuda.vector_tiles import VectorTiles
 from zellige.errors import InputError
 
+ENTRY = "tile_vector_wise"
 ACTIVATIONS = (None, "relu", "gelu", "silu")
 
 
@@ -111,7 +112,7 @@ def multiply(
         raise InputError(f"the wgmma kernel runs on compute capability 9.0 alone, this GPU is {name}; "
                          "leave the kernel out, and multiply tiles without 2:4 by zellige.cuda.product")  # fmt: skip
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
-    compiled = loaded(kernel.source, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
+    compiled = loaded(kernel.source, ENTRY, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
     token_blocks = -(-tokens // (kernel.tokens * kernel.together))
     blocks = len(tiles.rows) * token_blocks * kernel.together
     if kernel.stays:

@@ -50,7 +50,7 @@ __device__ __forceinline__ void multiply_step(float (&sums)[TOKENS / 8][4], u32 
     const u64 a = matrix_descriptor(image + warp / 4 * (64 * 128), 16);
     begin_products();
 #pragma unroll
-    for (int k = 0; k < STEP; k += 16) multiply_group(sums, a + (k * 2 >> 4), b + (k * 128 >> 4));
+    for (int k = 0; k < STEP; k += 16) multiply_group<1>(sums, a + (k * 2 >> 4), b + (k * 128 >> 4));
 #endif
     commit_products();
 }
@@ -141,7 +141,7 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
                 barrier_wait(shared.full(ring.stage), ring.parity);
                 if (COPIES_ARRIVE) show_tensor_cores();
                 multiply_step(sums, image, matrix_descriptor(stage, GROUP_BYTES), warp, lane);
-                wait_for_products(sums);
+                wait_for_products<0>(sums);
                 if (TOGETHER == 1 && lane == 0) barrier_arrive(shared.empty(ring.stage));
                 if (TOGETHER > 1 && lane < TOGETHER) barrier_arrive_at(shared.empty(ring.stage), lane);
                 ring.step();

@@ -1,0 +1,146 @@
+"""The product of blocks: run on an emulated GPU against float64, and compiled for a real one."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from emulated_kernel import emulated_blocks, needs_compiler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vector_weights import reference, relative_error
+
+from zellige.cuda.block_product import KERNELS, ROWS, SOURCE, STEP, BlockKernel, multiply, schedule, suits
+from zellige.cuda.config import shared_limit
+from zellige.cuda.nvrtc import machine_code
+from zellige.cuda.product import DeviceTiles
+from zellige.cuda.tiles import cut_tiles
+from zellige.errors import CompileError, InputError
+
+WIDE, MIDDLE, NARROW = BlockKernel(256, 3, 2), BlockKernel(192, 4, 1), BlockKernel(128, 2, 16)
+TOLERANCE = {torch.bfloat16: 1.05 * 2**-8, torch.float16: 1.05 * 2**-11}
+"""One rounding of the result: at most half a unit in the last of 8 or 11 bits; sums in float32 add next to nothing."""
+
+
+def random_blocks(rows: int, columns: int, density: float, dropped: float, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """A weight in blocks of 128 × 64, some rows dropped, so that tiles are of rows that don't lie together."""
+    generator = np.random.default_rng(seed)
+    grid = generator.random((-(-rows // ROWS), -(-columns // STEP))) < density
+    kept = np.flatnonzero(generator.random(rows) >= dropped)
+    mask = np.zeros((rows, columns))
+    mask[kept] = np.kron(grid, np.ones((ROWS, STEP)))[:len(kept), :columns]
+    return torch.from_numpy(mask * generator.standard_normal(mask.shape)).to(dtype)
+
+
+def on_cpu(weight: torch.Tensor) -> DeviceTiles:
+    return DeviceTiles.upload(cut_tiles(weight.float().numpy(), ROWS, STEP, STEP), "cpu", weight.dtype)
+
+
+def check(
+    kernel: BlockKernel, rows: int, columns: int, tokens: int, density: float, dropped: float, dtype: torch.dtype,
+    with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+) -> None:  # fmt: skip
+    weight = random_blocks(rows, columns, density, dropped, dtype, seed)
+    generator = torch.Generator().manual_seed(seed)
+    wide = torch.randn(tokens, columns + -columns % 8 + 8, generator=generator).to(dtype)
+    x = wide[:, :columns]
+    bias = torch.randn(rows, generator=generator).to(dtype) if with_bias else None
+    residual = torch.randn(tokens, rows, generator=generator).to(dtype) if with_residual else None
+    y = emulated_blocks(kernel, on_cpu(weight), x, bias, residual, activation, lazy, seed, edit)
+    exact = reference(weight, x.T, bias, None if residual is None else residual.T, None if activation == "none" else activation)
+    assert relative_error(y.T, exact) < TOLERANCE[dtype]
+
+
+CASES = [
+    (WIDE, 256, 200, 300, 0.5, 0.0, torch.bfloat16, True, True, "gelu"),
+    (MIDDLE, 264, 520, 400, 0.4, 0.3, torch.float16, True, True, "silu"),
+    (NARROW, 128, 2300, 137, 0.9, 0.0, torch.bfloat16, False, False, "relu"),
+    (NARROW, 16, 64, 1, 0.0, 0.0, torch.bfloat16, True, True, "none"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("lazy", [False, True], ids=["at-once", "when-waited-for"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_on_an_emulated_gpu(case: tuple, lazy: bool) -> None:
+    check(*case, lazy, seed=7)
+
+
+@needs_compiler
+@pytest.mark.full
+@settings(max_examples=60)
+@given(st.sampled_from([WIDE, MIDDLE, NARROW]), st.integers(1, 50), st.integers(1, 400), st.integers(1, 600), st.floats(0, 1),
+       st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**31 - 1))
+def test_any_shape_on_an_emulated_gpu(kernel: BlockKernel, eights: int, columns: int, tokens: int, density: float, dropped: float,
+                                      with_bias: bool, with_residual: bool, lazy: bool, seed: int) -> None:
+    check(kernel, 8 * eights, columns, tokens, density, dropped, torch.bfloat16, with_bias, with_residual, "gelu", lazy, seed)
+
+
+BROKEN = [
+    ("barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);", ""),
+    ("barrier_wait(shared.full(ring.stage), ring.parity);", ""),
+    ("wait_for_products<1>(sums);", ""),
+    ("wait_for_products<0>(sums);", ""),
+    ("barrier_arrive(shared.empty(before))", "barrier_arrive(shared.empty(ring.stage))"),
+    ("MULTIPLYING_WARPS);", "1);"),
+    ("group * (64 * 128)", "0"),
+    ("b + (k * 2 >> 4)", "b"),
+    ("(at ^ at / 8) % 8", "at % 8"),
+    ("pair + matrix / 2", "pair + matrix % 2"),
+    ("(place.first + some + i) * ROWS", "(place.first + some) * ROWS"),
+    ("                synchronize_group(group);\n            }\n", "            }\n"),
+    ("            synchronize_group(group);\n            for", "            for"),
+    ("for (int at = worker; at < 64 * 8; at += 128)\n                if (token + at / 8 < tokens)\n                    scattered",
+     "for (int at = worker; at < 64 * 8; at += 128)\n                    scattered"),
+    ("first % 8 == 0", "true"),
+]
+
+
+@needs_compiler
+@pytest.mark.full
+@pytest.mark.parametrize("edit", BROKEN)
+def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
+    def survives() -> bool:
+        try:
+            for case in (*CASES[1:3], (NARROW, 248, 520, 300, 0.7, 0.02, torch.bfloat16, True, True, "none")):
+                for lazy in (False, True):
+                    for seed in range(3):
+                        check(*case, lazy, seed, edit)
+        except AssertionError:
+            return False
+        return True
+
+    assert not survives()
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
+    """Sums stay in registers, products are not put one after the other, and the ring fits a multiprocessor."""
+    assert kernel.shared_bytes <= shared_limit(90)
+    try:
+        log = machine_code(SOURCE, "sm_90a", kernel.defines(torch.bfloat16, "gelu")).log
+    except CompileError as error:
+        if "need" in str(error):
+            pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")
+        raise
+    registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
+    assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) == 0, log
+    assert "serializ" not in log.lower()
+
+
+def test_schedules_are_of_all_tiles_longest_first() -> None:
+    assert schedule((0, 0, 5, 7)).tolist() == [[1, 0, 5], [2, 5, 2], [0, 0, 0]]
+
+
+def test_refusals() -> None:
+    weight = on_cpu(random_blocks(128, 128, 0.5, 0.0, torch.bfloat16, 0))
+    x = torch.zeros(4, 128, dtype=torch.bfloat16)
+    assert suits(weight, x)
+    with pytest.raises(CompileError, match="NVIDIA GPU"):
+        multiply(weight, x)
+    columns = DeviceTiles.upload(cut_tiles(np.eye(128, dtype=np.float32)), "cpu", torch.bfloat16)
+    for other, y in ((columns, x), (weight, torch.zeros(4, 129, dtype=torch.bfloat16)[:, 1:]), (weight, torch.zeros(4, 128))):
+        with pytest.raises(InputError):
+            multiply(other, y)
