@@ -19,6 +19,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import gpu_blocks
 import gpu_correctness
 import gpu_layers
 import gpu_vectors
@@ -27,6 +28,7 @@ from gpu_run import Run, conditions, say
 
 SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "compile": (gpu_correctness.compile_ahead, 60), "accesses": (gpu_correctness.accesses, 120),
+    "blocks correctness": (gpu_blocks.correctness, 15),
     "correctness": (gpu_correctness.correctness, 60), "ceilings": (gpu_layers.ceilings, 20),
     "large layers": (gpu_layers.large, 70), "other sparsities": (gpu_layers.others, 45),
     "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),

@@ -11,6 +11,8 @@ import torch
 from gpu_masks import MASKS
 from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
 
+from zellige.cuda.block_product import KERNELS, suits
+from zellige.cuda.block_product import multiply as multiply_blocks
 from zellige.cuda.config import Config, candidates
 from zellige.cuda.product import DeviceTiles, multiply
 from zellige.cuda.tile_vector_wise import multiply as multiply_vectors
@@ -155,6 +157,13 @@ def tiles_cuda(problem: Problem) -> dict[str, Way]:
             for one in TILE_WISE for kernel in (one, replace(one, tokens_first=True))}
 
 
+def blocks_cuda(problem: Problem) -> dict[str, Way]:
+    """Blocks as tall and wide as the CUDA C++ kernel from tensor maps wants them, on Hopper alone."""
+    return {str(kernel): Way(partial(multiply_blocks, cut, kernel=kernel), False)
+            for cut in problem.tiles if hopper() and suits(cut, problem.token_major[0])
+            for one in KERNELS for kernel in (one, replace(one, width=64))}
+
+
 def cusparse(problem: Problem) -> dict[str, Way]:
     """Compressed sparse rows, where there is no structure to know of."""
     if problem.layer.mask != "unstructured":
@@ -165,5 +174,5 @@ def cusparse(problem: Problem) -> dict[str, Way]:
 
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
     "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False),
-    "tiles-cuda": tiles_cuda, "tvw": vectors, "cusparse": cusparse}
+    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "tvw": vectors, "cusparse": cusparse}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

@@ -49,11 +49,11 @@ def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Seq
 
 
 def large(run: Run) -> object:
-    return timed(run, list(of(LARGE, ("tw2-128", "block-128", "block-64"))), spare=60)
+    return timed(run, list(of(LARGE, ("tw1-128 by 64", "block-128", "tw2-128", "block-64"))), spare=60)
 
 
 def small(run: Run) -> object:
-    return timed(run, list(of(SMALL, ("tw2-128", "block-128"))), spare=20)
+    return timed(run, list(of(SMALL, ("tw1-128 by 64", "tw1-128", "block-128"))), spare=20)
 
 
 def vectors(run: Run) -> object:

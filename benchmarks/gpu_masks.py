@@ -36,6 +36,11 @@ def tile_wise(rows: int, columns: int, sparsity: float, generator: torch.Generat
     return mask
 
 
+def columns_only(rows: int, columns: int, sparsity: float, generator: torch.Generator, width: int = 1) -> torch.Tensor:
+    """Tile-wise without rows that go: every tile of 128 rows loses columns, one by one or in runs of ``width``."""
+    return columns_lost(rows, columns // width, sparsity, False, generator).repeat_interleave(width, 1)
+
+
 def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.Generator) -> torch.Tensor:
     """Tile-wise, and of four columns that a tile keeps side by side each row keeps two: half of the sparsity's rest."""
     mask = tile_wise(rows, columns, 1 - 2 * (1 - sparsity), generator)
@@ -73,6 +78,9 @@ class Mask:
 
 MASKS = {
     "tw2-128": Mask(tile_wise, ((128, 1, 64),)),
+    "tw1-128": Mask(columns_only, ((128, 1, 64),)),
+    "tw1-128 by 8": Mask(partial(columns_only, width=8), ((128, 8, 64),)),
+    "tw1-128 by 64": Mask(partial(columns_only, width=64), ((128, 64, 64),)),
     "block-128": Mask(partial(blocks, size=128), ((128, 128, 64),)),
     "block-64": Mask(partial(blocks, size=64), ((64, 64, 64),)),
     "block-32": Mask(partial(blocks, size=32), ((32, 32, 32), (64, 32, 64))),

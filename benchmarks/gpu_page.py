@@ -22,9 +22,10 @@ from pages import replaced, table, times
 ROOT = Path(__file__).parent.parent
 TOLERANCE = 2e-2
 SPARSITIES = (0.5, 0.75, 0.9)
-NAMES = {"tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
+NAMES = {"tw1-128 by 64": "tile-wise, 128 rows, all kept, columns in runs of 64", "tw1-128": "tile-wise, 128 rows, all kept",
+         "tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
          "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
-OURS = ("tiles", "tiles-tokens", "tiles-cuda", "tvw")
+OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "tvw")
 LARGE = 2048
 EARLIER = "sections of an earlier run the same day"
 """In the conditions of a file that was put together: what another run gave. Its layers say so too, as their ``run``."""

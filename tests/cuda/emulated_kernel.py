@@ -77,8 +77,9 @@ def emulated_blocks(
     """The same for ``block_product.cu``: tokens × rows."""
     tokens, rows = x.shape[0], weight.shape[0]
     stride = rows + 8
-    whole = torch.full((GUARD + tokens * stride + GUARD,), torch.nan, dtype=x.dtype)
-    y = whole[GUARD:-GUARD].view(tokens, stride)
+    guard = 64 * stride  # as many tokens as are written at a time
+    whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=x.dtype)
+    y = whole[guard:-guard].view(tokens, stride)
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
@@ -89,7 +90,7 @@ def emulated_blocks(
         *strides, c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)), c_int(token_blocks),
         c_int(kernel.width))  # fmt: skip
     assert not failure, failure.decode()
-    outside = torch.cat([whole[:GUARD], y[:, rows:].flatten(), whole[-GUARD:]])
+    outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"
     assert y[:, :rows].isfinite().all(), "the kernel left numbers out, or read what it may not"
     return y[:, :rows]

@@ -89,7 +89,6 @@ block_product(const __grid_constant__ TensorMap x, const __grid_constant__ Tenso
     extern __shared__ __align__(1024) unsigned char memory[];
     const Shared shared = {(shared_address(memory) + 1023) & ~1023u};
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-    const int items = tile_count * token_blocks;
     if (thread == 0) {
         for (int stage = 0; stage < STAGES; stage++) {
             barrier_begin(shared.full(stage), 1);
@@ -101,7 +100,7 @@ block_product(const __grid_constant__ TensorMap x, const __grid_constant__ Tenso
 
     if (warp == MULTIPLYING_WARPS) {             // asks for boxes
         Ring ring;
-        for (int item = blockIdx.x; item < items; item += gridDim.x) {
+        for (int item = blockIdx.x; item < tile_count * token_blocks; item += gridDim.x) {
             const Place place = place_of(item, tiles, tile_count, token_blocks, width);
             for (int some = 0; some < place.steps; some += 32) {
                 const int columns = some + lane < place.steps ? units[place.first + some + lane] : 0;
@@ -126,7 +125,7 @@ block_product(const __grid_constant__ TensorMap x, const __grid_constant__ Tenso
     const u32 out = shared.out(group);
     const int matrix = lane / 8;                 // which of four 8 x 8 matrices this lane addresses a row of
     Ring ring;
-    for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    for (int item = blockIdx.x; item < tile_count * token_blocks; item += gridDim.x) {
         const Place place = place_of(item, tiles, tile_count, token_blocks, width);
         float sums[TOKENS / 8][4] = {};
         int before = 0;                          // the stage that the products in flight read

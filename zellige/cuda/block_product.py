@@ -68,8 +68,8 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
     check(weight, x, bias, residual, activation, False, False)
     if not suits(weight, x, residual):
         raise InputError(f"expected blocks of {ROWS} rows × {STEP} columns, a multiple of 8 rows, and lines that begin at "
-                         f"multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, lines {x.stride(0)} "
-                         "apart; multiply them by zellige.cuda.product")  # fmt: skip
+                         f"multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, lines "
+                         f"{x.stride(0)} apart; multiply them by zellige.cuda.product")  # fmt: skip
     name = architecture(x.device)
     if name != ARCHITECTURE:
         raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; multiply by "

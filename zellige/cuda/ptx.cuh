@@ -52,8 +52,12 @@ __device__ __forceinline__ void store_matrices_transposed(u32 address, uint4 wor
                  :: "r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w) : "memory");
 }
 
-// bar.sync: the 128 threads of a warpgroup.
-__device__ __forceinline__ void synchronize_group(int group) { asm volatile("bar.sync %0, 128;" :: "r"(group + 1) : "memory"); }
+// bar.sync: the 128 threads of one of two warpgroups.
+__device__ __forceinline__ void synchronize_group(int group)
+{
+    if (group == 0) asm volatile("bar.sync 1, 128;" ::: "memory");
+    else asm volatile("bar.sync 2, 128;" ::: "memory");
+}
 
 // --- cp.async: 16 bytes from global to shared memory; those past `bytes` become zero ------------------------------------------------
 

@@ -1,0 +1,53 @@
+"""Whether the product of blocks from tensor maps is right on a GPU, over awkward shapes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from gpu_contestants import DEVICE, cut_on_device, relative_error
+from gpu_masks import blocks, columns_only, tile_wise
+from gpu_run import Run, say
+from gpu_vectors import FUNCTIONS, hopper
+
+from zellige.cuda.block_product import KERNELS, multiply
+
+TOLERANCE = 5e-3  # one rounding to bfloat16, and sums in another order
+SHAPES = ((1000, 777, 4095), (512, 2048, 64), (304, 257, 17), (128, 128, 1), (40, 4099, 130), (3072, 768, 8192))
+"""Rows, columns and tokens."""
+
+
+def correctness(run: Run) -> object:
+    """Every kernel over every shape, with everything and with nothing beside the product, outputs poisoned beforehand."""
+    if not hopper():
+        return "for compute capability 9.0 alone"
+    wrong, worst, cases = [], 0.0, 0
+    for number, (rows, columns, tokens) in enumerate(SHAPES):
+        for kernel in KERNELS:
+            for plain in (False, True):
+                error = case_error(rows, columns, tokens, kernel, plain, list(FUNCTIONS)[number % len(FUNCTIONS)], number)
+                cases, worst = cases + 1, max(worst, error)
+                if not error <= TOLERANCE:
+                    wrong.append(f"{error:.3g} {rows}x{columns}x{tokens} {kernel} plain={plain}")
+                    say(f"   WRONG {wrong[-1]}")
+    say(f"   {cases} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
+    return {"cases": cases, "worst": str(worst), "wrong": wrong}
+
+
+def case_error(rows: int, columns: int, tokens: int, kernel: object, plain: bool, activation: str, seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    whole = columns // 64 * 64
+    draws = (lambda: blocks(rows, columns, 0.5, generator, 128), lambda: tile_wise(rows, columns, 0.5, generator),
+             lambda: torch.nn.functional.pad(columns_only(rows, whole, 0.7, generator, 64), (0, columns - whole)))
+    weight = torch.randn(rows, columns, device=DEVICE) * draws[seed % 3]().to(DEVICE) / math.sqrt(columns)
+    weight = weight.to(torch.bfloat16)
+    cut = cut_on_device(weight, 128, 64, 64)
+    x = torch.randn(tokens, columns + -columns % 8 + 8, device=DEVICE, dtype=torch.bfloat16)[:, :columns]
+    bias, residual = None, None
+    expected = x.float() @ weight.float().T
+    if not plain:
+        bias, residual = (torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for shape in ((rows,), (tokens, rows)))
+        expected = FUNCTIONS[activation](expected + bias.float() + residual.float())
+    poison = torch.full((tokens * rows,), float("nan"), device=DEVICE, dtype=torch.bfloat16)
+    del poison  # the allocator hands this memory to the result
+    return relative_error(multiply(cut, x, bias, residual, "none" if plain else activation, kernel), expected)

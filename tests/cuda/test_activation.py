@@ -1,0 +1,41 @@
+"""What the CUDA C++ kernels do to finished sums, run on the CPU, against PyTorch in float64."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+import zellige.cuda
+
+ROOM = Path(zellige.cuda.__file__).parent
+ACTIVATIONS = {1: functional.relu, 2: functional.gelu, 3: functional.silu}
+SOURCE = """
+#include <cmath>
+#define __device__
+#define __forceinline__ inline
+inline float __expf(float value) { return std::exp(value); }
+#include "activation.cuh"
+extern "C" void run(float* values, int count) { for (int i = 0; i < count; i++) values[i] = activate(values[i]); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="running CUDA C++ on the CPU needs g++")
+@pytest.mark.parametrize("number", ACTIVATIONS)
+def test_activations(number: int, tmp_path: Path) -> None:
+    """Within 6e-5, a thirtieth of half a unit of bfloat16 at 1; NaN stays, and what should vanish does."""
+    (tmp_path / "activation.cc").write_text(SOURCE)
+    subprocess.run(["g++", "-O2", "-shared", "-fPIC", f"-DACTIVATION={number}", "-I", ROOM, tmp_path / "activation.cc",
+                    "-o", tmp_path / "activation.so"], check=True)
+    x = torch.cat([torch.linspace(-9, 9, 100001), torch.tensor([-1e4, -200.0, -0.0, 0.0, 200.0, 1e4, torch.nan])])
+    y = x.clone()
+    ctypes.CDLL(str(tmp_path / "activation.so")).run(ctypes.c_void_p(y.data_ptr()), len(y))
+    exact = ACTIVATIONS[number](x.double())
+    assert y[-1].isnan()
+    assert float(((y - exact).abs() / exact.abs().clamp_min(1))[:-1].max()) < 6e-5
+    assert float(y[x <= -20].abs().max()) < 1e-5
