@@ -171,6 +171,17 @@ inline int __shfl_sync(u32, int value, int source)
     return warp.out[source & 31].x;
 }
 
+inline bool all_of_warp(bool one)
+{
+    Warp& warp = my_warp();
+    warp.lanes[my_lane()].word = one;
+    gather_threads(warp.gathering, 32, [&] {
+        warp.out[0].x = 1;
+        for (auto& lane : warp.lanes) warp.out[0].x &= lane.word;
+    });
+    return warp.out[0].x;
+}
+
 // --- shared memory ---------------------------------------------------------------------------------------------------------------
 
 inline u32 shared_address(const void* pointer) { return (const unsigned char*)pointer - memory; }
@@ -217,6 +228,7 @@ inline void store_matrices_transposed(u32 address, uint4 words)
                     std::memcpy(checked(warp.lanes[8 * matrix + lane % 4 * 2 + i].word, 16) + lane / 4 * 2,
                                 (const unsigned char*)&warp.lanes[lane].a + matrix * 4 + i * 2, 2);
     });
+    fibers[fiber].hidden = true;
 }
 
 // --- cp.async --------------------------------------------------------------------------------------------------------------------
@@ -430,6 +442,21 @@ inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 
     else copy();
 }
 
+inline void send_box(const TensorMap& map, int column, int row, u32 source)
+{
+    if (source % 1024) fail("a box that does not begin at a whole group of rows", source);
+    const auto send = [=, block = my_block()] {
+        for (int i = 0; i < map.box_rows && row + i < map.rows; i++)
+            for (int j = 0; j < 64 && column + j < map.columns; j++)
+                std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,
+                            memories[block] + source + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, 2);
+    };
+    if (lazy) fibers[fiber].copies.back().push_back(send);
+    else send();
+}
+
+inline void wait_for_sent_boxes() { commit_copies(), wait_for_copies<0>(); }
+
 inline u32 block_of_cluster() { return my_block(); }
 inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
 inline void show_tensor_cores() { fibers[fiber].hidden = false; }
@@ -480,8 +507,6 @@ inline void commit_products()
     Group& group = my_group();
     gather_threads(group.gathering, 128, [&] { group.committed.push_back(std::exchange(group.open, {})); });
 }
-
-inline void synchronize_group(int) { gather_threads(my_group().gathering, 128, [] {}); }
 
 template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, int selector, u64 a, u64 b, bool side_by_side)
 {
@@ -547,18 +572,19 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
     });
 }
 #else
-void block_product(const TensorMap x, const TensorMap values, const int* units, const int* rows, const int* tiles, const u16* bias,
-                   const u16* residual, u16* y, long long residual_stride, long long y_stride, int tokens, int tile_count, int token_blocks,
-                   int width);
+void block_product(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* units,
+                   const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
+                   long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width);
 
 const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const u16* values, const int* units,
              const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride, long long residual_stride,
-             long long y_stride, int tokens, int columns, int steps, int tile_count, int token_blocks, int width)
+             long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks, int width)
 {
     const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, 64, steps * 128, 64, 128};
+    const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
-        block_product(x_map, values_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, tokens, tile_count, token_blocks,
-                      width);
+        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
+                      tokens, tile_count, token_blocks, width);
     });
 }
 #endif

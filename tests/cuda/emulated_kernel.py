@@ -87,8 +87,8 @@ def emulated_blocks(
     strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
     failure = library(SOURCE, kernel.defines(x.dtype, activation), edit).emulate(
         c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
-        *strides, c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)), c_int(token_blocks),
-        c_int(kernel.width))  # fmt: skip
+        *strides, c_int(rows), c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)),
+        c_int(token_blocks), c_int(kernel.width))  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"

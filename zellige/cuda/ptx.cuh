@@ -52,12 +52,7 @@ __device__ __forceinline__ void store_matrices_transposed(u32 address, uint4 wor
                  :: "r"(address), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w) : "memory");
 }
 
-// bar.sync: the 128 threads of one of two warpgroups.
-__device__ __forceinline__ void synchronize_group(int group)
-{
-    if (group == 0) asm volatile("bar.sync 1, 128;" ::: "memory");
-    else asm volatile("bar.sync 2, 128;" ::: "memory");
-}
+__device__ __forceinline__ bool all_of_warp(bool one) { return __all_sync(0xffffffffu, one); }
 
 // --- cp.async: 16 bytes from global to shared memory; those past `bytes` become zero ------------------------------------------------
 
@@ -185,6 +180,19 @@ __device__ __forceinline__ void copy_box(u32 target, const TensorMap& map, int c
                  :: "r"(target), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
 }
 
+// The same the other way; what lies outside of the matrix is left out.
+__device__ __forceinline__ void send_box(const TensorMap& map, int column, int row, u32 source)
+{
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];"
+                 :: "l"(&map), "r"(column), "r"(row), "r"(source) : "memory");
+}
+
+// Until shared memory of what this thread has sent may be written again.
+__device__ __forceinline__ void wait_for_sent_boxes()
+{
+    asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
 __device__ __forceinline__ u32 block_of_cluster()
 {
     u32 rank;
@@ -197,7 +205,7 @@ __device__ __forceinline__ void synchronize_cluster()
     asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
-// What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores that read it on their own.
+// What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores and bulk copies that read it on their own.
 __device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16, in shared memory
