@@ -138,6 +138,19 @@ def test_schedules_are_of_all_tiles_longest_first() -> None:
     assert schedule((0, 0, 5, 7)).tolist() == [[1, 0, 5], [2, 5, 2], [0, 0, 0]]
 
 
+def test_it_passes_through_export() -> None:
+    """Its result's shape is known without running it."""
+    weight = on_cpu(random_blocks(128, 128, 0.5, 0.0, torch.bfloat16, 0))
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return multiply(weight, x, activation="gelu")
+
+    program = torch.export.export(Layer(), (torch.zeros(4, 128, dtype=torch.bfloat16),))
+    assert "zellige.block_product" in str(program.graph)
+    assert next(iter(program.graph.output_node().args[0])).meta["val"].shape == (4, 128)  # type: ignore[union-attr,arg-type]
+
+
 def test_refusals() -> None:
     weight = on_cpu(random_blocks(128, 128, 0.5, 0.0, torch.bfloat16, 0))
     x = torch.zeros(4, 128, dtype=torch.bfloat16)

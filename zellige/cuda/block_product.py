@@ -7,6 +7,7 @@ left out; and activations stay in the order that PyTorch has them in. The kernel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import c_int, c_longlong
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,9 +63,19 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
              kernel: BlockKernel = KERNELS[0]) -> Tensor:
     """act(x · Wᵀ + bias + residual) for x of tokens × columns; tokens × rows. Numbers are added up in float32 and rounded once.
 
-    Raises ``InputError`` for another shape, dtype, device, or what the kernel does not suit, ``CompileError`` where the GPU is too
-    old to compile for.
+    An operator of PyTorch's, ``zellige::block_product``, for inference. Raises ``InputError`` for another shape, dtype, device, or
+    what the kernel does not suit, ``CompileError`` where the GPU is too old to compile for.
     """
+    numbers = [kernel.tokens, kernel.stages, kernel.width]
+    return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
+                                           list(weight.shape), weight.unit, activation, numbers)
+
+
+@torch.library.custom_op("zellige::block_product", mutates_args=())
+def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
+             starts: Sequence[int], shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+    tile = rows.numel() // (len(starts) - 1)
+    weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
     check(weight, x, bias, residual, activation, False, False)
     if not suits(weight, x, residual):
         raise InputError(f"expected blocks of {ROWS} rows × {STEP} columns, a multiple of 8 rows, and lines that begin at "
@@ -74,11 +85,22 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
     if name != ARCHITECTURE:
         raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; multiply by "
                          "zellige.cuda.product")  # fmt: skip
-    tokens, rows = x.shape[0], weight.shape[0]
-    y = x.new_empty(tokens, rows)
-    if not tokens:
-        return y
-    tiles = _schedule_on(weight.starts, x.device)
+    y = x.new_empty(x.shape[0], shape[0])
+    if y.numel():
+        _launch(weight, x, y, bias, residual, activation, BlockKernel(*numbers))
+    return y
+
+
+@_product.register_fake
+def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None, starts: Sequence[int],
+      shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+    return x.new_empty(x.shape[0], shape[0])
+
+
+def _launch(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+            kernel: BlockKernel) -> None:
+    tokens, rows = y.shape
+    tiles = schedule_on(weight.starts, x.device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
     compiled = loaded(SOURCE, ENTRY, kernel.defines(x.dtype, activation), kernel.shared_bytes, x.device)
@@ -87,7 +109,6 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
             Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, bias, residual, y,
             c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)), c_int(rows), c_int(tokens),
             c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width)], x.device)  # fmt: skip
-    return y
 
 
 def schedule(starts: tuple[int, ...]) -> np.ndarray:
@@ -102,7 +123,8 @@ def schedule(starts: tuple[int, ...]) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def _schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
+def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
+    """The schedule on a device. Whoever captures a launch in a graph keeps it alive: the graph knows its address alone."""
     return torch.from_numpy(schedule(starts)).to(device)
 
 
