@@ -288,6 +288,8 @@ inline u16 narrow_one(float value)
 #endif
 }
 
+inline float larger(float a, float b) { return std::isnan(a) || a > b ? a : b; }
+
 inline u32 narrow(float low, float high) { return narrow_one(low) | (u32)narrow_one(high) << 16; }
 
 inline float number_of(const uint4& words, int i)           // the i-th of 8 16-bit numbers

@@ -89,6 +89,13 @@ __device__ __forceinline__ u32 narrow(float low, float high)   // two numbers, r
     return pair;
 }
 
+__device__ __forceinline__ float larger(float a, float b)      // NaN if either is
+{
+    float c;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+    return c;
+}
+
 // --- mma.sp: D (16 x 8) += A (16 x 32, 2:4) times B (32 x 8) --------------------------------------------------------------------------
 
 #if BFLOAT16
