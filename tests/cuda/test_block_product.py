@@ -95,7 +95,7 @@ BROKEN = [
     ("chunk ^ token & 7", "chunk"),
     ("eight + matrix / 2", "eight + matrix % 2"),
     ("(place.first + some + i) * ROWS", "(place.first + some) * ROWS"),
-    ("(first + i < row_count ? first + i : -1)", "(first + i)"),
+    ("(first + i < row_count ? first + i : -1)", "rows[i]"),
     ("all_of_warp(together)", "true"),
     ("if (row >= 0) line[row] =", "line[row] ="),
 ]
