@@ -5,6 +5,7 @@ The interpreter keeps bfloat16 as its bits, and its product takes them for whole
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,16 @@ def widen_bfloat16(patch: pytest.MonkeyPatch) -> None:
 
 
 class Guarded:
-    """A tensor of two dimensions inside a larger one full of NaN: before it, behind it, and after every row."""
+    """A tensor of two dimensions or more inside a larger one full of NaN: before it, behind it, and after every row.
 
-    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, margin: int = MARGIN):
-        self.around = torch.full((shape[0] + 2 * margin, shape[1] + margin), float("nan"), dtype=dtype)
-        self.inside = self.around[margin:margin + shape[0], :shape[1]]
+    Rows are what the last dimension holds, or, with ``planes``, what all but the first do.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, margin: int = MARGIN, planes: bool = False):
+        rows, row = (shape[0], prod(shape[1:])) if planes else (prod(shape[:-1]), shape[-1])
+        self.around = torch.full((rows + 2 * margin, row + margin), float("nan"), dtype=dtype)
+        self.flat = self.around[margin:margin + rows, :row]
+        self.inside = self.flat.view(shape)
 
     def filled(self, values: torch.Tensor) -> torch.Tensor:
         self.inside.copy_(values)
@@ -43,6 +49,6 @@ class Guarded:
     def untouched(self) -> bool:
         """Whether all around is still NaN."""
         rest = torch.ones_like(self.around, dtype=torch.bool)
-        top = self.inside.storage_offset() // self.around.stride(0)
-        rest[top:top + self.inside.shape[0], :self.inside.shape[1]] = False
+        top = self.flat.storage_offset() // self.around.stride(0)
+        rest[top:top + self.flat.shape[0], :self.flat.shape[1]] = False
         return bool(self.around[rest].isnan().all())

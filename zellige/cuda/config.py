@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 SHARED_BYTES = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 103: 232_448, 120: 101_376}
@@ -37,6 +38,15 @@ class Config:
 
     def to_json(self) -> dict[str, int | bool]:
         return asdict(self)
+
+    def numbers(self) -> list[int]:
+        """As operators take it."""
+        return [self.tokens, self.warps, self.stages, self.width, int(self.boxes)]
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Config | None:
+        """From ``numbers``; None if there are none."""
+        return cls(numbers[0], numbers[1], numbers[2], numbers[3], bool(numbers[4])) if numbers else None
 
     def shared_bytes(self, tile: int, step: int, itemsize: int = 2) -> int:
         """What its pipeline takes, before the compiler adds its own."""

@@ -38,34 +38,12 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
     blocks = tl.cdiv(tokens, TOKENS)
     piece, block = item(tl.program_id(0), piece_count, blocks, WIDTH)
     token = block * TOKENS + tl.arange(0, TOKENS)
-    tile = tl.load(pieces + piece * FIELDS)
     first = tl.load(pieces + piece * FIELDS + 1)
     steps = tl.load(pieces + piece * FIELDS + 2)
     sums = products(x, values, units, first, steps, block, tokens, columns, x_stride,
                     TILE, STEP, UNIT, TOKENS, X_FEATURES, X_BOXES, W_BOXES, RAGGED)
-    finish = steps >= 0
-    if SPLIT:
-        part = tl.load(pieces + piece * FIELDS + 3)
-        parts = tl.load(pieces + piece * FIELDS + 4)
-        if parts > 1:
-            home = tl.load(pieces + piece * FIELDS + 5) * blocks + block
-            inner = tl.arange(0, TILE)[:, None] * TOKENS + tl.arange(0, TOKENS)[None, :]
-            tl.store(partials + (home + part * blocks).to(tl.int64) * (TILE * TOKENS) + inner, sums)
-            tl.debug_barrier()
-            finish = tl.atomic_add(tickets + home, 1, sem="acq_rel") == parts - 1
-            if finish:
-                sums = tl.zeros((TILE, TOKENS), tl.float32)
-                for other in range(parts):
-                    there = partials + (home + other * blocks).to(tl.int64) * (TILE * TOKENS) + inner
-                    sums += tl.load(there, cache_modifier=".cg")
-    if finish:
-        line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
-        write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
-    LINES: tl.constexpr = TILE // 4  # a few at a time: the addresses of all would not fit the registers
-    for lines in tl.range(4 * tl.load(pieces + piece * FIELDS + 6), 4 * tl.load(pieces + piece * FIELDS + 7), num_stages=1):
-        line = tl.load(rows + lines * LINES + tl.arange(0, LINES))
-        write(tl.zeros((LINES, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
-              Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
+    conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, residual, partials, tickets,
+             y_stride, residual_stride, TILE, TOKENS, Y_FEATURES, SPLIT, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit
@@ -123,6 +101,37 @@ def products(x, values, units, first, steps, block, tokens, columns, x_stride,
         sums = tl.dot(left, right, sums)
         begin = ahead
     return sums
+
+
+@triton.jit
+def conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, residual, partials, tickets,
+             y_stride, residual_stride, TILE: tl.constexpr, TOKENS: tl.constexpr, Y_FEATURES: tl.constexpr,
+             SPLIT: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
+    """What becomes of a piece's sums: they meet those of the tile's other parts, and are written; then rows without weights."""
+    finish = piece >= 0
+    if SPLIT:
+        part = tl.load(pieces + piece * FIELDS + 3)
+        parts = tl.load(pieces + piece * FIELDS + 4)
+        if parts > 1:
+            home = tl.load(pieces + piece * FIELDS + 5) * blocks + block
+            inner = tl.arange(0, TILE)[:, None] * TOKENS + tl.arange(0, TOKENS)[None, :]
+            tl.store(partials + (home + part * blocks).to(tl.int64) * (TILE * TOKENS) + inner, sums)
+            tl.debug_barrier()
+            finish = tl.atomic_add(tickets + home, 1, sem="acq_rel") == parts - 1
+            if finish:
+                sums = tl.zeros((TILE, TOKENS), tl.float32)
+                for other in range(parts):
+                    there = partials + (home + other * blocks).to(tl.int64) * (TILE * TOKENS) + inner
+                    sums += tl.load(there, cache_modifier=".cg")
+    if finish:
+        tile = tl.load(pieces + piece * FIELDS)
+        line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
+        write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
+    LINES: tl.constexpr = TILE // 4  # a few at a time: the addresses of all would not fit the registers
+    for lines in tl.range(4 * tl.load(pieces + piece * FIELDS + 6), 4 * tl.load(pieces + piece * FIELDS + 7), num_stages=1):
+        line = tl.load(rows + lines * LINES + tl.arange(0, LINES))
+        write(tl.zeros((LINES, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
+              Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit

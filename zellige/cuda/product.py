@@ -63,7 +63,7 @@ def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = N
     ``x``: tokens × columns, or columns × tokens with ``x_features``; the result (and ``residual``): tokens × rows, or
     rows × tokens with ``y_features``; ``bias``: rows. ``InputError`` where a shape, dtype, device or stride is another.
     """
-    numbers = [] if config is None else [config.tokens, config.warps, config.stages, config.width, int(config.boxes)]
+    numbers = [] if config is None else config.numbers()
     return torch.ops.zellige.tile_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
                                           list(weight.shape), weight.unit, activation, x_features, y_features, numbers)
 
@@ -76,8 +76,7 @@ def _product(x: torch.Tensor, values: torch.Tensor, units: torch.Tensor, rows: t
                          values, units, rows)
     check(weight, x, bias, residual, activation, x_features, y_features)
     y = x.new_empty(_result_shape(x, shape, x_features, y_features))
-    launch(weight, x, y, bias, residual, activation, x_features, y_features,
-           Config(config[0], config[1], config[2], config[3], bool(config[4])) if config else None)
+    launch(weight, x, y, bias, residual, activation, x_features, y_features, Config.of(config))
     return y
 
 
@@ -102,7 +101,7 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
     tile, step = weight.tile, weight.step
     config = config or default_config(tile, step, tokens)
     blocks = triton.cdiv(tokens, config.tokens)
-    pieces, parts = _pieces_on(weight.starts, blocks, _places(x.device, config, tile, step), x.device)
+    pieces, parts = pieces_on(weight.starts, blocks, places(x.device, config, tile, step), x.device)
     partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
     tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else weight.units  # never read without parts
     x_boxes = config.boxes and weight.unit == step and _boxable(x)
@@ -137,32 +136,42 @@ def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, resid
         if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
             raise InputError(f"the last dimension of {name} must lie together in memory (stride 1, not {tensor.stride(-1)}); "
                              "call contiguous() on it first")
+    check_activation(activation)
+    check_device(device)
+
+
+def check_activation(activation: str) -> None:
     if activation not in ACTIVATIONS:
         raise InputError(f"the activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-    if device.type == "cuda" and _capability(device) < OLDEST:
+
+
+def check_device(device: torch.device) -> None:
+    """``InputError`` if the kernels do not run on it."""
+    if device.type == "cuda" and capability_of(device) < OLDEST:
         raise InputError(f"tile products want a GPU of compute capability {OLDEST / 10} or later; {device} has "
-                         f"{_capability(device) / 10}. Keep the weight dense there")
+                         f"{capability_of(device) / 10}. Keep the weight dense there")
 
 
 @lru_cache
-def _capability(device: torch.device) -> int:
-    major, minor = torch.cuda.get_device_capability(device)
+def capability_of(device: torch.device) -> int:
+    """Ten times the compute capability, a whole number."""
+    major, minor = torch.cuda.get_devicecapability_of(device)
     return 10 * major + minor
 
 
 @lru_cache
-def _places(device: torch.device, config: Config, tile: int, step: int) -> int:
+def places(device: torch.device, config: Config, tile: int, step: int) -> int:
     """Programs that run on the device at once: as many to a multiprocessor as fit its memory and its registers."""
     if device.type != "cuda":
         return 4  # the interpreter runs one after another: few, so that parts are made
     per_thread = tile * config.tokens // (32 * config.warps) + 64  # the sums, and what addresses take
-    programs = min(shared_limit(_capability(device)) // config.shared_bytes(tile, step),
+    programs = min(shared_limit(capability_of(device)) // config.shared_bytes(tile, step),
                    REGISTERS // (per_thread * 32 * config.warps))
     return torch.cuda.get_device_properties(device).multi_processor_count * max(1, programs)
 
 
 @lru_cache(maxsize=4096)
-def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
+def pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
     """The plan on the device, and how many parts leave their sums in memory."""
     pieces = plan_pieces(starts, blocks, places)
     return torch.from_numpy(pieces).to(device), int(np.count_nonzero(pieces[:, FIELDS.index("parts")] > 1))
