@@ -2,14 +2,14 @@
 
     python tests/cuda/offline.py CAPABILITY CASE…
 
-prints a line of JSON for each case: a dictionary of constexprs, warps, stages and dtype. It runs by itself, without the
-interpreter, in a process that imports neither torch nor the rest of Zellige: so any version
-of Triton can be tried by putting it on the path.
+prints a line of JSON for each case: a dictionary of constexprs, warps, stages, dtype and which kernel. It runs by itself, without
+the interpreter, in a process that imports neither torch nor any of Zellige but the kernels: so any version of Triton can be
+tried by putting it on the path.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 import subprocess
@@ -18,42 +18,56 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-KERNEL = Path(__file__).parents[2] / "zellige" / "cuda" / "kernel.py"
+ROOT = Path(__file__).parents[2]
 ASSEMBLERS = {100: "ptxas-blackwell"}
-POINTERS = {"units": "i32", "rows": "i32", "pieces": "i32", "tickets": "i32", "partials": "fp32"}
-CONSTANTS = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "X_BOXES": False,
-             "W_BOXES": False, "RAGGED": False, "SPLIT": False, "WIDTH": 16, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
-WORDS = ("wgmma.mma_async", "mma.sync", "tcgen05.mma", "cp.async.cg.shared.global", "cp.async.bulk.tensor", "ld.global.b16")
+POINTERS = {"units": "i32", "channels": "i32", "taps": "i32", "rows": "i32", "pieces": "i32", "chunks": "i32", "tickets": "i32",
+            "partials": "fp32"}
+NUMBERS = ("x", "values", "y", "bias", "residual", "gradient")
+TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False, "RAGGED": False,
+         "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
+KERNELS = {
+    "tile_product": ("kernel", TILES | {"X_BOXES": False}),
+    "tile_convolution": ("convolution_kernel", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1, "STRIDE_X": 1,
+                                                        "PAD_Y": 1, "PAD_X": 1, "ALIGNED": 8}),
+    "tile_gradient": ("gradient_kernel", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
+                                          "RAGGED": False}),
+}
+"""Name → the file that has it, and its constants."""
+
+WORDS = ("wgmma.mma_async", "mma.sync", "tcgen05.mma", "cp.async.cg.shared.global", "cp.async.bulk.tensor", "ld.global.b16", "st.global.b16", "st.global.v4")
 
 
-def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = "bf16", **choices: Any) -> dict[str, int]:
+def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = "bf16", kernel: str = "tile_product",
+                 **choices: Any) -> dict[str, int]:
     """Registers, spilled bytes, shared memory, and how often some instructions stand in the PTX."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    spec = importlib.util.spec_from_file_location("kernel", KERNEL)
-    assert spec is not None and spec.loader is not None
-    kernel = importlib.util.module_from_spec(spec)
-    sys.modules["kernel"] = kernel
-    spec.loader.exec_module(kernel)
-
-    constants = CONSTANTS | choices  # a number that is 1 is a constant of the compiled kernel, as ``tokens`` may be
-    names = kernel.tile_product.arg_names
+    file, defaults = KERNELS[kernel]
+    function = getattr(importlib.import_module(f"zellige.cuda.{file}"), kernel)
+    constants = defaults | choices  # a number that is 1 is a constant of the compiled kernel, as ``tokens`` may be
+    names = function.arg_names
     signature = dict.fromkeys(names, "i32")
-    signature |= dict.fromkeys(("x", "values", "y", "bias", "residual"), "*" + dtype)
+    signature |= dict.fromkeys(NUMBERS, "*" + dtype)
     signature |= {name: "*" + kind for name, kind in POINTERS.items()} | dict.fromkeys(constants, "constexpr")
-    if constants["X_BOXES"]:
+    signature = {name: signature[name] for name in names}
+    if constants.get("X_BOXES"):
         box = [constants["STEP"], constants["TOKENS"]]
         signature["x"] = f"tensordesc<{dtype}{box if constants['X_FEATURES'] else box[::-1]}>".replace(" ", "")
-    if constants["W_BOXES"]:
+    if constants.get("W_BOXES"):
         signature["values"] = f"tensordesc<{dtype}[{constants['TILE']},{constants['STEP']}]>"
     aligned = {(number,): [["tt.divisibility", 16]] for number, name in enumerate(names)
-               if signature[name][0] in "*i" and name != "piece_count"}
-    source = ASTSource(kernel.tile_product, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
+               if signature[name][0] in "*i" and name not in _unspecialized(function)}
+    source = ASTSource(function, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, "num_stages": stages})
     text = compiled.asm["ptx"]
     return assemble(text, capability) | {"shared": compiled.metadata.shared} | {word: text.count(word) for word in WORDS}
+
+
+def _unspecialized(function: Any) -> set[str]:
+    """Numbers whose divisibility the kernel does not ask for."""
+    return {parameter.name for parameter in function.params if parameter.do_not_specialize}
 
 
 def assemble(text: str, capability: int) -> dict[str, int]:
@@ -73,5 +87,6 @@ def assemble(text: str, capability: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     for case in sys.argv[2:]:
         print(json.dumps(compile_case(int(sys.argv[1]), **json.loads(case))), flush=True)

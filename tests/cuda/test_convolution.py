@@ -162,7 +162,7 @@ def test_a_part_of_the_channels_is_read_where_it_lies() -> None:
 def arguments() -> tuple[object, ...]:
     tiles = upload(torch.randn(20, 12, 3, 3).half(), Window((3, 3)))
     return (torch.randn(2, 4, 5, 12).half(), tiles.tiles.values, tiles.tiles.units, tiles.taps, tiles.tiles.rows, None, None,
-            list(tiles.tiles.starts), [20, 12], 8, tiles.window.numbers(), "relu", False, False, CONFIG.numbers())
+            list(tiles.tiles.starts), [20, 12, 8, 0], tiles.window.numbers(), "relu", False, False, CONFIG.numbers())
 
 
 def test_operator() -> None:

@@ -110,8 +110,8 @@ def test_without_tokens() -> None:
 def test_operator() -> None:
     """PyTorch's own checks of an operator: schema, fake tensors, and the same under ``torch.compile``'s tracing."""
     tiles = upload(torch.randn(20, 40).half(), 16, 1, 16)
-    arguments = (torch.randn(5, 40).half(), tiles.values, tiles.units, tiles.rows, None, None, list(tiles.starts), [20, 40], 1,
-                 "relu", False, False, [16, 4, 3, 1, 0])
+    arguments = (torch.randn(5, 40).half(), tiles.values, tiles.units, tiles.rows, None, None, list(tiles.starts), [20, 40, 1, 0],
+                 "relu", False, False, [16, 4, 3, 1, 0], None, None, None, [], [])
     torch.library.opcheck(torch.ops.zellige.tile_product, arguments, test_utils=("test_schema", "test_faketensor"))
 
 

@@ -46,29 +46,29 @@ def convolve(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | Non
     """
     tiles, numbers = weight.tiles, [] if config is None else config.numbers()
     return torch.ops.zellige.tile_convolution(
-        x, tiles.values, tiles.units, weight.taps, tiles.rows, bias, residual, list(tiles.starts), [tiles.shape[0], weight.channels],
-        tiles.unit, weight.window.numbers(), activation, x_features, y_features, numbers)
+        x, tiles.values, tiles.units, weight.taps, tiles.rows, bias, residual, list(tiles.starts),
+        [tiles.shape[0], weight.channels, tiles.unit, int(tiles.eights)], weight.window.numbers(), activation, x_features, y_features, numbers)
 
 
 @torch.library.custom_op("zellige::tile_convolution", mutates_args=())
 def _convolution(x: torch.Tensor, values: torch.Tensor, channels: torch.Tensor, taps: torch.Tensor, rows: torch.Tensor,
-                 bias: torch.Tensor | None, residual: torch.Tensor | None, starts: Sequence[int], shape: Sequence[int], unit: int,
+                 bias: torch.Tensor | None, residual: torch.Tensor | None, starts: Sequence[int], form: Sequence[int],
                  window: Sequence[int], activation: str, x_features: bool, y_features: bool,
                  config: Sequence[int]) -> torch.Tensor:
-    tiles = DeviceTiles((shape[0], shape[1]), rows.numel() // (len(starts) - 1), values.shape[1], unit, tuple(starts),
-                        values, channels, rows)
-    weight = ConvolutionTiles(tiles, taps, shape[1], Window.of(window))
+    tiles = DeviceTiles((form[0], form[1]), rows.numel() // (len(starts) - 1), values.shape[1], form[2], tuple(starts),
+                        values, channels, rows, bool(form[3]))
+    weight = ConvolutionTiles(tiles, taps, form[1], Window.of(window))
     check(weight, x, bias, residual, activation, x_features, y_features)
-    y = x.new_empty(_result_shape(x, shape[0], weight.window, x_features, y_features))
+    y = x.new_empty(_result_shape(x, form[0], weight.window, x_features, y_features))
     launch(weight, x, y, bias, residual, activation, x_features, y_features, Config.of(config))
     return y
 
 
 @_convolution.register_fake
 def _(x: torch.Tensor, values: torch.Tensor, channels: torch.Tensor, taps: torch.Tensor, rows: torch.Tensor,
-      bias: torch.Tensor | None, residual: torch.Tensor | None, starts: Sequence[int], shape: Sequence[int], unit: int,
+      bias: torch.Tensor | None, residual: torch.Tensor | None, starts: Sequence[int], form: Sequence[int],
       window: Sequence[int], activation: str, x_features: bool, y_features: bool, config: Sequence[int]) -> torch.Tensor:
-    return x.new_empty(_result_shape(x, shape[0], Window.of(window), x_features, y_features))
+    return x.new_empty(_result_shape(x, form[0], Window.of(window), x_features, y_features))
 
 
 def _result_shape(x: torch.Tensor, rows: int, window: Window, x_features: bool, y_features: bool) -> tuple[int, int, int, int]:
@@ -108,7 +108,7 @@ def launch(weight: ConvolutionTiles, x: torch.Tensor, y: torch.Tensor, bias: tor
         STRIDE_Y=window.stride[0], STRIDE_X=window.stride[1], PAD_Y=window.padding[0], PAD_X=window.padding[1],
         X_FEATURES=x_features, Y_FEATURES=y_features, ALIGNED=aligned, W_BOXES=boxes,
         RAGGED=bool(weight.channels % tiles.unit), SPLIT=parts > 0, WIDTH=config.width,
-        ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
+        EIGHTS=tiles.eights, ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
         num_warps=config.warps, num_stages=config.stages)
 
 

@@ -30,7 +30,7 @@ def tile_convolution(x, values, channels, taps, rows, pieces, y, bias, residual,
                      TILE: tl.constexpr, STEP: tl.constexpr, UNIT: tl.constexpr, TOKENS: tl.constexpr,
                      STRIDE_Y: tl.constexpr, STRIDE_X: tl.constexpr, PAD_Y: tl.constexpr, PAD_X: tl.constexpr,
                      X_FEATURES: tl.constexpr, Y_FEATURES: tl.constexpr, ALIGNED: tl.constexpr, W_BOXES: tl.constexpr,
-                     RAGGED: tl.constexpr, SPLIT: tl.constexpr, WIDTH: tl.constexpr,
+                     RAGGED: tl.constexpr, SPLIT: tl.constexpr, WIDTH: tl.constexpr, EIGHTS: tl.constexpr,
                      ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
     """One item: a piece of a tile for one block of output pixels. The other arguments are ``convolution.py``'s."""
     blocks = tl.cdiv(pixels, TOKENS)
@@ -47,7 +47,7 @@ def tile_convolution(x, values, channels, taps, rows, pieces, y, bias, residual,
     sums = products(x, values, channels, taps, first, steps, pixel, top, left, x_channels, height, width, x_stride * ALIGNED,
                     TILE, STEP, UNIT, TOKENS, X_FEATURES, W_BOXES, RAGGED)
     conclude(sums, piece, pieces, rows, block, blocks, token, pixels, y, bias, residual, partials, tickets,
-             y_stride, residual_stride, TILE, TOKENS, Y_FEATURES, SPLIT, ACTIVATION, BIAS, RESIDUAL)
+             y_stride, residual_stride, TILE, TOKENS, Y_FEATURES, SPLIT, EIGHTS, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit

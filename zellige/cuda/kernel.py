@@ -32,7 +32,7 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
                  tokens, columns, piece_count, x_stride, y_stride, residual_stride,
                  TILE: tl.constexpr, STEP: tl.constexpr, UNIT: tl.constexpr, TOKENS: tl.constexpr,
                  X_FEATURES: tl.constexpr, Y_FEATURES: tl.constexpr, X_BOXES: tl.constexpr, W_BOXES: tl.constexpr,
-                 RAGGED: tl.constexpr, SPLIT: tl.constexpr, WIDTH: tl.constexpr,
+                 RAGGED: tl.constexpr, SPLIT: tl.constexpr, WIDTH: tl.constexpr, EIGHTS: tl.constexpr,
                  ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
     """One item: a piece of a tile for one block of tokens. The other arguments are ``product.py``'s."""
     blocks = tl.cdiv(tokens, TOKENS)
@@ -43,7 +43,7 @@ def tile_product(x, values, units, rows, pieces, y, bias, residual, partials, ti
     sums = products(x, values, units, first, steps, block, tokens, columns, x_stride,
                     TILE, STEP, UNIT, TOKENS, X_FEATURES, X_BOXES, W_BOXES, RAGGED)
     conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, residual, partials, tickets,
-             y_stride, residual_stride, TILE, TOKENS, Y_FEATURES, SPLIT, ACTIVATION, BIAS, RESIDUAL)
+             y_stride, residual_stride, TILE, TOKENS, Y_FEATURES, SPLIT, EIGHTS, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit
@@ -106,7 +106,7 @@ def products(x, values, units, first, steps, block, tokens, columns, x_stride,
 @triton.jit
 def conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, residual, partials, tickets,
              y_stride, residual_stride, TILE: tl.constexpr, TOKENS: tl.constexpr, Y_FEATURES: tl.constexpr,
-             SPLIT: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
+             SPLIT: tl.constexpr, EIGHTS: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
     """What becomes of a piece's sums: they meet those of the tile's other parts, and are written; then rows without weights."""
     finish = piece >= 0
     if SPLIT:
@@ -126,18 +126,21 @@ def conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, r
     if finish:
         tile = tl.load(pieces + piece * FIELDS)
         line = tl.load(rows + tile * TILE + tl.arange(0, TILE))
-        write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride, Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
+        write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride,
+              Y_FEATURES, EIGHTS, ACTIVATION, BIAS, RESIDUAL)
     LINES: tl.constexpr = TILE // 4  # a few at a time: the addresses of all would not fit the registers
     for lines in tl.range(4 * tl.load(pieces + piece * FIELDS + 6), 4 * tl.load(pieces + piece * FIELDS + 7), num_stages=1):
         line = tl.load(rows + lines * LINES + tl.arange(0, LINES))
         write(tl.zeros((LINES, TOKENS), tl.float32), line, token, tokens, y, bias, residual, y_stride, residual_stride,
-              Y_FEATURES, ACTIVATION, BIAS, RESIDUAL)
+              Y_FEATURES, EIGHTS, ACTIVATION, BIAS, RESIDUAL)
 
 
 @triton.jit
 def write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride,
-          Y_FEATURES: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
-    """Bias, residual, activation, and the way to the rows of Yᵀ."""
+          Y_FEATURES: tl.constexpr, EIGHTS: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
+    """Bias, residual, activation, and the way to the rows of Yᵀ; where ``EIGHTS`` of rows lie side by side, 16 bytes at a time."""
+    if EIGHTS:
+        line = tl.max_constancy(line >> 3, 8) * 8 + tl.arange(0, line.shape[0]) % 8
     inside = (line >= 0)[:, None] & (token < tokens)[None, :]
     if BIAS:
         sums += tl.load(bias + line, mask=line >= 0, other=0.0).to(tl.float32)[:, None]

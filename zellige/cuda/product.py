@@ -1,7 +1,8 @@
 """The product of a weight in tiles with activations, as an operator of PyTorch's: ``zellige::tile_product``.
 
 The operator takes tensors and plain numbers alone, knows its result's shape without running, and allocates what it needs, so
-that ``torch.compile``, ``torch.export`` and CUDA graphs pass through it. It has no backward pass: it is for inference.
+that ``torch.compile``, ``torch.export`` and CUDA graphs pass through it. So does its backward pass: the gradient of the values is
+``zellige::tile_gradient`` (``gradient.py``), that of x the same product with the tiles in transposed order (``transposed.py``).
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+import zellige.cuda.gradient  # noqa: F401 (an operator of the backward pass)
 from zellige.cuda.config import REGISTERS, Config, default_config, shared_limit
 from zellige.cuda.kernel import tile_product
 from zellige.cuda.pieces import FIELDS, plan_pieces
-from zellige.cuda.tiles import Tiles
+from zellige.cuda.tiles import PADDING, Tiles
+from zellige.cuda.transposed import transpose
 from zellige.errors import CompileError, InputError
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
@@ -28,8 +32,23 @@ OLDEST = 80
 
 
 @dataclass(frozen=True)
+class Transposed:
+    """What a backward pass must know of Wᵀ in tiles; ``sources`` is where each of its values stands in W's, 1 + that, or 0."""
+
+    starts: tuple[int, ...]
+    form: tuple[int, int, int, bool]
+    units: torch.Tensor
+    rows: torch.Tensor
+    sources: torch.Tensor
+
+
+@dataclass(frozen=True)
 class DeviceTiles:
-    """``Tiles`` as tensors on a device: values (steps · tile × step), units, rows; and numbers that the host must know."""
+    """``Tiles`` as tensors on a device: values (steps · tile × step), units, rows; and numbers that the host must know.
+
+    ``eights``: whether the rows of every tile come in eights that lie side by side from a multiple of 8 on, so that 16 bytes of a
+    token-major result are written at a time. ``transposed``: what training needs.
+    """
 
     shape: tuple[int, int]
     tile: int
@@ -39,20 +58,47 @@ class DeviceTiles:
     values: torch.Tensor
     units: torch.Tensor
     rows: torch.Tensor
+    eights: bool = False
+    transposed: Transposed | None = None
 
     @classmethod
-    def upload(cls, tiles: Tiles, device: torch.device | str, dtype: torch.dtype) -> DeviceTiles:
-        """``CompileError`` if tensor cores can't multiply the tiles: they want bf16 or fp16, powers of two, 16 or more."""
+    def upload(cls, tiles: Tiles, device: torch.device | str, dtype: torch.dtype, trained: bool = False) -> DeviceTiles:
+        """``CompileError`` if tensor cores can't multiply the tiles: they want bf16 or fp16, powers of two, 16 or more.
+
+        With ``trained`` gradients reach x; without it the values and all else that is added, but not x.
+        """
         if dtype not in DTYPES:
             raise CompileError(f"tiles are multiplied in bfloat16 or float16, not in {dtype}; convert the model first")
         for name, size, least in (("tile", tiles.tile, 16), ("step", tiles.step, 16), ("unit", tiles.unit, 1)):
             if size < least or size & (size - 1):
                 raise CompileError(f"tensor cores want a {name} that is a power of two, {least} or more, not {size}")
-        slack = tiles.step // tiles.unit  # the kernel loads the columns of one step more than there are
         values = torch.from_numpy(tiles.values).to(dtype).reshape(-1, tiles.step)
+        back = None
+        if trained:
+            other = transpose(tiles)
+            back = Transposed(tuple(other.starts.tolist()), (*other.shape, other.unit, in_eights(other)),
+                              _units(other).to(device), torch.from_numpy(other.rows).to(device),
+                              torch.from_numpy(other.values).flatten().to(device))
         return cls(tiles.shape, tiles.tile, tiles.step, tiles.unit, tuple(tiles.starts.tolist()), values.to(device),
-                   torch.nn.functional.pad(torch.from_numpy(tiles.units), (0, slack)).to(device),
-                   torch.from_numpy(tiles.rows).to(device))
+                   _units(tiles).to(device), torch.from_numpy(tiles.rows).to(device), in_eights(tiles), back)
+
+
+def in_eights(tiles: Tiles) -> bool:
+    """Whether each 8 lines of the tiles are 8 rows side by side from a multiple of 8 on, or none.
+
+    >>> in_eights(Tiles((9, 1), 8, 1, 1, np.arange(16), np.zeros(3), np.zeros(0), np.zeros((0, 8, 1))))
+    True
+    """
+    if tiles.tile % 8:
+        return False
+    lines = tiles.rows.reshape(-1, 8)
+    together = (lines == lines[:, :1] // 8 * 8 + np.arange(8)).all(1)
+    return bool((together | (lines == PADDING).all(1)).all())
+
+
+def _units(tiles: Tiles) -> torch.Tensor:
+    """Units, and room behind them: the kernel loads the columns of one step more than there are."""
+    return torch.nn.functional.pad(torch.from_numpy(tiles.units), (0, tiles.step // tiles.unit))
 
 
 def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
@@ -62,34 +108,85 @@ def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = N
 
     ``x``: tokens × columns, or columns × tokens with ``x_features``; the result (and ``residual``): tokens × rows, or
     rows × tokens with ``y_features``; ``bias``: rows. ``InputError`` where a shape, dtype, device or stride is another.
+    Gradients reach ``weight.values``, ``bias``, ``residual`` and, if the weight was uploaded to be trained, ``x``.
     """
-    numbers = [] if config is None else config.numbers()
+    back, numbers = weight.transposed, [] if config is None else config.numbers()
+    order = (None, None, None, [], []) if back is None else (back.units, back.rows, back.sources, list(back.starts),
+                                                             list(map(int, back.form)))
     return torch.ops.zellige.tile_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
-                                          list(weight.shape), weight.unit, activation, x_features, y_features, numbers)
+                                          [*weight.shape, weight.unit, int(weight.eights)], activation, x_features, y_features,
+                                          numbers, *order)
 
 
 @torch.library.custom_op("zellige::tile_product", mutates_args=())
 def _product(x: torch.Tensor, values: torch.Tensor, units: torch.Tensor, rows: torch.Tensor, bias: torch.Tensor | None,
-             residual: torch.Tensor | None, starts: Sequence[int], shape: Sequence[int], unit: int, activation: str,
-             x_features: bool, y_features: bool, config: Sequence[int]) -> torch.Tensor:
-    weight = DeviceTiles((shape[0], shape[1]), rows.numel() // (len(starts) - 1), values.shape[1], unit, tuple(starts),
-                         values, units, rows)
+             residual: torch.Tensor | None, starts: Sequence[int], form: Sequence[int], activation: str,
+             x_features: bool, y_features: bool, config: Sequence[int], back_units: torch.Tensor | None,
+             back_rows: torch.Tensor | None, back_sources: torch.Tensor | None, back_starts: Sequence[int],
+             back_form: Sequence[int]) -> torch.Tensor:
+    """``form``: rows, columns, columns of a unit, whether rows come in eights. What begins with ``back`` is ``Transposed``."""
+    weight = DeviceTiles((form[0], form[1]), rows.numel() // (len(starts) - 1), values.shape[1], form[2], tuple(starts),
+                         values, units, rows, bool(form[3]))
     check(weight, x, bias, residual, activation, x_features, y_features)
-    y = x.new_empty(_result_shape(x, shape, x_features, y_features))
+    y = x.new_empty(_result_shape(x, form, x_features, y_features))
     launch(weight, x, y, bias, residual, activation, x_features, y_features, Config.of(config))
     return y
 
 
 @_product.register_fake
 def _(x: torch.Tensor, values: torch.Tensor, units: torch.Tensor, rows: torch.Tensor, bias: torch.Tensor | None,
-      residual: torch.Tensor | None, starts: Sequence[int], shape: Sequence[int], unit: int, activation: str,
-      x_features: bool, y_features: bool, config: Sequence[int]) -> torch.Tensor:
-    return x.new_empty(_result_shape(x, shape, x_features, y_features))
+      residual: torch.Tensor | None, starts: Sequence[int], form: Sequence[int], activation: str,
+      x_features: bool, y_features: bool, config: Sequence[int], back_units: torch.Tensor | None,
+      back_rows: torch.Tensor | None, back_sources: torch.Tensor | None, back_starts: Sequence[int],
+      back_form: Sequence[int]) -> torch.Tensor:
+    return x.new_empty(_result_shape(x, form, x_features, y_features))
 
 
-def _result_shape(x: torch.Tensor, shape: Sequence[int], x_features: bool, y_features: bool) -> tuple[int, int]:
+def _result_shape(x: torch.Tensor, form: Sequence[int], x_features: bool, y_features: bool) -> tuple[int, int]:
     tokens = x.shape[1] if x_features else x.shape[0]
-    return (shape[0], tokens) if y_features else (tokens, shape[0])
+    return (form[0], tokens) if y_features else (tokens, form[0])
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    (x, values, units, rows, bias, residual, starts, form, activation, x_features, y_features, config,
+     back_units, back_rows, back_sources, back_starts, back_form) = inputs
+    again = activation in ("gelu", "silu")  # their gradients want what went into them, which is made anew
+    ctx.save_for_backward(x, values, units, rows, bias if again else None, residual if again else None,
+                          output if activation == "relu" else None, back_units, back_rows, back_sources)
+    ctx.plain = starts, form, activation, x_features, y_features, config, back_starts, back_form
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of x, the values, the bias and the residual, those that are asked for."""
+    x, values, units, rows, bias, residual, y, back_units, back_rows, back_sources = ctx.saved_tensors
+    starts, form, activation, x_features, y_features, config, back_starts, back_form = ctx.plain
+    for_x, for_values, _, _, for_bias, for_residual, *_ = ctx.needs_input_grad
+    no_order = (None, None, None, [], [])
+    if activation == "relu":
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
+    elif activation in ("gelu", "silu"):
+        before = torch.ops.zellige.tile_product(x, values, units, rows, bias, residual, starts, form, "none",
+                                                x_features, y_features, config, *no_order)
+        grad = getattr(torch.ops.aten, f"{activation}_backward")(grad, before)
+    by_rows = (grad if y_features else grad.T).contiguous()  # rows × tokens: rows are gathered whole
+    found: list[torch.Tensor | None] = [None] * 17
+    if for_x:
+        if back_sources is None:
+            raise InputError("gradients reach x if the weight was uploaded with trained=True")
+        step = values.shape[1]
+        there = torch.cat([values.new_zeros(1), values.flatten()]).index_select(0, back_sources).view(-1, step)
+        found[0] = torch.ops.zellige.tile_product(by_rows, there, back_units, back_rows, None, None, back_starts, back_form, "none",
+                                                  True, x_features, config, *no_order)
+    if for_values:
+        found[1] = torch.ops.zellige.tile_gradient(by_rows, x, units, rows, starts, form[2], values.shape[1], x_features)
+    if for_bias:
+        found[4] = by_rows.sum(1)
+    if for_residual:
+        found[5] = grad
+    return tuple(found)
+
+
+_product.register_autograd(_backward, setup_context=_remember)
 
 
 def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
@@ -114,7 +211,7 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
         tokens, weight.shape[1], len(pieces), x.stride(0), y.stride(0), 0 if residual is None else residual.stride(0),
         TILE=tile, STEP=step, UNIT=weight.unit, TOKENS=config.tokens, X_FEATURES=x_features, Y_FEATURES=y_features,
         X_BOXES=x_boxes, W_BOXES=w_boxes, RAGGED=bool(weight.shape[1] % weight.unit), SPLIT=parts > 0, WIDTH=config.width,
-        ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
+        EIGHTS=weight.eights, ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
         num_warps=config.warps, num_stages=config.stages)
 
 
