@@ -23,18 +23,19 @@ ASSEMBLERS = {100: "ptxas-blackwell"}
 POINTERS = {"units": "i32", "channels": "i32", "taps": "i32", "rows": "i32", "pieces": "i32", "chunks": "i32", "tickets": "i32",
             "partials": "fp32"}
 NUMBERS = ("x", "values", "y", "bias", "residual", "gradient")
-TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False, "RAGGED": False,
-         "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
+TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False,
+         "RAGGED": False, "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
 KERNELS = {
     "tile_product": ("kernel", TILES | {"X_BOXES": False}),
-    "tile_convolution": ("convolution_kernel", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1, "STRIDE_X": 1,
-                                                        "PAD_Y": 1, "PAD_X": 1, "ALIGNED": 8}),
+    "tile_convolution": ("convolution_kernel", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1,
+                                                        "STRIDE_X": 1, "PAD_Y": 1, "PAD_X": 1, "ALIGNED": 8}),
     "tile_gradient": ("gradient_kernel", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
                                           "RAGGED": False}),
 }
 """Name → the file that has it, and its constants."""
 
-WORDS = ("wgmma.mma_async", "mma.sync", "tcgen05.mma", "cp.async.cg.shared.global", "cp.async.bulk.tensor", "ld.global.b16", "st.global.b16", "st.global.v4")
+WORDS = ("wgmma.mma_async", "mma.sync", "tcgen05.mma", "cp.async.cg.shared.global", "cp.async.bulk.tensor", "ld.global.b16",
+         "st.global.v4")
 
 
 def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = "bf16", kernel: str = "tile_product",

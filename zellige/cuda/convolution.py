@@ -47,7 +47,8 @@ def convolve(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | Non
     tiles, numbers = weight.tiles, [] if config is None else config.numbers()
     return torch.ops.zellige.tile_convolution(
         x, tiles.values, tiles.units, weight.taps, tiles.rows, bias, residual, list(tiles.starts),
-        [tiles.shape[0], weight.channels, tiles.unit, int(tiles.eights)], weight.window.numbers(), activation, x_features, y_features, numbers)
+        [tiles.shape[0], weight.channels, tiles.unit, int(tiles.eights)], weight.window.numbers(), activation,
+        x_features, y_features, numbers)
 
 
 @torch.library.custom_op("zellige::tile_convolution", mutates_args=())
@@ -98,7 +99,7 @@ def launch(weight: ConvolutionTiles, x: torch.Tensor, y: torch.Tensor, bias: tor
     partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
     tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else tiles.units  # never read without parts
     boxes = config.boxes and len(tiles.values) > 0
-    aligned = 8 if matrix.stride(0) % 8 == 0 else 1  # the kernel knows that 8 numbers make 16 bytes, whatever they are multiplied by
+    aligned = 8 if matrix.stride(0) % 8 == 0 else 1  # a constant factor of the distance, so that the compiler sees 16 bytes
     tile_convolution[(len(pieces) * blocks,)](
         matrix, TensorDescriptor.from_tensor(tiles.values, [tile, step]) if boxes else tiles.values,
         tiles.units, weight.taps, tiles.rows, pieces, result, bias, addend, partials, tickets,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -82,6 +83,6 @@ def plan_chunks(starts: Sequence[int], together: int) -> np.ndarray:
     >>> plan_chunks((0, 3, 3, 4), 2).tolist()
     [[0, 0, 2, 0], [0, 2, 1, 0], [2, 3, 1, 3]]
     """
-    found = [(tile, first, min(together, end - first), begin) for tile, (begin, end) in enumerate(zip(starts, starts[1:], strict=False))
+    found = [(tile, first, min(together, end - first), begin) for tile, (begin, end) in enumerate(pairwise(starts))
              for first in range(begin, end, together)]
     return np.array(found, np.int32).reshape(-1, 4)

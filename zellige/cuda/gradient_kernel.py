@@ -1,14 +1,13 @@
 """The kernel of gradients: what a weight's kept numbers owe to the loss, dW = dYᵀ · X where W has tiles, and nowhere else.
 
-A program makes the gradient of some steps of one tile, whose columns lie side by side in ``units``: TILE × WIDE sums over the tokens
-of its part. Its operands are the rows of dYᵀ that the tile names and the rows of Xᵀ that the steps name, so all that the loop moves
-is the token; the result lies like the values themselves.
+A program makes the gradient of some steps of one tile, whose columns lie side by side in ``units``: TILE × WIDE sums over the
+tokens of its part. Its operands are the rows of dYᵀ that the tile names and the rows of Xᵀ that the steps name, so all that the
+loop moves is the token; the result lies like the values themselves.
 
 The last step of a tile may repeat its last unit to be full (``tiles.py``). What is repeated stays zero: its gradient is.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: SIM108 (only branches on a constexpr are decided at compile time)
 
 from __future__ import annotations
 

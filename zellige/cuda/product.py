@@ -161,7 +161,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, values, units, rows, bias, residual, y, back_units, back_rows, back_sources = ctx.saved_tensors
     starts, form, activation, x_features, y_features, config, back_starts, back_form = ctx.plain
     for_x, for_values, _, _, for_bias, for_residual, *_ = ctx.needs_input_grad
-    no_order = (None, None, None, [], [])
+    no_order: tuple[object, ...] = (None, None, None, [], [])
     if activation == "relu":
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
     elif activation in ("gelu", "silu"):
@@ -252,7 +252,7 @@ def check_device(device: torch.device) -> None:
 @lru_cache
 def capability_of(device: torch.device) -> int:
     """Ten times the compute capability, a whole number."""
-    major, minor = torch.cuda.get_devicecapability_of(device)
+    major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
 
 
