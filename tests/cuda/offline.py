@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 ASSEMBLERS = {100: "ptxas-blackwell"}
 POINTERS = {"units": "i32", "channels": "i32", "taps": "i32", "rows": "i32", "pieces": "i32", "chunks": "i32", "tickets": "i32",
             "partials": "fp32"}
-NUMBERS = ("x", "values", "y", "bias", "residual", "gradient")
+NUMBERS = ("x", "dy", "values", "y", "bias", "residual", "gradient")
 TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False,
          "RAGGED": False, "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
 KERNELS = {

@@ -1,4 +1,4 @@
-"""What compilers make of the kernel for three generations of GPUs: everything in registers, loads that run ahead of the product."""
+"""What compilers make of the kernels for three generations of GPUs: all in registers, loads that run ahead of the product."""
 
 from __future__ import annotations
 
@@ -27,6 +27,20 @@ BOX_CASES = {
     "blocks by descriptor, deep": {**BOXED, "TOKENS": 256, "stages": 4, "RESIDUAL": False},  # one's addresses would spill
     "blocks by descriptor, token-major": {**BOXED, **BY_TOKENS},
 }
+CONVOLUTION = {"kernel": "tile_convolution", "RESIDUAL": False}
+GRADIENT = {"kernel": "tile_gradient"}
+OTHERS = {
+    "convolution": {**CONVOLUTION, "EIGHTS": True, "RESIDUAL": True}, "convolution, scattered": {"kernel": "tile_convolution"},
+    "convolution, split": {**CONVOLUTION, "SPLIT": True, "ACTIVATION": "relu", "UNIT": 64},
+    "convolution, tiles of 64": {**CONVOLUTION, "TILE": 64, "warps": 4, "RAGGED": True, "EIGHTS": True},
+    "gradient": GRADIENT, "gradient, token-major": {**GRADIENT, "UNIT": 8, "X_FEATURES": False, "RAGGED": True},
+    "gradient, narrow": {**GRADIENT, "WIDE": 64, "UNIT": 64, "X_FEATURES": False, "dtype": "fp16"},
+}
+"""Channels-last convolutions and gradients: all that they read is fetched ahead, 16 bytes at a time."""
+
+PLANES = {"kernel": "tile_convolution", "UNIT": 1, "X_FEATURES": True, "Y_FEATURES": True}
+"""Pixels of a plane, shifted by a tap, begin anywhere: they are loaded one by one."""
+
 SPILLED = 32
 """Bytes that may be spilled: Triton 3.6 spills 20 of a residual's addresses on sm_80, behind the loop; newer ones none."""
 
@@ -42,21 +56,30 @@ def compiled(capability: int, cases: list[dict[str, object]]) -> list[dict[str, 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-QUICK = {80: "columns", 90: "columns, values by descriptor", 100: "blocks"}
+QUICK = {80: ("columns", "gradient"), 90: ("columns, values by descriptor", "convolution"),
+         100: ("blocks",)}
 
 
 @pytest.mark.parametrize("capability", QUICK)
-def test_one_compiled(capability: int) -> None:
-    check(capability, {QUICK[capability]: (CASES | BOX_CASES)[QUICK[capability]]})
+def test_some_compiled(capability: int) -> None:
+    check(capability, {name: (CASES | BOX_CASES | OTHERS)[name] for name in QUICK[capability]})
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("capability", QUICK)
 def test_all_compiled(capability: int) -> None:
-    cases = CASES | (BOX_CASES if capability >= 90 else {})
+    cases = CASES | OTHERS | ({**BOX_CASES, "convolution, values by descriptor": {**CONVOLUTION, "W_BOXES": True}}
+                              if capability >= 90 else {})
     if capability == 80:  # its shared memory holds three stages of 256 tokens
         cases = cases | {"columns, deep": {**CASES["columns, deep"], "stages": 3}}
     check(capability, cases)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("capability", QUICK)
+def test_planes_compiled(capability: int) -> None:
+    (found,) = compiled(capability, [PLANES])
+    assert found["spilled"] <= SPILLED and found["shared"] <= SHARED_BYTES[capability] and found[PRODUCT[capability]] > 0
 
 
 def check(capability: int, cases: dict[str, dict[str, object]]) -> None:
@@ -67,5 +90,7 @@ def check(capability: int, cases: dict[str, dict[str, object]]) -> None:
         stages = case.get("stages", 3)
         if not case.get("X_BOXES"):  # 16 bytes to a load of X, a prologue of all stages but one
             assert found["cp.async.cg.shared.global"] >= stages, (name, found)
+        if case.get("EIGHTS"):
+            assert found["st.global.v4"] > 0, (name, found)
         if case.get("W_BOXES"):
             assert found["cp.async.bulk.tensor"] >= stages, (name, found)

@@ -103,6 +103,21 @@ def test_parts_of_tiles_of_different_lengths(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(y, (x.double() @ weight.half().double().T).half(), rtol=2e-3, atol=2e-2)
 
 
+@pytest.mark.parametrize("order, eights", [(range(32), True), ([*range(8, 16), *range(24, 32)], True), ([*range(1, 17)], False),
+                                           ([*range(16), 20], False)])
+@pytest.mark.parametrize("tile, y_features", [(16, False), (32, False), (16, True)])
+def test_rows_in_eights(order: list[int], eights: bool, tile: int, y_features: bool) -> None:
+    """Where all eight rows that begin at a multiple of 8 are kept or lost together, the kernel is told."""
+    weight = torch.zeros(32, 40)
+    weight[list(order)] = torch.randn(len(order), 40)
+    tiles, x, addend = upload(weight.half(), tile, 1, 16), torch.randn(5, 40).half(), torch.randn(5, 32).half()
+    residual = addend.T.contiguous() if y_features else addend
+    assert tiles.eights == eights
+    y = multiply(tiles, x, residual=residual, y_features=y_features, config=Config(16, 4, 3, 1))
+    wanted = (x.double() @ weight.half().double().T + addend.double()).half()
+    torch.testing.assert_close(y.T if y_features else y, wanted, rtol=2e-3, atol=2e-2)
+
+
 def test_without_tokens() -> None:
     assert multiply(upload(torch.ones(16, 16).half(), 16, 1, 16), torch.ones(0, 16).half()).shape == (0, 16)
 

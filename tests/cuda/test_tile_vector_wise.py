@@ -210,6 +210,26 @@ def test_what_the_product_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
             multiply(tiles, *arguments)
 
 
+def test_the_operator_is_exported() -> None:
+    """Its result is known without a GPU; that it runs is for a GPU to show."""
+    weight, columns = random_weight(64, 32, torch.float16, seed=1)
+    tiles = vector_tiles(weight, columns)
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return multiply(tiles, x, activation="gelu", kernel=WIDE_MMA)
+
+    program = torch.export.export(Layer(), (torch.ones(32, 16, dtype=torch.float16),))
+    (found,) = [node for node in program.graph.nodes if "tile_vector_product" in str(node.target)]
+    assert found.meta["val"].shape == (64, 16) and found.meta["val"].dtype == torch.float16
+    assert found.args[-2:] == ("gelu", WIDE_MMA.numbers())
+
+
+@pytest.mark.parametrize("kernel", [MMA, WIDE_MMA, PAIRED_WGMMA, FREE_WGMMA, DENSE, ELSEWHERE])
+def test_kernels_as_numbers(kernel: Kernel) -> None:
+    assert Kernel.of(kernel.numbers()) == kernel and Kernel.of([]) is None
+
+
 def test_a_gpu_is_needed() -> None:
     weight, columns = random_weight(64, 32, torch.float16, seed=1)
     with pytest.raises(CompileError, match="expected an NVIDIA GPU"):

@@ -47,21 +47,21 @@ def _(dy: torch.Tensor, x: torch.Tensor, units: torch.Tensor, rows: torch.Tensor
 
 
 def launch(dy: torch.Tensor, x: torch.Tensor, units: torch.Tensor, rows: torch.Tensor, starts: tuple[int, ...], unit: int,
-           x_features: bool, values: torch.Tensor) -> None:
+           x_features: bool, values: torch.Tensor, wide: int = WIDE, stages: int = STAGES) -> None:
     """Write the gradient into ``values``. Nothing is checked."""
     tokens, columns = dy.shape[1], x.shape[0 if x_features else 1]
     if not len(values):
         return
     tile, step = rows.numel() // (len(starts) - 1), values.shape[1]
-    wide = max(WIDE, step)
+    wide = max(wide, step)
     chunks = _chunks_on(starts, wide // step, dy.device)
     turns = triton.cdiv(tokens, TOKENS)
     parts = max(1, min(MOST_PARTS, turns // FEWEST_TURNS, _programs(dy.device) // len(chunks)))
     sums = values if parts == 1 else values.new_empty(parts, *values.shape, dtype=torch.float32)
     tile_gradient[(len(chunks), parts)](
-        dy, x, units, rows, chunks, sums, tokens, columns, triton.cdiv(turns, parts) * TOKENS, values.numel(),
+        dy, x, units, rows, chunks, sums, tokens, columns, triton.cdiv(turns, parts), values.numel(),
         dy.stride(0), x.stride(0), TILE=tile, STEP=step, UNIT=unit, WIDE=wide, TOKENS=TOKENS, X_FEATURES=x_features,
-        RAGGED=bool(columns % unit), num_warps=8 if tile * wide > 8192 else 4, num_stages=STAGES)
+        RAGGED=bool(columns % unit), num_warps=8 if tile * wide > 8192 else 4, num_stages=stages)
     if parts > 1:
         values.copy_(sums.sum(0))
 

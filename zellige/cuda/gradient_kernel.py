@@ -18,8 +18,8 @@ CHUNK = tl.constexpr(4)
 """Numbers of a chunk: tile, first step, steps, and the first step of its tile (``gradient.py``)."""
 
 
-@triton.jit(do_not_specialize=["per_part", "part_size"])
-def tile_gradient(dy, x, units, rows, chunks, gradient, tokens, columns, per_part, part_size, dy_stride, x_stride,
+@triton.jit(do_not_specialize=["turns", "part_size"])
+def tile_gradient(dy, x, units, rows, chunks, gradient, tokens, columns, turns, part_size, dy_stride, x_stride,
                   TILE: tl.constexpr, STEP: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr, TOKENS: tl.constexpr,
                   X_FEATURES: tl.constexpr, RAGGED: tl.constexpr):
     """One chunk, for the tokens of one part, into the place of that part in ``gradient``."""
@@ -42,8 +42,8 @@ def tile_gradient(dy, x, units, rows, chunks, gradient, tokens, columns, per_par
         source = unit
     read = live & (source < columns) if RAGGED else live
     sums = tl.zeros((TILE, WIDE), tl.float32)
-    for token in tl.range(part * per_part, tl.minimum(tokens, (part + 1) * per_part), TOKENS):
-        now = token + tl.arange(0, TOKENS)
+    for turn in tl.range(part * turns, tl.minimum(tl.cdiv(tokens, TOKENS), (part + 1) * turns)):
+        now = turn * TOKENS + tl.arange(0, TOKENS)
         there = now < tokens
         left = tl.load(dy + line.to(tl.int64)[:, None] * dy_stride + now[None, :],
                        mask=(line >= 0)[:, None] & there[None, :], other=0.0)

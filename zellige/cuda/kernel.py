@@ -139,7 +139,7 @@ def conclude(sums, piece, pieces, rows, block, blocks, token, tokens, y, bias, r
 def write(sums, line, token, tokens, y, bias, residual, y_stride, residual_stride,
           Y_FEATURES: tl.constexpr, EIGHTS: tl.constexpr, ACTIVATION: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr):
     """Bias, residual, activation, and the way to the rows of Yᵀ; where ``EIGHTS`` of rows lie side by side, 16 bytes at a time."""
-    if EIGHTS:
+    if EIGHTS and line.shape[0] % 8 == 0:
         line = tl.max_constancy(line >> 3, 8) * 8 + tl.arange(0, line.shape[0]) % 8
     inside = (line >= 0)[:, None] & (token < tokens)[None, :]
     if BIAS:

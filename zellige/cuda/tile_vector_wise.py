@@ -1,11 +1,13 @@
 """The tile-vector-wise product on the GPU: Y = act(W·X + bias + residual), X and Y feature-major, W in ``VectorTiles``.
 
+An operator of PyTorch's, ``zellige::tile_vector_product``, through which ``torch.compile``, ``torch.export`` and CUDA graphs pass.
 One launch makes all tiles × blocks of tokens, longest tiles first. The kernels are ``tile_vector_wise_*.cu``: through ``mma.sp``
 on every GPU from compute capability 8.0, through ``wgmma.mma_async.sp`` on Hopper; there also tile-wise weights without 2:4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import c_int, c_longlong
 from dataclasses import dataclass
 
@@ -20,6 +22,7 @@ from zellige.errors import InputError
 
 ENTRY = "tile_vector_wise"
 ACTIVATIONS = (None, "relu", "gelu", "silu")
+NAMES = ("mma", "wgmma")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class Kernel:
     """Copies (wgmma) tell by themselves that they are done; otherwise the threads that made them wait and tell."""
     sparse: bool = True
     """For tiles that are 2:4; False (wgmma): for those that aren't."""
+
+    def numbers(self) -> list[int]:
+        """As the operator takes it."""
+        return [NAMES.index(self.name), self.tokens, self.stages, self.tokens_first, self.together, self.self_arriving, self.sparse]
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Kernel | None:
+        """From ``numbers``; None if there are none."""
+        if not numbers:
+            return None
+        name, tokens, stages, tokens_first, together, self_arriving, sparse = numbers
+        return cls(NAMES[name], tokens, stages, bool(tokens_first), together, bool(self_arriving), bool(sparse))
 
     @property
     def source(self) -> str:
@@ -90,6 +105,26 @@ def multiply(
     multiples of 16 bytes (M a multiple of 8, as a rule) copies are 16 bytes wide, elsewhere a slower path is taken. Raises
     ``InputError`` for another dtype, device or shape, ``CompileError`` where the GPU is too old.
     """
+    return torch.ops.zellige.tile_vector_product(
+        x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, list(tiles.shape), tiles.longest, tiles.dtype,
+        activation, [] if kernel is None else list(map(int, kernel.numbers())))
+
+
+@torch.library.custom_op("zellige::tile_vector_product", mutates_args=())
+def _product(x: Tensor, images: Tensor, columns: Tensor, starts: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
+             shape: Sequence[int], longest: int, dtype: torch.dtype, activation: str | None, kernel: Sequence[int]) -> Tensor:
+    tiles = VectorTiles((shape[0], shape[1]), dtype, rows, starts, columns, images, longest)
+    return _run(tiles, x, bias, residual, activation, Kernel.of(kernel))
+
+
+@_product.register_fake
+def _(x: Tensor, images: Tensor, columns: Tensor, starts: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
+      shape: Sequence[int], longest: int, dtype: torch.dtype, activation: str | None, kernel: Sequence[int]) -> Tensor:
+    return x.new_empty((shape[0], x.shape[1]))
+
+
+def _run(tiles: VectorTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str | None,
+         kernel: Kernel | None) -> Tensor:
     n, k = tiles.shape
     _check(tiles, x, "x", (k, None))
     tokens = x.shape[1]
