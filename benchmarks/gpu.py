@@ -1,6 +1,7 @@
 """Products with sparse weights on one NVIDIA GPU: are they right, and how fast, against cuBLAS in the same run.
 
     PYTHONPATH=. python benchmarks/gpu.py --results DIRECTORY --budget 280
+    PYTHONPATH=. python benchmarks/gpu.py --budget 120 --only convolution backward --results DIRECTORY
     PYTHONPATH=. python benchmarks/gpu.py --one tw2-128 0.5 4096 4096 512     # one layer once in every configuration
 
 needs torch, triton and numpy; for tile-vector-wise layers the CUDA packages that ``docs/gpu.md`` names. Sections run in order
@@ -19,7 +20,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import gpu_backward
 import gpu_blocks
+import gpu_convolution
 import gpu_correctness
 import gpu_layers
 import gpu_vectors
@@ -34,6 +37,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
     "max-autotune": (gpu_layers.autotuned, 40),
+    "convolution": (gpu_convolution.convolution, 60), "backward": (gpu_backward.backward, 40),
 }
 """Name → what it does, and the seconds that must be left for it to start."""
 

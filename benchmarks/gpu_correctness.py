@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import torch
 from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, relative_error, tiles
@@ -39,15 +41,21 @@ SANITIZE_SECONDS = 40
 
 def correctness(run: Run) -> object:
     """Configurations over awkward shapes, against float32 on the GPU, outputs poisoned beforehand."""
-    cases: list[tuple[str, float]] = []
     jobs = [(shape, number) for shape in SHAPES for number in range(len(CUTS))]
-    for job, found, reason in run.many(shape_cases, jobs, min(60, 0.3 * run.left)):
+    return verdict(run, "products", shape_cases, jobs, min(60, 0.3 * run.left))
+
+
+def verdict(run: Run, what: str, check: Callable[[Any], list[tuple[str, float]]], jobs: Sequence[Any], limit: float,
+            ) -> dict[str, object]:
+    """What jobs found that are done many at a time: how many cases, the largest error, and which are wrong."""
+    cases: list[tuple[str, float]] = []
+    for job, found, reason in run.many(check, jobs, limit):
         cases += [(f"{job}: {reason}", float("nan"))] if found is None else found
     wrong = [(case, error) for case, error in cases if not error <= TOLERANCE]
     for case, error in wrong[:40]:
         say(f"   WRONG {error:.3g} {case}")
     worst = max((error for _, error in cases if error == error), default=float("nan"))
-    say(f"   {len(cases)} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
+    say(f"   {len(cases)} {what}, {len(wrong)} wrong, largest relative error {worst:.2e}")
     return {"cases": len(cases), "worst": str(worst), "wrong": [f"{error:.3g} {case}" for case, error in wrong]}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from gpu_contestants import CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas, relative_error
@@ -18,6 +18,8 @@ from gpu_run import Run, say
 from zellige.cuda.choices import ChoiceCache
 from zellige.cuda.linear import TileWiseLinear, choose
 from zellige.cuda.timing import Repeated, fastest, race
+
+W = TypeVar("W")
 
 LARGE = {"llama-8b q": (4096, 4096), "llama-8b up": (14336, 4096), "llama-8b down": (4096, 14336)}
 """Name → rows, columns: the layers of 2048² and more."""
@@ -92,25 +94,34 @@ def time_layer(layer: Layer) -> dict[str, Any]:
     """Each contestant's best way, found in heats of its own; then all of them in turn."""
     torch.backends.cuda.matmul.allow_tf32 = False
     problem = Problem(layer)
+    entries = {name: partial(contestant, problem) for name, contestant in CONTESTANTS.items()}
+    return asdict(layer) | {"density": problem.density} | compared(entries, problem.repeated, problem.error)
+
+
+def compared(contestants: Mapping[str, Callable[[], Mapping[str, W]]], repeat: Callable[[W], Any],
+             error: Callable[[Any, W], float]) -> dict[str, Any]:
+    """Seconds, speedups over the first contestant, ways and errors, of each contestant's best way against the others'.
+
+    ``repeat``: a way ready to be timed; ``error``: how far off what a way made of the first input is.
+    """
     ready: dict[str, Any] = {}
     ways: dict[str, str] = {}
     errors: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for name, contestant in CONTESTANTS.items():
-        entries = contestant(problem)
-        times, fallen = fastest({key: partial(problem.repeated, way) for key, way in entries.items()}, finalists=2, final=5)
+    for name, contestant in contestants.items():
+        entries = contestant()
+        times, fallen = fastest({key: partial(repeat, way) for key, way in entries.items()}, finalists=2, final=5)
         failed.update({f"{name} {key}": reason for key, reason in fallen.items()})
         if times:
             ways[name] = next(iter(times))
-            ready[name] = problem.repeated(entries[ways[name]])
+            ready[name] = repeat(entries[ways[name]])
             ready[name].replay()
-            errors[name] = problem.error(ready[name].results[0], entries[ways[name]])
+            errors[name] = error(ready[name].results[0], entries[ways[name]])
     laps = race(ready, rounds=9)
-    baseline = laps[next(iter(CONTESTANTS))]
-    return asdict(layer) | {
-        "density": problem.density, "seconds": {name: median(seconds) for name, seconds in laps.items()},
-        "speedup": {name: median(a / b for a, b in zip(baseline, seconds, strict=True)) for name, seconds in laps.items()},
-        "ways": ways, "errors": errors, "failed": failed}
+    baseline = laps[next(iter(contestants))]
+    return {"seconds": {name: median(seconds) for name, seconds in laps.items()},
+            "speedup": {name: median(a / b for a, b in zip(baseline, seconds, strict=True)) for name, seconds in laps.items()},
+            "ways": ways, "errors": errors, "failed": failed}
 
 
 def line(found: dict[str, Any]) -> str:

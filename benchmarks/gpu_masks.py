@@ -41,6 +41,19 @@ def columns_only(rows: int, columns: int, sparsity: float, generator: torch.Gene
     return columns_lost(rows, columns // width, sparsity, False, generator).repeat_interleave(width, 1)
 
 
+def tile_wise_in_eights(rows: int, columns: int, sparsity: float, generator: torch.Generator) -> torch.Tensor:
+    """Tile-wise where rows and columns go in eights that lie side by side: 16 bytes of what token-major activations are."""
+    share = 1 - math.sqrt(1 - sparsity)
+    eights, groups = rows // 8, columns // 8
+    kept = torch.randperm(eights, generator=generator)[:max(1, round(eights * (1 - share)))].sort().values
+    tiles = -(-len(kept) * 8 // TILE)
+    ranks = torch.rand(tiles, groups, generator=generator).argsort(1).argsort(1)
+    own = (ranks < max(1, round(groups * (1 - share)))).repeat_interleave(TILE // 8, 0)[:len(kept)]
+    mask = torch.zeros(eights, groups, dtype=torch.bool)
+    mask[kept] = own
+    return mask.repeat_interleave(8, 0).repeat_interleave(8, 1)
+
+
 def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.Generator) -> torch.Tensor:
     """Tile-wise, and of four columns that a tile keeps side by side each row keeps two: half of the sparsity's rest."""
     mask = tile_wise(rows, columns, 1 - 2 * (1 - sparsity), generator)
@@ -86,5 +99,6 @@ MASKS = {
     "block-32": Mask(partial(blocks, size=32), ((32, 32, 32), (64, 32, 64))),
     "tvw-128": Mask(tile_vector_wise, ((128, 1, 64),)),
     "tw2-128 uneven": Mask(partial(tile_wise, uneven=True), ((128, 1, 64),)),
+    "tw2-128 in eights": Mask(tile_wise_in_eights, ((128, 8, 64),)),
     "unstructured": Mask(unstructured),
 }

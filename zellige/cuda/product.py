@@ -83,6 +83,21 @@ class DeviceTiles:
                    _units(tiles).to(device), torch.from_numpy(tiles.rows).to(device), in_eights(tiles), back)
 
 
+    def turned(self) -> DeviceTiles:
+        """Wᵀ in tiles, of the values that W has now; ``InputError`` if the weight was not uploaded to be trained."""
+        back = self.transposed
+        if back is None:
+            raise InputError("gradients reach x if the weight was uploaded with trained=True")
+        rows, columns, unit, eights = back.form
+        values = fetched(self.values.detach(), back.sources)
+        return DeviceTiles((rows, columns), self.tile, self.step, unit, back.starts, values, back.units, back.rows, eights)
+
+
+def fetched(values: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
+    """The values of the transposed order."""
+    return torch.cat([values.new_zeros(1), values.flatten()]).index_select(0, sources).view(-1, values.shape[1])
+
+
 def in_eights(tiles: Tiles) -> bool:
     """Whether each 8 lines of the tiles are 8 rows side by side from a multiple of 8 on, or none.
 
@@ -173,8 +188,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     if for_x:
         if back_sources is None:
             raise InputError("gradients reach x if the weight was uploaded with trained=True")
-        step = values.shape[1]
-        there = torch.cat([values.new_zeros(1), values.flatten()]).index_select(0, back_sources).view(-1, step)
+        there = fetched(values, back_sources)
         found[0] = torch.ops.zellige.tile_product(by_rows, there, back_units, back_rows, None, None, back_starts, back_form, "none",
                                                   True, x_features, config, *no_order)
     if for_values:
