@@ -25,8 +25,10 @@ SPARSITIES = (0.5, 0.75, 0.9)
 NAMES = {"tw1-128 by 64": "tile-wise, 128 rows, all kept, columns in runs of 64", "tw1-128": "tile-wise, 128 rows, all kept",
          "tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
          "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
+CONVOLUTIONS = {"tw2-128 in eights": "tile-wise, 128 rows, in eights, channels-last", "tw2-128": "tile-wise, 128 rows, planes"}
 OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "tvw")
 LARGE = 2048
+NOTHING = "Not timed on a GPU yet."
 EARLIER = "sections of an earlier run the same day"
 """In the conditions of a file that was put together: what another run gave. Its layers say so too, as their ``run``."""
 KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours"}
@@ -97,18 +99,61 @@ def comparison(facts: dict[str, Any]) -> str:
             entry[kind] = min(seconds, entry.get(kind, seconds))
     rows = [[name, f"{sparsity:.0%}", *(times(entry[other] / entry["ours"]) for other in ("dense", "block-32", "csr"))]
             for (name, sparsity, _), entry in sorted(best.items()) if {"ours", "dense", "block-32", "csr"} <= set(entry)]
-    return table(["layer", "sparsity", "over cuBLAS", "over blocks 32 × 32", "over cuSPARSE"], rows, texts=2)
+    return table(["layer", "sparsity", "over cuBLAS", "over blocks 32 × 32", "over cuSPARSE"], rows, texts=2) if rows else ""
 
 
 def linear(facts: dict[str, Any]) -> str:
     rows = [[NAMES.get(found["mask"], found["mask"]), f"{found['sparsity']:.0%}", found["way"],
              *(f"{found['seconds'][name] * 1e6:.0f}" for name in ("dense", "tile-wise")), times(found["speedup"])]
             for found in facts.get("linear", []) if "speedup" in found]
-    return table(["4096 × 4096", "sparsity", "chosen", "dense, µs", "`TileWiseLinear`, µs", ""], rows, texts=3)
+    return table(["4096 × 4096", "sparsity", "chosen", "dense, µs", "`TileWiseLinear`, µs", ""], rows, texts=3) if rows else ""
+
+
+def checked(facts: dict[str, Any], what: str) -> str:
+    """On which GPU, and how many awkward shapes were right there."""
+    tests = facts["correctness"]
+    return f"{tests['cases']} {what} of awkward shapes, {len(tests['wrong'])} of them wrong."
+
+
+def convolution(facts: dict[str, Any]) -> str:
+    """Times faster than cuDNN, and the share of the roofline, for channels-last and for planes."""
+    found = facts.get("convolution", {})
+    if "layers" not in found:
+        return ""
+    parts = [f"{facts['conditions']['gpu']}; {checked(found, 'convolutions')}"]
+    for mask, name in CONVOLUTIONS.items():
+        own = [layer for layer in found["layers"] if layer["mask"] == mask and "tiles" in right(layer)]
+        rows = []
+        for layer in {layer["name"]: layer for layer in own}.values():
+            at = {one["sparsity"]: one for one in own if one["name"] == layer["name"]}
+            dense = geometric_mean(one["seconds"]["cudnn"] for one in at.values())
+            shape = f"{layer['channels']} → {layer['rows']}, {layer['size']}²"
+            rows.append([layer["name"], shape, f"{dense * 1e6:.0f}", *(_cell(at.get(level)) for level in SPARSITIES)])
+        if rows:
+            headings = [name, "channels → rows, size", "cuDNN, µs", *(f"{level:.0%}" for level in SPARSITIES)]
+            parts.append(table(headings, rows, texts=2))
+    return "\n\n".join(parts)
+
+
+def backward(facts: dict[str, Any]) -> str:
+    """Forward and backward of a layer, and each part by itself, as times faster than dense."""
+    found = facts.get("backward", {})
+    if "layers" not in found:
+        return ""
+    rows = []
+    for layer in found["layers"]:
+        parts = layer.get("parts", {})
+        if parts and all("tiles" in right(part) for part in parts.values()):
+            whole = parts["whole"]["seconds"]
+            rows.append([layer["name"], f"{layer['sparsity']:.0%}", *(f"{whole[who] * 1e6:.0f}" for who in ("dense", "tiles")),
+                         *(times(parts[part]["speedup"]["tiles"]) for part in ("whole", "forward", "dx", "dw"))])
+    headings = ["4096 × 4096", "sparsity", "dense, µs", "tiles, µs", "", "forward", "dX", "dW"]
+    return f"{facts['conditions']['gpu']}; {checked(found, 'gradients')}\n\n{table(headings, rows, texts=2)}"
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear}
+    "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear,
+    "gpu-convolution": convolution, "gpu-backward": backward}
 
 
 def main() -> int:
@@ -125,7 +170,7 @@ def main() -> int:
     facts = [json.loads(file.read_text()) for file in files]
     text = fresh = asked.page.read_text()
     for name, make in TABLES.items():
-        fresh = replaced(fresh, f"<!-- {name} -->", f"<!-- /{name} -->", "\n\n".join(map(make, facts)))
+        fresh = replaced(fresh, f"<!-- {name} -->", f"<!-- /{name} -->", "\n\n".join(filter(None, map(make, facts))) or NOTHING)
     if asked.check:
         return int(fresh != text)
     asked.page.write_text(fresh)

@@ -4,8 +4,8 @@ Columns are ordered tap by tap, the channels of a tap side by side, so that a un
 pixel. Where the channels of a tap do not fill groups, columns of zeros follow them: no group belongs to two taps.
 
     a weight of 3 × 3 taps, 4 channels, in groups of 2      column 10 is tap 2, channel 2: the pixel 2 to the right of the
-    tap     0      1      2      3 …                        window's first; ``channels`` has 2 for it, ``taps`` has (0, 2)
-    column  0 1│2 3 4 5│6 7 8 9│10 11 12 …
+    tap     0       1       2         3 …                   window's first; ``channels`` has 2 for it, ``taps`` has (0, 2)
+    column  0 1 2 3│4 5 6 7│8 9 10 11│12 …
 """
 
 from __future__ import annotations
