@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 from test_product import FAR, FUNCTIONS, TOLERANCE
 
-from zellige.cuda import convolution
+from zellige.cuda import product
 from zellige.cuda.config import Config
 from zellige.cuda.convolution import check, convolve, launch
 from zellige.cuda.convolution_tiles import ConvolutionTiles, Window, cut_convolution
@@ -144,7 +144,7 @@ def test_the_cut_holds_the_weight(layer: Drawn) -> None:
 
 
 def test_parts_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "places", lambda *_: 16)
+    monkeypatch.setattr(product, "_places", lambda *_: 16)
     weight, window = torch.randn(16, 40, 3, 3).half(), Window((3, 3), padding=(1, 1))
     tiles, x = upload(weight, window), torch.randn(1, 40, 3, 3).half()
     assert (plan_pieces(tiles.tiles.starts, 1, 16)[:, 4] > 1).all()

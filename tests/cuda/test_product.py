@@ -94,7 +94,7 @@ def test_parts_are_summed() -> None:
 
 def test_parts_of_tiles_of_different_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tile in three parts and one in two: what one leaves for the other must not lie where another's sums do."""
-    monkeypatch.setattr(product, "places", lambda *_: 16)
+    monkeypatch.setattr(product, "_places", lambda *_: 16)
     weight = torch.zeros(32, 400)
     weight[:16, :200], weight[16:, :170] = torch.randn(16, 200), torch.randn(16, 170)
     tiles, x = upload(weight.half(), 16, 1, 16), torch.randn(3, 400).half()

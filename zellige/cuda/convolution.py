@@ -20,7 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from zellige.cuda.config import Config, default_config
 from zellige.cuda.convolution_kernel import tile_convolution
 from zellige.cuda.convolution_tiles import ConvolutionTiles, Window
-from zellige.cuda.product import DeviceTiles, check_activation, check_device, pieces_on, places
+from zellige.cuda.product import DeviceTiles, check_activation, check_device, pieces_for
 from zellige.cuda.product import launch as launch_product
 from zellige.errors import InputError
 
@@ -95,7 +95,7 @@ def launch(weight: ConvolutionTiles, x: torch.Tensor, y: torch.Tensor, bias: tor
     tile, step = tiles.tile, tiles.step
     config = config or default_config(tile, step, pixels)
     blocks = triton.cdiv(pixels, config.tokens)
-    pieces, parts = pieces_on(tiles.starts, blocks, places(x.device, config, tile, step), x.device)
+    pieces, parts = pieces_for(tiles, pixels, config)
     partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
     tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else tiles.units  # never read without parts
     boxes = config.boxes and len(tiles.values) > 0

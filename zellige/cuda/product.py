@@ -212,7 +212,7 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
     tile, step = weight.tile, weight.step
     config = config or default_config(tile, step, tokens)
     blocks = triton.cdiv(tokens, config.tokens)
-    pieces, parts = pieces_on(weight.starts, blocks, places(x.device, config, tile, step), x.device)
+    pieces, parts = pieces_for(weight, tokens, config)
     partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
     tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else weight.units  # never read without parts
     x_boxes = config.boxes and weight.unit == step and _boxable(x)
@@ -227,6 +227,15 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
         X_BOXES=x_boxes, W_BOXES=w_boxes, RAGGED=bool(weight.shape[1] % weight.unit), SPLIT=parts > 0, WIDTH=config.width,
         EIGHTS=weight.eights, ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
         num_warps=config.warps, num_stages=config.stages)
+
+
+def pieces_for(weight: DeviceTiles, tokens: int, config: Config | None = None) -> tuple[torch.Tensor, int]:
+    """The plan of a launch on the weight's device, and how many parts leave their sums in memory. Whoever captures the launch in a
+    graph keeps the plan alive: the graph knows its address alone."""
+    config = config or default_config(weight.tile, weight.step, tokens)
+    device = weight.values.device
+    places = _places(device, config, weight.tile, weight.step)
+    return _pieces_on(weight.starts, triton.cdiv(tokens, config.tokens), places, device)
 
 
 def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
@@ -271,7 +280,7 @@ def capability_of(device: torch.device) -> int:
 
 
 @lru_cache
-def places(device: torch.device, config: Config, tile: int, step: int) -> int:
+def _places(device: torch.device, config: Config, tile: int, step: int) -> int:
     """Programs that run on the device at once: as many to a multiprocessor as fit its memory and its registers."""
     if device.type != "cuda":
         return 4  # the interpreter runs one after another: few, so that parts are made
@@ -282,7 +291,7 @@ def places(device: torch.device, config: Config, tile: int, step: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
+def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
     """The plan on the device, and how many parts leave their sums in memory."""
     pieces = plan_pieces(starts, blocks, places)
     return torch.from_numpy(pieces).to(device), int(np.count_nonzero(pieces[:, FIELDS.index("parts")] > 1))
