@@ -1,0 +1,66 @@
+"""The race of ways: everybody who promises a gain runs, the fastest is kept, and what is known is not timed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zellige.cuda import choosing, convolution_layer, linear
+from zellige.cuda.choices import Choice, ChoiceCache
+from zellige.cuda.config import Config
+from zellige.cuda.convolution_layer import choose_convolution
+from zellige.cuda.convolution_tiles import Window
+
+CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
+
+
+class Clock:
+    """Instead of a GPU's: every contestant runs once, and takes what ``seconds`` says of its way."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, seconds: Mapping[str, float]):
+        self.seconds, self.answers = seconds, {}  # type: ignore[var-annotated]
+        patch.setattr(choosing, "fastest", self.fastest)
+        patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
+        for room in (linear, convolution_layer):
+            patch.setattr(room, "check_timeable", lambda weight, dimensions: None)
+            patch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS)
+            patch.setattr(room, "key_of", lambda weight, tile, step, cuts, *about: f"{list(weight.shape)} {sorted(cuts)} {about}")
+
+    def fastest(self, contestants: Mapping[Any, Callable[[], list[torch.Tensor]]]) -> tuple[dict[Any, float], dict[Any, str]]:
+        self.answers = {name: prepare() for name, prepare in contestants.items()}
+        times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants}
+        return dict(sorted(times.items(), key=lambda pair: pair[1])), {}
+
+
+SPARSE = torch.randn(16, 64, generator=torch.Generator().manual_seed(0)) * (torch.arange(64) % 32 < 8)
+
+
+@pytest.mark.parametrize("convolved", [False, True])
+def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, convolved: bool) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 3e-4, "groups": 1e-4, "columns": 2e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+
+    def choose() -> Choice:
+        if convolved:
+            return choose_convolution(SPARSE.half()[:, :, None, None], Window((1, 1)), (1, 2, 3), cache, tile=16, step=16)
+        return linear.choose(SPARSE.half(), 6, cache, tile=16, step=16)
+
+    choice = choose()
+    assert choice == Choice("groups", CONFIGS[0], 1e-4, 3e-4)
+    assert set(clock.answers) == {("dense", None), *((way, config) for way in ("groups", "columns") for config in CONFIGS)}
+    for answers in clock.answers.values():
+        for answer, dense in zip(answers, clock.answers["dense", None], strict=True):
+            torch.testing.assert_close(answer, dense, rtol=4e-3, atol=4e-3)
+    clock.answers = {}
+    assert choose() == choice and not clock.answers
+
+
+def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == Choice("dense", None, 1e-4, 1e-4)
+    assert set(clock.answers) == {("dense", None)}
