@@ -22,6 +22,7 @@ from pathlib import Path
 import gpu_blocks
 import gpu_correctness
 import gpu_layers
+import gpu_networks
 import gpu_vectors
 import torch
 from gpu_run import Run, conditions, say
@@ -34,6 +35,8 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
     "max-autotune": (gpu_layers.autotuned, 40),
+    "compile networks": (gpu_networks.compile_ahead, 100), "networks": (gpu_networks.correctness, 80),
+    "bert-base": (gpu_networks.bert, 60),
 }
 """Name → what it does, and the seconds that must be left for it to start."""
 

@@ -102,7 +102,7 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
     tile, step = weight.tile, weight.step
     config = config or default_config(tile, step, tokens)
     blocks = triton.cdiv(tokens, config.tokens)
-    pieces, parts = _pieces_on(weight.starts, blocks, _places(x.device, config, tile, step), x.device)
+    pieces, parts = pieces_for(weight, tokens, config)
     partials = x.new_empty(parts * blocks * tile * config.tokens, dtype=torch.float32)
     tickets = x.new_zeros(parts * blocks, dtype=torch.int32) if parts else weight.units  # never read without parts
     x_boxes = config.boxes and weight.unit == step and _boxable(x)
@@ -117,6 +117,15 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
         X_BOXES=x_boxes, W_BOXES=w_boxes, RAGGED=bool(weight.shape[1] % weight.unit), SPLIT=parts > 0, WIDTH=config.width,
         ACTIVATION=activation, BIAS=bias is not None, RESIDUAL=residual is not None,
         num_warps=config.warps, num_stages=config.stages)
+
+
+def pieces_for(weight: DeviceTiles, tokens: int, config: Config | None = None) -> tuple[torch.Tensor, int]:
+    """The plan of a launch on the weight's device, and how many parts leave their sums in memory. Whoever captures the launch in a
+    graph keeps the plan alive: the graph knows its address alone."""
+    config = config or default_config(weight.tile, weight.step, tokens)
+    device = weight.values.device
+    places = _places(device, config, weight.tile, weight.step)
+    return _pieces_on(weight.starts, triton.cdiv(tokens, config.tokens), places, device)
 
 
 def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
