@@ -191,16 +191,17 @@ def attention_error(batch: int, sequence: int, heads: int, wide: int, config: Co
 
 def out_of_memory(model: nn.Module, text: torch.Tensor) -> str:
     """A compilation that finds too little memory says so, and the next one goes through."""
-    torch.cuda.set_per_process_memory_fraction(1e-4)
+    large = nn.Linear(8192, 8192).eval()
     torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
-        zl.compile(model.eval(), (text,), target="cuda")
+        zl.compile(large, (torch.randn(16, 8192),), target="cuda")
         said = "NOT refused"
     except zl.ZelligeError as error:
         said = f"refused: {error}"
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    return f"{said}; afterwards {network_error(model, text)['right']}"
+    return f"{said}; afterwards {network_error(model.eval(), text)['right']}"
 
 
 # -------------------------------------------------------------------------------------------------------------- speed

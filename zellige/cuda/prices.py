@@ -152,6 +152,8 @@ def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:
 
 
 def _best(times: Mapping, failed: Mapping, what: str) -> tuple:
+    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
+        raise torch.OutOfMemoryError(next(iter(failed.values())))
     if not times:
         raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(map(str, failed.values())))
     return next(iter(times.items()))
