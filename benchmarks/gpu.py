@@ -25,6 +25,7 @@ import gpu_blocks
 import gpu_convolution
 import gpu_correctness
 import gpu_layers
+import gpu_networks
 import gpu_vectors
 import torch
 from gpu_run import Run, conditions, say
@@ -38,6 +39,8 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
     "max-autotune": (gpu_layers.autotuned, 40),
     "convolution": (gpu_convolution.convolution, 60), "backward": (gpu_backward.backward, 40),
+    "compile networks": (gpu_networks.compile_ahead, 100), "networks": (gpu_networks.correctness, 80),
+    "bert-base": (gpu_networks.bert, 60),
 }
 """Name → what it does, and the seconds that must be left for it to start."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -38,9 +38,11 @@ from zellige.prune.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from zellige.aie2.estimate.network import NetworkTime
+    from zellige.cuda.engine import CudaEngine
     from zellige.graph.quantized import QuantizedGraph
 
 DTYPES = ("f32",)
+CUDA = "cuda"
 LATENCY = "latency"  # the kind of cost that the compiler's model knows
 
 
@@ -58,24 +60,51 @@ class Verification:
         return f"largest error {self.max_absolute_error:.3g}, relative to the largest output {self.max_relative_error:.3g}"
 
 
-def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", dtype: str = "f32", threads: int | None = None,
-            winograd: bool = True, tune: str = "model") -> Engine:
+@overload
+def compile(model: Any, example_inputs: Sequence[Any], *, target: Literal["cuda"], dtype: str | None = None,
+            threads: int | None = None, winograd: bool = True, tune: str = "model") -> CudaEngine: ...
+
+
+@overload
+def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", dtype: str | None = None,
+            threads: int | None = None, winograd: bool = True, tune: str = "model") -> Engine: ...
+
+
+def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", dtype: str | None = None,
+            threads: int | None = None, winograd: bool = True, tune: str = "model") -> Engine | CudaEngine:
     """Compile a model in evaluation mode for the shapes of its example inputs.
 
-    ``target`` is ``cpu`` (the best that this machine runs) or ``cpu:NAME``; ``threads`` is the number of threads (default:
-    the CPUs that this process may use); ``winograd=False`` turns Winograd convolutions off, which are faster and round a
-    little more; ``tune="measure"`` times the possible paths of each layer where the default has a model of them.
+    ``target`` is ``cpu`` (the best that this machine runs), ``cpu:NAME``, or ``cuda`` (the current NVIDIA GPU); ``dtype`` is what
+    it computes in: ``f32`` on CPUs, on GPUs ``bf16`` (the default there) or ``f16``. ``threads`` is the number of threads
+    (default: the CPUs that this process may use); ``winograd=False`` turns Winograd convolutions off, which are faster and round a
+    little more; ``tune="measure"`` times the possible paths of each layer where the default has a model of them. These three are
+    for CPUs; on a GPU all is timed, and what was chosen is kept in the cache.
 
     Raises ``UnsupportedModelError`` if the model can't be brought into a graph, ``CompileError`` for options that can't be
     had here. The model is not changed.
     """
     started = time.perf_counter()
-    check_dtype(dtype)
+    if target == CUDA:
+        return _compile_for_gpu(model, example_inputs, dtype, threads, winograd, tune, started)
+    check_dtype(dtype or DTYPES[0])
     check_winograd(winograd)
     find_isa(target)
     check_threads(threads)
     graph = optimized_graph(model, example_inputs)
     return build_engine(graph, Options(winograd=winograd, tune=tune), target, threads, started)
+
+
+def _compile_for_gpu(model: Any, example_inputs: Sequence[Any], dtype: str | None, threads: int | None, winograd: bool, tune: str,
+                     started: float) -> CudaEngine:
+    given = {"threads": threads is not None, "winograd": winograd is not True, "tune": tune != "model"}
+    if idle := [name for name, changed in given.items() if changed]:
+        raise CompileError(f"{idle[0]} is an option of CPUs; leave it out for target cuda, where every layer is timed")
+    arguments = _arguments(example_inputs, "example_inputs")
+    try:
+        from zellige.cuda.engine import compile_network
+    except ImportError as error:
+        raise CompileError(f"target cuda needs Triton, which comes with PyTorch's CUDA builds: {error}") from error
+    return compile_network(model, arguments, dtype or "bf16", started)
 
 
 @wraps(prune_by_scores)
@@ -184,7 +213,7 @@ def estimate(model: Any, example_inputs: Sequence[Any], *, target: str = "aie2:4
     return network_time(quantized_graph(model, example_inputs, batches), on, dense)
 
 
-def verify(model: Any, engine: Engine, inputs: Sequence[Any]) -> Verification:
+def verify(model: Any, engine: Engine | CudaEngine, inputs: Sequence[Any]) -> Verification:
     """Compare an engine with its model, run by PyTorch in float64. A number that is NaN or infinite in one of them alone makes
     the errors so.
 

@@ -1,0 +1,322 @@
+"""Whole networks on a GPU: are they right, and how fast is BERT-base, beside PyTorch's best.
+
+BERT-base (Devlin et al., 2018) stands here in plain modules of PyTorch's, with random weights: 64 sequences of 128 words go in as
+whole numbers. Every linear layer of its encoder is pruned tile-wise. Dense contestants are the same network in bfloat16: PyTorch's
+operators in a CUDA graph, and ``torch.compile(mode="max-autotune")``. All are called with an input on the GPU and give a result of
+their own; times are device time of several calls, in turn, medians.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from gpu_contestants import DEVICE, DTYPE, capability, cut_on_device, relative_error
+from gpu_run import Run, say
+from torch import nn
+from torch.nn import functional
+
+import zellige as zl
+from zellige.cuda import features
+from zellige.cuda.capture import Captured
+from zellige.cuda.config import Config
+from zellige.cuda.prices import worth_timing
+from zellige.cuda.product import multiply
+
+BATCH, SEQUENCE, WORDS = 64, 128, 30522
+PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
+            for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
+"""Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
+
+CALLS, ROUNDS = 5, 9
+NEEDS = {"max-autotune": 75, "ours dense": 45}
+"""Seconds that must be left for a contestant to start; 20 for others."""
+
+TOLERANCE = 3e-2
+"""Of a network's answers in bfloat16 against float32: each of dozens of layers rounds to 8 bits."""
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward network, each added to its input and then normalised."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.attention_norm, self.norm = nn.LayerNorm(width, eps=1e-12), nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [made(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for made in (self.query, self.key, self.value)]
+        mixed = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        x = self.attention_norm(x + self.out(mixed))
+        return self.norm(x + self.down(functional.gelu(self.up(x))))
+
+
+class Bert(nn.Module):
+    """Words (batch, sequence) to features (batch, sequence, width)."""
+
+    def __init__(self, layers: int = 12, width: int = 768, heads: int = 12, hidden: int = 3072, words: int = WORDS) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(words, width), nn.Embedding(512, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.encoder = nn.Sequential(*(Layer(width, heads, hidden) for _ in range(layers)))
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        return self.encoder(self.norm(self.words(text) + self.places.weight[:text.shape[1]]))
+
+
+class Block(nn.Module):
+    """Of a ResNet-18: two convolutions with batch norms beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.first, self.second = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.second(self.two(functional.relu(self.first(self.one(x)))))
+        return functional.relu(y + self.shortcut(x))
+
+
+def residual_network(classes: int = 1000) -> nn.Module:
+    """ResNet-18 (He et al., 2016)."""
+    widths = (64, 128, 256, 512)
+    blocks = [block for before, width in zip((64, *widths), widths, strict=False)
+              for block in (Block(before, width, 1 if width == 64 else 2), Block(width, width, 1))]
+    return nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1), *blocks,
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+def tile_wise(model: nn.Module, pattern: str, sparsity: float) -> nn.Module:
+    """A copy of which every linear layer is pruned in tiles."""
+    pruned = copy.deepcopy(model)
+    if sparsity:
+        zl.prune(pruned, pattern, sparsity)
+    return pruned.eval()
+
+
+# -------------------------------------------------------------------------------------------------------- correctness
+
+
+def correctness(run: Run) -> object:
+    """Small networks and kernels against float32 on the GPU; the engine's two ways to take an input; memory that runs out."""
+    torch.manual_seed(0)
+    found: dict[str, Any] = {}
+    small = Bert(2, 256, 4, 512, 100)
+    text = torch.randint(100, (4, 48))
+    cases: dict[str, tuple[nn.Module, torch.Tensor]] = {
+        "bert of 2 layers": (tile_wise(small, "", 0), text),
+        **{f"bert of 2 layers, {name}": (tile_wise(small, *pruning), text) for name, pruning in PRUNINGS.items()},
+        "resnet-18": (residual_network().eval(), torch.randn(4, 3, 96, 96))}
+    for name, check in {"kernels": partial(kernels, run), **{name: partial(network_error, *case) for name, case in cases.items()},
+                        "memory": partial(out_of_memory, small, text)}.items():
+        begin = time.monotonic()
+        try:
+            found[name] = check()
+        except Exception as error:
+            found[name] = {"error": f"{type(error).__name__}: {str(error)[:600]}"}
+        say(f"   {name}: {found[name]} ({time.monotonic() - begin:.1f} s)")
+    return found
+
+
+def network_error(model: nn.Module, x: torch.Tensor) -> dict[str, Any]:
+    engine = zl.compile(model, (x,), target="cuda")
+    reference = in_float32(model, x)
+    far, near = engine(x), engine(x.to(DEVICE))
+    twice = engine(x.to(DEVICE))
+    assert far.device.type == "cpu" and far.dtype == torch.float32 and near.dtype == DTYPE and torch.equal(near, twice)
+    error = relative_error(near, reference)
+    return {"error": error, "right": error < TOLERANCE and relative_error(far.to(DEVICE), reference) < TOLERANCE,
+            "form": engine.form, "paths": dict(Counter(layer.path for layer in engine.layers))}
+
+
+def in_float32(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with torch.no_grad():
+        return copy.deepcopy(model).to(DEVICE)(x.to(DEVICE))
+
+
+NORMS = ((1000, 768), (130, 1024), (8192, 768), (192, 256), (77, 4096))
+"""Tokens and features."""
+
+ATTENTIONS = ((3, 100, 4, 64), (64, 128, 12, 64), (4, 48, 4, 64), (2, 300, 2, 128), (2, 17, 3, 32))
+"""Batch, sequence, heads, and features of a head."""
+
+
+def kernels(run: Run) -> dict[str, float]:
+    """Largest relative errors of the kernels for features × tokens, over shapes that fit no block too."""
+    orders = [(x_features, y_features) for x_features in (False, True) for y_features in (False, True)]
+    jobs = [*((norm_error, (*shape, *order)) for shape in NORMS for order in orders),
+            *((attention_error, (*shape, config)) for shape in ATTENTIONS for config in features.attention_configs(shape[1]))]
+    found: dict[str, float] = {}
+    for (check, shape), error, reason in run.many(kernel_error, jobs, 40):
+        if reason or not error < TOLERANCE:
+            say(f"   WRONG {check.__name__} {shape}: {error} {reason}")
+        found[check.__name__] = max(found.get(check.__name__, 0.0), float("inf") if reason else error)
+    return found
+
+
+def kernel_error(job: tuple[Callable[..., float], tuple[Any, ...]]) -> float:
+    return job[0](*job[1])
+
+
+def norm_error(tokens: int, width: int, x_features: bool, y_features: bool) -> float:
+    x = torch.randn(tokens, width, device=DEVICE, dtype=DTYPE)
+    weight, bias = torch.randn(2, width, device=DEVICE, dtype=DTYPE)
+    reference = functional.layer_norm(x.float(), (width,), weight.float(), bias.float())
+    assert torch.equal(features.transposed(x), x.T)
+    y = features.layer_norm(x.T.contiguous() if x_features else x, weight, bias, 1e-5, x_features, y_features)
+    return relative_error(y.T if y_features else y, reference)
+
+
+def attention_error(batch: int, sequence: int, heads: int, wide: int, config: Config) -> float:
+    x = torch.randn(3 * heads * wide, batch * sequence, device=DEVICE, dtype=DTYPE)
+    q, k, v = x.float().reshape(3, heads, wide, batch, sequence).permute(0, 3, 1, 4, 2)
+    reference = functional.scaled_dot_product_attention(q, k, v).permute(1, 3, 0, 2).reshape(heads * wide, batch * sequence)
+    return relative_error(features.attention(x, heads, sequence, wide**-0.5, config), reference)
+
+
+def out_of_memory(model: nn.Module, text: torch.Tensor) -> str:
+    """A compilation that finds too little memory says so, and the next one goes through."""
+    large = nn.Linear(8192, 8192).eval()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        zl.compile(large, (torch.randn(16, 8192),), target="cuda")
+        said = "NOT refused"
+    except zl.ZelligeError as error:
+        said = f"refused: {error}"
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    return f"{said}; afterwards {network_error(model.eval(), text)['right']}"
+
+
+# -------------------------------------------------------------------------------------------------------------- speed
+
+
+def compile_ahead(run: Run) -> object:
+    """Compile the products that will be timed, many at a time, into Triton's cache on disk."""
+    configs = worth_timing(768, BATCH * SEQUENCE, capability())
+    wanted = [(config, y_features, activation, residual) for config in configs for y_features in (True, False)
+              for activation, residual in (("none", False), ("none", True), ("gelu", False))]
+    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, wanted, 45) if reason]
+    for reason in failed[:8]:
+        say(f"   {reason}")
+    return {"configurations": len(wanted), "failed": failed}
+
+
+def compile_one(wanted: tuple[Config, bool, str, bool]) -> None:
+    """Run a configuration once with parts and once without, features × tokens in: then its code is in the cache."""
+    config, y_features, activation, with_residual = wanted
+    for columns in (768, 64):
+        cut = cut_on_device(torch.ones(128, columns), 128, 1, 64)
+        x, bias = torch.ones(columns, 8192, device=DEVICE, dtype=DTYPE), torch.ones(128, device=DEVICE, dtype=DTYPE)
+        residual = torch.ones((128, 8192) if y_features else (8192, 128), device=DEVICE, dtype=DTYPE) if with_residual else None
+        multiply(cut, x, bias, residual, activation, True, y_features, config)
+    torch.cuda.synchronize()
+
+
+def bert(run: Run) -> object:
+    """BERT-base: ours at each sparsity, and the dense contestants; in turn."""
+    torch.manual_seed(0)
+    model = Bert().eval()
+    text = torch.randint(WORDS, (BATCH, SEQUENCE))
+    on_gpu = text.to(DEVICE)
+    facts: dict[str, Any] = {"tokens": BATCH * SEQUENCE}
+    calls: dict[str, Call] = {}
+    pruned = {f"ours {name}": partial(ours, model, text, *pruning, facts) for name, pruning in PRUNINGS.items()}
+    contestants: dict[str, Callable[[], Call]] = {
+        "eager": partial(eager, model, on_gpu), **pruned, "max-autotune": partial(autotuned, model, on_gpu),
+        "ours dense": partial(ours, model, text, "", 0.0, facts)}
+    for name, prepare in contestants.items():
+        if run.left < NEEDS.get(name, 20):
+            say(f"   {name}: left out, {run.left:.0f} s are left")
+            continue
+        begin = time.monotonic()
+        try:
+            calls[name] = prepare()
+            calls[name](on_gpu)
+        except Exception as error:
+            facts.setdefault("failed", {})[name] = f"{type(error).__name__}: {str(error)[:600]}"
+            calls.pop(name, None)
+            say(f"   {name} FAILED: {facts['failed'][name]}")
+            continue
+        say(f"   {name}: ready after {time.monotonic() - begin:.1f} s")
+        facts["seconds"] = {one: median(laps) for one, laps in in_turn(calls, on_gpu).items()}
+        say("   " + "  ".join(f"{one} {1e3 * seconds:.3f} ms" for one, seconds in facts["seconds"].items()))
+        run.facts["bert-base"] = facts
+        run.write()
+    laps = in_turn(calls, on_gpu, ROUNDS)
+    dense = [laps[name] for name in ("eager", "max-autotune") if name in laps]
+    facts["laps"] = laps
+    facts["speedup"] = {name: median(min(others) / mine for *others, mine in zip(*dense, times, strict=True))
+                        for name, times in laps.items() if name.startswith("ours") and dense}
+    for name, speedup in facts["speedup"].items():
+        say(f"   {name}: {speedup:.2f}× over the best dense of {len(dense)}")
+    return facts
+
+
+def in_turn(calls: dict[str, Call], x: torch.Tensor, rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of one call, round by round: device time of ``CALLS`` of them."""
+    laps: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            call(x)
+            start.record()
+            for _ in range(CALLS):
+                call(x)
+            stop.record()
+            stop.synchronize()
+            laps[name].append(start.elapsed_time(stop) * 1e-3 / CALLS)
+    return {name: times[1:] for name, times in laps.items()}
+
+
+def eager(model: nn.Module, x: torch.Tensor) -> Call:
+    """PyTorch's own operators, captured."""
+    lowered = copy.deepcopy(model).to(DEVICE, DTYPE)
+    captured = Captured(lambda text: [lowered(text)], [x.clone()])
+    return lambda text: captured.run([text])[0]
+
+
+def autotuned(model: nn.Module, x: torch.Tensor) -> Call:
+    """PyTorch's compiler at its best, which captures by itself."""
+    compiled = torch.compile(copy.deepcopy(model).to(DEVICE, DTYPE), mode="max-autotune", fullgraph=True, dynamic=False)
+
+    def call(text: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return compiled(text).clone()
+
+    for _ in range(3):
+        call(x)
+    return call
+
+
+def ours(model: nn.Module, text: torch.Tensor, pattern: str, sparsity: float, facts: dict[str, Any]) -> Call:
+    pruned = tile_wise(model, pattern, sparsity)
+    begin = time.monotonic()
+    engine = zl.compile(pruned, (text,), target="cuda")
+    say(f"   compiled in {time.monotonic() - begin:.1f} s: {engine.form}")
+    error = relative_error(engine(text.to(DEVICE)), in_float32(pruned, text))
+    say(f"   relative error {error:.2e}{'' if error < TOLERANCE else ' WRONG'}")
+    for layer in engine.layers[:9]:
+        say(f"      {layer.name[-60:]:60} {layer.density:4.0%} {layer.path:32} {layer.reason}")
+    say(f"      {dict(Counter(layer.path for layer in engine.layers))}")
+    say(f"      sum of the layers as timed {1e3 * sum(layer.seconds for layer in engine.layers):.3f} ms")
+    name = f"{pattern} {sparsity:.0%}".strip()
+    facts[f"layers {name}"] = [asdict(layer) for layer in engine.layers]
+    facts[f"error {name}"], facts[f"form {name}"] = error, engine.form
+    return engine

@@ -1,0 +1,134 @@
+"""Prices without a GPU: a clock that is told what everything takes stands for it, and calls are made once by the interpreter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from device_networks import network
+from test_network import assert_right
+
+import zellige as zl
+from zellige.cuda import engine as engines
+from zellige.cuda import prices
+from zellige.cuda.capture import Direct
+from zellige.cuda.choices import ChoiceCache
+from zellige.cuda.config import Config
+from zellige.cuda.engine import CudaEngine
+from zellige.cuda.layers import FEATURES, TOKENS, Linear, Norm
+from zellige.cuda.layouts import PAIRS
+from zellige.cuda.prices import MeasuredPrices
+from zellige.errors import CompileError
+
+CPU = torch.device("cpu")
+
+
+class Once:
+    """Calls that would be captured: the first is made."""
+
+    def __init__(self, calls: list[Callable[[], torch.Tensor]]) -> None:
+        self.result = calls[0]()
+
+
+class Clock:
+    """In place of ``fastest``: ``seconds`` by the name of a way; what was raced is counted."""
+
+    def __init__(self, seconds: Mapping[str, float], fail: str = "") -> None:
+        self.seconds, self.fail = seconds, fail
+        self.races: Counter[tuple[Hashable, ...]] = Counter()
+
+    def __call__(self, contestants: Mapping[Any, Callable[[], Once]], **rest: int) -> tuple[dict[Any, float], dict[Any, str]]:
+        self.races[tuple(contestants)] += 1
+        names = {one: one[0] if isinstance(one, tuple) else one for one in contestants}
+        times = {}
+        for one, prepare in contestants.items():
+            if names[one] != self.fail:
+                prepare()
+                times[one] = self.seconds.get(names[one], 1.0)
+        return dict(sorted(times.items(), key=lambda pair: pair[1])), {one: "it fell" for one in contestants if one not in times}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clock:
+    found = Clock({"columns": 0.5, "groups": 0.7})
+    monkeypatch.setenv("ZELLIGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    monkeypatch.setattr(torch.cuda, "device", lambda *_: nullcontext())
+    monkeypatch.setattr(prices, "fastest", found)
+    monkeypatch.setattr(prices, "Repeated", Once)
+    monkeypatch.setattr(prices, "ROTATED_BYTES", 1)
+    monkeypatch.setattr(prices, "candidates", lambda *_: [Config(16, 4, 3, 1)])
+    monkeypatch.setattr(prices, "TILE", 16)
+    monkeypatch.setattr(prices, "STEP", 16)
+    monkeypatch.setattr(engines, "find_gpu", lambda: CPU)
+    monkeypatch.setattr(engines, "Captured", Direct)
+    return found
+
+
+def linear(seed: int = 0, density: float = 0.4) -> Linear:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(32, 64, generator=generator) * (torch.rand(1, 64, generator=generator).argsort() < round(density * 64))
+    return Linear((f"layer {seed}",), (weight,), torch.zeros(32), "none", weight.numel())
+
+
+def test_compiled_by_the_clock(clock: Clock, tmp_path: Path) -> None:
+    """The whole way of ``zl.compile``; compiled again, nothing is timed anew."""
+    model, inputs = network("encoder")
+    engine = zl.compile(model, inputs, target="cuda", dtype="f16")
+    assert isinstance(engine, CudaEngine) and engine.compile_seconds > 0
+    assert_right(engine, model, inputs, torch.float16)
+    assert {layer.path.split(",")[0] for layer in engine.layers if layer.op == "linear"} <= {"columns", "groups", "dense"}
+    raced = sum(clock.races.values())
+    assert raced > 10
+    again = zl.compile(model, inputs, target="cuda", dtype="f16")
+    assert sum(clock.races.values()) == raced and [one.path for one in again.layers] == [one.path for one in engine.layers]
+
+
+def test_alike_is_timed_once(clock: Clock) -> None:
+    found = MeasuredPrices(CPU, torch.float16)
+    one, other = (found.layer(linear(seed), 8, False, (FEATURES, TOKENS)) for seed in (0, 1))
+    assert one == other and one is not None and one.way == "columns" and clock.races.total() == 1
+    found.layer(linear(0), 8, True, (FEATURES, TOKENS))
+    found.layer(linear(0), 9, False, (FEATURES, TOKENS))
+    found.layer(linear(0, density=0.2), 8, False, (FEATURES, TOKENS))
+    assert clock.races.total() == 4
+
+
+def test_dense_is_in_every_race(clock: Clock) -> None:
+    found = MeasuredPrices(CPU, torch.bfloat16)
+    for pair in PAIRS:
+        found.layer(linear(), 8, False, pair)
+        found.layer(linear(density=1.0), 8, False, pair)
+    assert all(next(iter(race)) == ("dense", None) for race in clock.races)
+    clock.seconds = {"dense": 0.1, "columns": 0.5}
+    choice = MeasuredPrices(CPU, torch.bfloat16, ChoiceCache(Path(found.cache.kept.directory).parent / "other")).layer(
+        linear(), 8, False, (FEATURES, FEATURES))
+    assert choice is not None and (choice.way, choice.seconds, choice.dense_seconds) == ("dense", 0.1, 0.1)
+
+
+def test_what_cannot_be_had(clock: Clock) -> None:
+    found = MeasuredPrices(CPU, torch.float16)
+    assert found.layer(Norm(("norm",), 5000, None, None, 1e-5), 8, False, (FEATURES, FEATURES)) is None
+    clock.fail = "torch"
+    with pytest.raises(CompileError, match=r"norm could not be run.*it fell"):
+        found.layer(Norm(("norm",), 16, None, None, 1e-5), 8, False, (TOKENS, TOKENS))
+
+
+def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear error, and the model compiles again afterwards."""
+    model, inputs = network("encoder")
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "lower", full)
+        with pytest.raises(CompileError, match=r"not enough memory .* for Encoder: CUDA out of memory. Use a smaller batch"):
+            zl.compile(model, inputs, target="cuda")
+    assert isinstance(zl.compile(model, inputs, target="cuda"), CudaEngine)

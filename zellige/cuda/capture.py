@@ -1,0 +1,59 @@
+"""A module that is called with the same shapes again and again, as one CUDA graph: its kernels are launched together.
+
+The graph reads inputs and writes results at fixed addresses. A call copies its arguments there, replays, and copies results
+out, all on the caller's stream; another stream that calls next waits until that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+WARMUPS = 2
+"""Calls before the capture: kernels are compiled and loaded, libraries make their plans."""
+
+Module = Callable[..., Sequence[torch.Tensor]]
+
+
+class Captured:
+    """One graph. ``inputs`` are the tensors it reads, ``results`` those it writes; the module is kept with all that it owns."""
+
+    def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
+        self.module, self.inputs = module, tuple(inputs)
+        self.device, self.done = self.inputs[0].device, torch.cuda.Event()
+        with torch.no_grad(), torch.cuda.device(self.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARMUPS):
+                    module(*self.inputs)
+            torch.cuda.synchronize()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.results = tuple(module(*self.inputs))
+
+    def run(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The results for these arguments, as tensors of their own. Arguments may lie on the CPU, and be of any stride."""
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self.done)
+            for place, argument in zip(self.inputs, arguments, strict=True):
+                place.copy_(argument)
+            self.graph.replay()
+            results = [result.clone(memory_format=torch.contiguous_format) for result in self.results]
+            self.done.record(stream)
+        return results
+
+
+class Direct:
+    """The same without a graph: how a module runs where there is no GPU, in tests."""
+
+    def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
+        self.module, self.inputs = module, tuple(inputs)
+
+    def run(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        for place, argument in zip(self.inputs, arguments, strict=True):
+            place.copy_(argument)
+        with torch.no_grad():
+            return [result.clone(memory_format=torch.contiguous_format) for result in self.module(*self.inputs)]

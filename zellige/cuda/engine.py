@@ -1,0 +1,156 @@
+"""A network compiled for an NVIDIA GPU: ``zl.compile(model, inputs, target="cuda")``.
+
+The model is traced in bfloat16 or float16 (``trace.py``), its layers are found and joined (``rewrite.py``), what they take is
+measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), and the module that comes of it
+(``network.py``) is captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import fx
+
+from zellige.cuda.capture import Captured, Direct
+from zellige.cuda.fusion import fuse
+from zellige.cuda.layouts import Prices, decide
+from zellige.cuda.network import LayerPlan, layer_plans, lower
+from zellige.cuda.prices import MeasuredPrices
+from zellige.cuda.product import OLDEST
+from zellige.cuda.rewrite import rewrite
+from zellige.cuda.trace import DTYPES, Program, static_inputs, trace
+from zellige.errors import CompileError, InputError, ZelligeError
+from zellige.graph.trees import flatten, unflatten
+
+Runner = Callable[[Callable[..., Sequence[torch.Tensor]], Sequence[torch.Tensor]], Captured | Direct]
+
+
+class CudaEngine:
+    """A network compiled for fixed shapes on one GPU, in bfloat16 or float16.
+
+    Calls from several threads are served one after another; ``clone()`` gives an engine that runs by itself, with memory of its own
+    for activations, and the same weights.
+    """
+
+    def __init__(self, program: Program, module: Callable[..., Sequence[torch.Tensor]], layers: Sequence[LayerPlan], form: str,
+                 device: torch.device, runner: Runner, compile_seconds: float) -> None:
+        self.layers = list(layers)
+        self.form = form
+        self.device, self.dtype = device, program.dtype
+        self.compile_seconds = compile_seconds
+        self._program, self._module, self._runner = program, module, runner
+        self._places = [node for node in program.graph.nodes if node.op == "placeholder"]
+        self._lock = threading.Lock()
+        self._running = runner(module, static_inputs(program, device))
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network. Arguments and results nest as the model's do.
+
+        Tensors on the GPU give tensors there, in the element type that was compiled for, without waiting for the GPU; tensors on
+        the CPU and arrays are copied there and back, and give float32. Floating-point arguments may be float32 or of the
+        compiled type, others must be of the model's. Raises ``InputError`` for other shapes, types or devices.
+        """
+        found = flatten(self._program.input_tree, tuple(inputs), "the arguments")
+        values = [found[index] for index in range(len(self._places))]
+        taken = [self._taken(value, place) for value, place in zip(values, self._places, strict=True)]
+        with self._lock:
+            results = self._running.run(taken)
+        if any(not tensor.is_cuda for tensor in taken) or not taken:
+            results = [_on_cpu(result) for result in results]
+            if not any(isinstance(value, torch.Tensor) for value in values):
+                return unflatten(self._program.output_tree, [result.numpy() for result in results])
+        return unflatten(self._program.output_tree, results)
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(place.meta["val"].shape) for place in self._places]
+
+    def clone(self) -> CudaEngine:
+        """An engine with the same weights, and a graph and activations of its own."""
+        return CudaEngine(self._program, self._module, self.layers, self.form, self.device, self._runner, 0.0)
+
+    def save(self, path: str | os.PathLike[str]) -> NoReturn:
+        """Engines for GPUs live in memory alone: ``ZelligeError``."""
+        raise ZelligeError(f"an engine for target cuda can't be written to {os.fspath(path)}: what was chosen depends on the GPU. "
+                           "Keep the model; compiling it again takes the choices from the cache")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise ZelligeError("an engine can't be copied or pickled: clone() gives another one")
+
+    def _taken(self, value: Any, place: fx.Node) -> torch.Tensor:
+        """An argument as a tensor, if it is what the network was compiled for."""
+        expected: torch.Tensor = place.meta["val"]
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f"input {place.name} must be a tensor or an array, got {type(value).__name__}")
+        kinds = {torch.float32, self.dtype} if expected.is_floating_point() else {expected.dtype}
+        if tuple(value.shape) != tuple(expected.shape) or value.dtype not in kinds or value.layout != torch.strided:
+            raise InputError(f"input {place.name} must be {' or '.join(sorted(map(str, kinds)))} of shape {list(expected.shape)}, "
+                             f"got {value.dtype} of shape {list(value.shape)}, {value.layout}")
+        if value.device.type != "cpu" and value.device != self.device:
+            raise InputError(f"input {place.name} is on {value.device}, the network on {self.device}; move it there, or to the CPU")
+        return value.detach()
+
+
+def compile_network(model: Any, example_inputs: Sequence[Any], dtype: str = "bf16", started: float | None = None) -> CudaEngine:
+    """Compile a model for the current GPU. Raises ``CompileError`` where there is none that can, or not enough memory on it."""
+    started = time.perf_counter() if started is None else started
+    kind = element_type(dtype)
+    device = find_gpu()
+    program = prepare(model, example_inputs, kind)
+    try:
+        with torch.cuda.device(device):
+            return build(program, device, MeasuredPrices(device, kind), Captured, started)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+    torch.cuda.empty_cache()
+    raise CompileError(f"not enough memory on {device} for {program.name}: {reason}. Use a smaller batch or input")
+
+
+def prepare(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Program:
+    """The program of a model with its layers found and joined."""
+    program = trace(model, example_inputs, dtype)
+    rewrite(program)
+    return program
+
+
+def build(program: Program, device: torch.device, prices: Prices, runner: Runner, started: float) -> CudaEngine:
+    """Decide, lower and capture."""
+    decisions = decide(program.graph, prices)
+    seconds = sum(decision.choice.seconds for decision in decisions.values())
+    module, form = fuse(lower(program, decisions, device), program, seconds, runner, device)
+    engine = CudaEngine(program, module, layer_plans(program, decisions), form, device, runner, 0.0)
+    engine.compile_seconds = time.perf_counter() - started
+    return engine
+
+
+def element_type(dtype: str) -> torch.dtype:
+    """``CompileError`` for a type that tensor cores don't multiply in full."""
+    if dtype not in DTYPES:
+        raise CompileError(f"for target cuda dtype must be one of {', '.join(DTYPES)}, got {dtype!r}: these are what tensor cores "
+                           "multiply at full speed; float32 they would round before")
+    return DTYPES[dtype]
+
+
+def find_gpu() -> torch.device:
+    """The current GPU. ``CompileError`` if there is none, or if it is too old."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        raise CompileError(f"target cuda needs an NVIDIA GPU and PyTorch built for CUDA; torch {torch.__version__} finds none. "
+                           "Compile on a machine that has one, or with target cpu")
+    device = torch.device("cuda", torch.cuda.current_device())
+    major, minor = torch.cuda.get_device_capability(device)
+    if 10 * major + minor < OLDEST:
+        raise CompileError(f"target cuda needs compute capability {OLDEST / 10} or later; {torch.cuda.get_device_name(device)} has "
+                           f"{major}.{minor}. Compile with target cpu")
+    return device
+
+
+def _on_cpu(result: torch.Tensor) -> torch.Tensor:
+    return (result.float() if result.is_floating_point() else result).cpu()

@@ -1,0 +1,168 @@
+"""What the layers of a network take on this GPU, in each order and by each way: measured, and kept on disk.
+
+Layers that are alike are timed once: of the same shape and epilogue, with about as many steps to their tiles. The dense product is
+in every race, in every order, so nothing is chosen that was not faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+import triton
+
+from zellige.cuda import features
+from zellige.cuda.block_product import KERNELS, THREADS
+from zellige.cuda.choices import Choice, ChoiceCache
+from zellige.cuda.config import Config, candidates
+from zellige.cuda.layers import FEATURES, TOKENS, Attention, Layer, Linear, Norm
+from zellige.cuda.linear import DENSE
+from zellige.cuda.modules import BLOCKS, KERNEL, STEP, TILE, TORCH, WAYS, LinearModule, Ordered, cut, module_for
+from zellige.cuda.tiles import Tiles
+from zellige.cuda.timing import Repeated, fastest
+from zellige.errors import CompileError
+
+Orders = tuple[str, str]
+
+WORTH_TIMING = 0.9
+"""Of the dense multiplications: tiles that take more are not timed."""
+
+MOST_CONFIGS = 3
+FEW_ITEMS = 600
+"""Where tiles × blocks of 128 tokens are fewer, smaller blocks are timed too: they leave fewer multiprocessors idle at the end."""
+
+ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
+ALIKE = 32
+"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications."""
+
+
+class MeasuredPrices:
+    """Prices for one GPU and element type."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, cache: ChoiceCache | None = None) -> None:
+        self.device, self.dtype = device, dtype
+        self.cache = cache or ChoiceCache()
+        major, minor = torch.cuda.get_device_capability(device)
+        self.capability = 10 * major + minor
+        self.known: dict[str, Choice] = {}
+        self._cuts: dict[Linear, dict[str, Tiles]] = {}
+
+    def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
+        ways = self._ways(layer, tokens, orders)
+        if not ways:
+            return None
+        key = self._key(layer, tokens, residual, orders)
+        choice = self.known.get(key) or self.cache.get(key)
+        if choice is None or all(choice.way != way for way, _ in ways):
+            choice = self._race(layer, tokens, residual, orders, ways)
+            self.cache.put(key, choice)
+        self.known[key] = choice
+        return choice
+
+    def turning(self, features_: int, tokens: int) -> float:
+        key = " | ".join(map(str, (*self._machine(), "turning", features_, tokens)))
+        choice = self.known.get(key) or self.cache.get(key)
+        if choice is None:
+            inputs = self._inputs((features_, tokens))
+            times, failed = fastest({KERNEL: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
+            choice = Choice(KERNEL, None, _best(times, failed, "turning an activation")[1], 1.0)
+            self.cache.put(key, choice)
+        self.known[key] = choice
+        return choice.seconds
+
+    def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[tuple[str, Config | None]]:
+        if isinstance(layer, Linear):
+            able = [way for way, tiles in self._cut(layer).items() if orders in WAYS[way][1] and tiles.work < WORTH_TIMING]
+            configs = worth_timing(layer.rows, tokens, self.capability)
+            blocks = worth_timing_of_blocks(layer.rows, layer.columns, self.capability)
+            return [(DENSE, None), *((way, config) for way in able for config in (blocks if way == BLOCKS else configs))]
+        if isinstance(layer, Attention) and KERNEL in ways_of(layer, orders):
+            return [(KERNEL, config) for config in features.attention_configs(layer.sequence)]
+        return [(way, None) for way in ways_of(layer, orders)]
+
+    def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
+        width = layer.columns if isinstance(layer, Linear) else layer.features * (3 if isinstance(layer, Attention) else 1)
+        lead = (tokens // layer.sequence, layer.sequence) if isinstance(layer, Attention) else (tokens,)
+        inputs = self._inputs(_shape(orders[0], tokens, width))
+        beside = []
+        if residual and isinstance(layer, Linear):
+            beside.append(torch.randn(_shape(orders[1], tokens, layer.rows), device=self.device, dtype=self.dtype))
+
+        modules: dict[str, Ordered] = {}
+
+        def prepared(way: tuple[str, Config | None]) -> Repeated:
+            choice = Choice(*way, 1.0, 1.0)
+            if way[0] not in modules or not isinstance(layer, Linear):
+                modules[way[0]] = module_for(layer, choice, orders, lead, self.device, self.dtype)
+            module = modules[way[0]]
+            module = module.tuned(choice) if isinstance(module, LinearModule) else module
+            return Repeated([partial(module, x, *beside) for x in inputs])
+
+        with torch.no_grad():
+            times, failed = fastest({way: partial(prepared, way) for way in ways})
+            (way, config), seconds = _best(times, failed, " and ".join(layer.names))
+            first = ways[0]
+            baseline = times[first] if first in times else fastest({first: partial(prepared, first)})[0].get(first, math.nan)
+        return Choice(way, config, seconds, seconds if math.isnan(baseline) else baseline)
+
+    def _inputs(self, shape: tuple[int, int]) -> list[torch.Tensor]:
+        """Enough of them that none is in the L2 cache when its turn comes."""
+        count = max(2, min(64, math.ceil(ROTATED_BYTES / (2 * math.prod(shape)))))
+        return [torch.randn(shape, device=self.device, dtype=self.dtype) for _ in range(count)]
+
+    def _cut(self, layer: Linear) -> dict[str, Tiles]:
+        if layer not in self._cuts:
+            self._cuts[layer] = {way: cut(layer, group, self.dtype, TILE, STEP) for way, (group, _) in WAYS.items()}
+        return self._cuts[layer]
+
+    def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
+        if isinstance(layer, Linear):
+            steps = [(way, round(ALIKE * tiles.work)) for way, tiles in self._cut(layer).items()]
+            own: tuple[object, ...] = ("linear", layer.rows, layer.columns, layer.activation, layer.bias is None, residual, steps,
+                                       TILE, STEP)
+        elif isinstance(layer, Norm):
+            own = ("norm", layer.features, layer.weight is None, layer.bias is None)
+        else:
+            own = ("attention", layer.features, layer.heads, layer.sequence)
+        return " | ".join(map(str, (*self._machine(), *own, tokens, *orders)))
+
+    def _machine(self) -> tuple[object, ...]:
+        return (torch.cuda.get_device_name(self.device), torch.__version__, triton.__version__, self.dtype)
+
+
+def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
+    """Configurations for tiles of so many rows."""
+    able = candidates(TILE, STEP, tokens, capability)
+    small = [config for config in able if config.tokens == 64 and -(-rows // TILE) * -(-tokens // 128) < FEW_ITEMS]
+    return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
+
+
+def worth_timing_of_blocks(rows: int, columns: int, capability: int) -> list[Config]:
+    """Those of the kernel of blocks, where it runs and tokens begin at multiples of 16 bytes."""
+    if capability != 90 or rows % 8 or columns % 8:
+        return []
+    return [Config(kernel.tokens, THREADS // 32, kernel.stages, kernel.width, boxes=True) for kernel in KERNELS]
+
+
+def ways_of(layer: Norm | Attention, orders: Orders) -> tuple[str, ...]:
+    """How a norm or attention can run in these orders."""
+    if orders == (TOKENS, TOKENS):
+        return (TORCH,)
+    if isinstance(layer, Norm):
+        return (KERNEL,) if layer.features <= features.MOST_FEATURES else ()
+    able = orders == (FEATURES, FEATURES) and layer.features // layer.heads in features.HEAD_WIDTHS
+    return (KERNEL,) if able else ()
+
+
+def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:
+    return (tokens, width) if order == TOKENS else (width, tokens)
+
+
+def _best(times: Mapping, failed: Mapping, what: str) -> tuple:
+    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
+        raise torch.OutOfMemoryError(next(iter(failed.values())))
+    if not times:
+        raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(map(str, failed.values())))
+    return next(iter(times.items()))
