@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 import torch
 from device_networks import NETWORKS, Encoder, Residual, network
+from emulated_kernel import emulated_blocks, needs_compiler
 from interpreter import widen_bfloat16
 from network_prices import CHEAP, RuledPrices
 from torch import nn
 from torch.utils import _pytree as pytree
 
 import zellige as zl
+from zellige.cuda import block_product
+from zellige.cuda.block_product import BlockKernel
 from zellige.cuda.capture import Direct
 from zellige.cuda.engine import CudaEngine, build, prepare
-from zellige.cuda.layers import FEATURES, Attention, Linear, layer_of
+from zellige.cuda.layers import FEATURES, TOKENS, Attention, Linear, layer_of
+from zellige.cuda.modules import BLOCKS
+from zellige.cuda.product import DeviceTiles
 from zellige.errors import CompileError, InputError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")
@@ -61,6 +66,24 @@ def test_networks(name: str, way: str, order: str, dtype: torch.dtype) -> None:
     assert_right(engine, model, inputs, dtype)
     linear = [layer for layer in engine.layers if layer.op == "linear"]
     assert linear and all(layer.path.startswith(way) for layer in linear)
+
+
+@needs_compiler
+def test_blocks_from_tensor_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformer in blocks of 128 × 64, whose products run on the emulated GPU."""
+    model, inputs = Encoder(128, 2, 256).eval(), (torch.randn(2, 9, 128),)
+    zl.prune(model, "block:128x64", 0.5, ignore=["query", "key", "value", "out"])
+    made: list[BlockKernel] = []
+
+    def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
+                 kernel: BlockKernel) -> torch.Tensor:
+        made.append(kernel)
+        return emulated_blocks(BlockKernel(128, 2, 1), weight, x, bias, residual, activation, False, seed=3).contiguous()
+
+    monkeypatch.setattr(block_product, "multiply", multiply)
+    engine = compiled(model, inputs, BLOCKS, TOKENS)
+    assert_right(engine, model, inputs, torch.float16)
+    assert made and any(layer.path.startswith(BLOCKS) for layer in engine.layers)
 
 
 def test_one_block_is_eight_layers() -> None:

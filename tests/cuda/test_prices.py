@@ -16,12 +16,14 @@ from test_network import assert_right
 import zellige as zl
 from zellige.cuda import engine as engines
 from zellige.cuda import prices
+from zellige.cuda.block_product import KERNELS
 from zellige.cuda.capture import Direct
 from zellige.cuda.choices import ChoiceCache
 from zellige.cuda.config import Config
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.layers import FEATURES, TOKENS, Linear, Norm
 from zellige.cuda.layouts import PAIRS
+from zellige.cuda.modules import BLOCKS
 from zellige.cuda.prices import MeasuredPrices
 from zellige.errors import CompileError
 
@@ -110,6 +112,20 @@ def test_dense_is_in_every_race(clock: Clock) -> None:
     choice = MeasuredPrices(CPU, torch.bfloat16, ChoiceCache(Path(found.cache.kept.directory).parent / "other")).layer(
         linear(), 8, False, (FEATURES, FEATURES))
     assert choice is not None and (choice.way, choice.seconds, choice.dense_seconds) == ("dense", 0.1, 0.1)
+
+
+def test_finer_tiles_are_timed_where_they_take_clearly_less(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight in blocks as wide as a step: on Hopper the kernel of blocks runs alone, elsewhere no tiles of single columns do."""
+    weight = torch.randn(256, 256) * (torch.arange(256) % 128 < 64)
+    layer = Linear(("layer",), (weight,), torch.zeros(256), "none", weight.numel())
+    monkeypatch.setattr(prices, "TILE", 128)
+    monkeypatch.setattr(prices, "STEP", 64)
+    found = MeasuredPrices(CPU, torch.bfloat16)
+    assert set(found._able(layer, 64)) == {"steps"}
+    found.capability = 90
+    assert {way: len(configs) for way, configs in found._able(layer, 64).items()} == {BLOCKS: len(KERNELS)}
+    finer = weight * (torch.arange(256) % 2 == 0)
+    assert set(found._able(Linear(("layer",), (finer,), None, "none", finer.numel()), 64)) == {BLOCKS, "columns"}
 
 
 def test_what_cannot_be_had(clock: Clock) -> None:

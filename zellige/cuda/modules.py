@@ -23,10 +23,10 @@ from zellige.cuda.tiles import Tiles, cut_tiles
 TILE, STEP = 128, 64
 BLOCKS = "blocks"
 WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
-    "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS))), "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))),
-    "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)), BLOCKS: (STEP, ((TOKENS, TOKENS),))}
-"""Through tiles: columns that are kept together, and the orders of operand and result that such tiles are fast in. Those of blocks
-run by ``block_product.py``, others by ``product.py``."""
+    BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
+    "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
+"""Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
+are fast in. Those of blocks run by ``block_product.py``, others by ``product.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 TORCH, KERNEL = "torch", "kernel"

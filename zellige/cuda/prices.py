@@ -29,6 +29,9 @@ Orders = tuple[str, str]
 WORTH_TIMING = 0.9
 """Of the dense multiplications: tiles that take more are not timed."""
 
+CLEARLY_LESS = 0.9
+"""Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
+
 MOST_CONFIGS = 3
 FEW_ITEMS = 600
 """Where tiles × blocks of 128 tokens are fewer, smaller blocks are timed too: they leave fewer multiprocessors idle at the end."""
@@ -74,13 +77,22 @@ class MeasuredPrices:
 
     def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[tuple[str, Config | None]]:
         if isinstance(layer, Linear):
-            able = [way for way, tiles in self._cut(layer).items() if orders in WAYS[way][1] and tiles.work < WORTH_TIMING]
-            configs = worth_timing(layer.rows, tokens, self.capability)
-            blocks = worth_timing_of_blocks(layer.rows, layer.columns, self.capability)
-            return [(DENSE, None), *((way, config) for way in able for config in (blocks if way == BLOCKS else configs))]
+            return [(DENSE, None), *((way, config) for way, configs in self._able(layer, tokens).items()
+                                     if orders in WAYS[way][1] for config in configs)]
         if isinstance(layer, Attention) and KERNEL in ways_of(layer, orders):
             return [(KERNEL, config) for config in features.attention_configs(layer.sequence)]
         return [(way, None) for way in ways_of(layer, orders)]
+
+    def _able(self, layer: Linear, tokens: int) -> dict[str, list[Config]]:
+        """Ways through tiles with their configurations: a finer one where it takes clearly less than all coarser ones."""
+        configs = worth_timing(layer.rows, tokens, self.capability)
+        found: dict[str, list[Config]] = {}
+        least = WORTH_TIMING
+        for way, tiles in self._cut(layer).items():
+            own = worth_timing_of_blocks(layer.rows, layer.columns, self.capability) if way == BLOCKS else configs
+            if own and tiles.work < least:
+                found[way], least = own, CLEARLY_LESS * tiles.work
+        return found
 
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
         width = layer.columns if isinstance(layer, Linear) else layer.features * (3 if isinstance(layer, Attention) else 1)
