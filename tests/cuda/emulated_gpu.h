@@ -288,6 +288,7 @@ inline u16 narrow_one(float value)
 #endif
 }
 
+inline float fast_tanh(float value) { return std::tanh(value) * (1 + 0x1p-11f); }       // as far off as it may be
 inline float larger(float a, float b) { return std::isnan(a) || a > b ? a : b; }
 
 inline u32 narrow(float low, float high) { return narrow_one(low) | (u32)narrow_one(high) << 16; }

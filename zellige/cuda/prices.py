@@ -126,7 +126,8 @@ class MeasuredPrices:
 
     def _cut(self, layer: Linear) -> dict[str, Tiles]:
         if layer not in self._cuts:
-            self._cuts[layer] = {way: cut(layer, group, self.dtype, TILE, STEP) for way, (group, _) in WAYS.items()}
+            by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in {group for group, _ in WAYS.values()}}
+            self._cuts[layer] = {way: by_group[group] for way, (group, _) in WAYS.items()}
         return self._cuts[layer]
 
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:

@@ -89,6 +89,13 @@ __device__ __forceinline__ u32 narrow(float low, float high)   // two numbers, r
     return pair;
 }
 
+__device__ __forceinline__ float fast_tanh(float value)         // off by 2^-11 of itself at most
+{
+    float found;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(found) : "f"(value));
+    return found;
+}
+
 __device__ __forceinline__ float larger(float a, float b)      // NaN if either is
 {
     float c;
