@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float]] = {
     "compile": (gpu_correctness.compile_ahead, 60), "accesses": (gpu_correctness.accesses, 120),
     "blocks correctness": (gpu_blocks.correctness, 15),
     "correctness": (gpu_correctness.correctness, 60), "ceilings": (gpu_layers.ceilings, 20),
-    "large layers": (gpu_layers.large, 70), "other sparsities": (gpu_layers.others, 45),
+    "blocks": (gpu_layers.blocks, 20), "large layers": (gpu_layers.large, 70), "other sparsities": (gpu_layers.others, 45),
     "tile-vector-wise": (gpu_layers.vectors, 40), "linear": (gpu_layers.linears, 30), "small layers": (gpu_layers.small, 25),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 20), "uneven tiles": (gpu_layers.uneven, 10),
     "max-autotune": (gpu_layers.autotuned, 40),

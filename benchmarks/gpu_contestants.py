@@ -21,6 +21,7 @@ from zellige.cuda.timing import Repeated
 from zellige.cuda.vector_tiles import vector_tiles
 
 TOKENS = 4096
+BY_STEPS = "tw1-128 by 64"  # the mask whose columns go in whole steps
 ROTATED = 160e6  # bytes of inputs that a graph goes through: several times the L2 cache
 DTYPE = torch.bfloat16
 DEVICE = torch.device("cuda")
@@ -132,7 +133,10 @@ def cublas(problem: Problem) -> dict[str, Way]:
 
 
 def tiles(problem: Problem, features: bool = True) -> dict[str, Way]:
-    """Tiles in every configuration worth timing; token-major only where groups of 8 columns and more are kept."""
+    """Tiles in every configuration worth timing; token-major only where groups of 8 columns and more are kept. Not where the kernel
+    of blocks takes part with the same tiles."""
+    if problem.layer.mask == BY_STEPS and blocks_cuda(problem):
+        return {}
     return {f"{cut.tile}: {config}": Way(partial(tile_product, cut, config, features), features)
             for cut in problem.tiles if features or cut.unit >= 8
             for config in candidates(cut.tile, cut.step, problem.layer.tokens, capability())}

@@ -11,7 +11,7 @@ from statistics import geometric_mean, median
 from typing import Any, TypeVar
 
 import torch
-from gpu_contestants import CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas, relative_error
+from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas, relative_error
 from gpu_correctness import TOLERANCE
 from gpu_run import Run, say
 
@@ -51,11 +51,16 @@ def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Seq
 
 
 def large(run: Run) -> object:
-    return timed(run, list(of(LARGE, ("tw1-128 by 64", "block-128", "tw2-128", "block-64"))), spare=60)
+    return timed(run, list(of(LARGE, ("block-128", "tw2-128", "block-64"))), spare=60)
+
+
+def blocks(run: Run) -> object:
+    """Tile-wise with columns in runs as long as a step, by the kernel from tensor maps."""
+    return timed(run, [*of(LARGE, (BY_STEPS,), (0.5, 0.75, 0.9)), *of(SMALL, (BY_STEPS,), (0.5, 0.75))], spare=2)
 
 
 def small(run: Run) -> object:
-    return timed(run, list(of(SMALL, ("tw1-128 by 64", "tw1-128", "block-128"))), spare=20)
+    return timed(run, list(of(SMALL, ("tw1-128", "block-128"))), spare=20)
 
 
 def vectors(run: Run) -> object:

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
 from pages import replaced, table, times
@@ -151,9 +151,22 @@ def backward(facts: dict[str, Any]) -> str:
     return f"{facts['conditions']['gpu']}; {checked(found, 'gradients')}\n\n{table(headings, rows, texts=2)}"
 
 
+def networks(facts: dict[str, Any]) -> str:
+    """BERT-base: how long a call takes, and how many times faster than the best dense one in its round."""
+    found = facts.get("bert-base", {})
+    if "speedup" not in found:
+        return ""
+    dense = [name for name in found["laps"] if not name.startswith("ours")]
+    rows = [[name, f"{1e3 * median(found['laps'][name]):.2f}", ""] for name in dense]
+    rows += [[f"`{name.removeprefix('ours ')}`" if name != "ours dense" else "compiled by Zellige, dense",
+              f"{1e3 * median(found['laps'][name]):.2f}", times(speedup)] for name, speedup in found["speedup"].items()]
+    return (f"{facts['conditions']['gpu']}, PyTorch {facts['conditions']['torch']}; {found['tokens']} tokens\n\n"
+            + table(["BERT-base, 64 × 128", "ms", "over the fastest dense"], rows, texts=1))
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear,
-    "gpu-convolution": convolution, "gpu-backward": backward}
+    "gpu-convolution": convolution, "gpu-backward": backward, "gpu-networks": networks}
 
 
 def main() -> int:
