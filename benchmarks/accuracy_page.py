@@ -42,13 +42,16 @@ def digits(facts: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*parts, f"By `benchmarks/accuracy.py`, {_conditions(facts['residual'])}."])
 
 
+STARTS = {"obs": "block-OBS, then `fixed`", "gradual": "`gradual`"}
+
+
 def text(facts: dict[str, Any]) -> str:
     """Bits per byte of the language model."""
     dense, *others = facts["rows"]
     lines = [["dense", "", f"{dense['history'][-1]['step']}", f"{dense['bits']:.4f}", ""]]
-    lines += [[f"`{row['pattern']}`", f"{row['sparsity']:.0%}", f"{row['history'][-1]['step']}", f"{row['bits']:.4f}",
+    lines += [[STARTS[row["start"]], f"{row['sparsity']:.0%}", f"{row['history'][-1]['step']}", f"{row['bits']:.4f}",
                f"{row['over_dense']:+.2%}"] for row in others]
-    return "\n".join([table(["pattern", "sparsity", "steps", "bits per byte", "over dense"], lines), "",
+    return "\n".join([table(["`block:8x8`", "sparsity", "steps", "bits per byte", "over dense"], lines), "",
                       f"By `benchmarks/accuracy.py text`, {_conditions(facts)}."])
 
 
@@ -96,7 +99,7 @@ def digits_curves(facts: dict[str, dict[str, Any]], axes: Any) -> None:
 def text_curves(facts: dict[str, Any], axes: Any) -> None:
     """Bits per byte, dense and while it is pruned."""
     for place, row in enumerate(facts["rows"]):
-        _line(axes, row["history"], "bits", " ".join([row["pattern"], f"{row['sparsity']:.0%}"] if place else ["dense"]), place)
+        _line(axes, row["history"], "bits", f"{row['start']} {row['sparsity']:.0%}" if place else "dense", place)
     axes.set(xlabel="step", ylabel="bits per byte, validation")
     axes.legend()
 
