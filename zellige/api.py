@@ -96,15 +96,25 @@ def compile(model: Any, example_inputs: Sequence[Any], *, target: str = "cpu", d
 
 def _compile_for_gpu(model: Any, example_inputs: Sequence[Any], dtype: str | None, threads: int | None, winograd: bool, tune: str,
                      started: float) -> CudaEngine:
+    arguments = _arguments(example_inputs, "example_inputs")
+    check_gpu(dtype, threads, winograd, tune)
+    from zellige.cuda.engine import compile_network
+
+    return compile_network(model, arguments, dtype or "bf16", started)
+
+
+def check_gpu(dtype: str | None = None, threads: int | None = None, winograd: bool = True, tune: str = "model",
+              ) -> tuple[torch.device, torch.dtype]:
+    """The GPU and the type that ``compile`` takes for target cuda. Raises the ``CompileError`` that it would, before any work."""
     given = {"threads": threads is not None, "winograd": winograd is not True, "tune": tune != "model"}
     if idle := [name for name, changed in given.items() if changed]:
         raise CompileError(f"{idle[0]} is an option of CPUs; leave it out for target cuda, where every layer is timed")
-    arguments = _arguments(example_inputs, "example_inputs")
     try:
-        from zellige.cuda.engine import compile_network
+        from zellige.cuda import engine
     except ImportError as error:
         raise CompileError(f"target cuda needs Triton, which comes with PyTorch's CUDA builds: {error}") from error
-    return compile_network(model, arguments, dtype or "bf16", started)
+    kind = engine.element_type(dtype or "bf16")
+    return engine.find_gpu(), kind
 
 
 @wraps(prune_by_scores)

@@ -90,6 +90,14 @@ class CacheError(ZelligeError):
     """A machine code cache that can't be trusted or written."""
 
 
+class UnsavedEngineError(ZelligeError):
+    """An engine for a GPU that was to be written to a file."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"an engine for target cuda can't be written to {path}: what was chosen depends on the GPU. "
+                         "Keep the model; compiling it again takes the choices from the cache")
+
+
 class VerificationError(ZelligeError):
     """A compiled network whose answers differ from the reference by more than allowed."""
 

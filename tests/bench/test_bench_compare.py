@@ -10,7 +10,8 @@ from stand_in import StandInEngine, tiny_network
 
 import zellige as zl
 from zellige.bench import compare as comparing
-from zellige.bench import entrants
+from zellige.bench import on_cpu
+from zellige.bench.clock import Turn
 from zellige.bench.compare import compare, compare_all
 from zellige.bench.rivals import RIVALS, Rival, UnavailableRivalError
 from zellige.bench.rivals.torch_eager import arrays_of
@@ -37,8 +38,8 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
 
 
 def _without_pauses(run_rounds):
-    turn = comparing.Turn(idle_seconds=0, least_seconds=0)
-    return lambda calls, rounds, after_round: run_rounds(calls, rounds, turn, after_round)
+    turn = Turn(idle_seconds=0, least_seconds=0)
+    return lambda calls, rounds, _, after_round, lap: run_rounds(calls, rounds, turn, after_round, lap)
 
 
 def test_the_result_holds_every_key_and_is_json(subject: Subject) -> None:
@@ -83,7 +84,7 @@ def test_wrong_and_missing_rivals_do_not_count_and_are_named(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rivals = {"torch": RIVALS["torch"], "wrong": wrong, "refusing": refusing}
-    monkeypatch.setattr(entrants, "RIVALS", rivals)
+    monkeypatch.setattr(on_cpu, "RIVALS", rivals)
     found = compare(subject, threads=1, rounds=2)
     assert set(found.contestants) == {"zellige", "zellige-dense", "torch"}
     assert "off by" in found.unavailable["wrong"] and found.unavailable["refusing"] == "it is Sunday"

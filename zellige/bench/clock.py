@@ -75,8 +75,12 @@ def run_rounds(
     rounds: int = LEAST_ROUNDS,
     turn: Turn | None = None,
     after_round: Callable[[int], None] = lambda done: None,
+    lap: Callable[[Call], float] | None = None,
 ) -> dict[str, Timing]:
-    """Time every call in turn for that many rounds; ``after_round`` hears how many are done."""
+    """Time every call in turn for that many rounds; ``after_round`` hears how many are done.
+
+    ``lap`` makes a call and gives its milliseconds; by default, by the host's clock.
+    """
     turn = turn or Turn()
     per_round: dict[str, list[float]] = {name: [] for name in calls}
     per_call: dict[str, list[float]] = {name: [] for name in calls}
@@ -86,7 +90,7 @@ def run_rounds(
     try:
         for index in range(rounds):
             for name in order_of_round(list(calls), index):
-                milliseconds = take_turn(calls[name], turn)
+                milliseconds = take_turn(calls[name], turn, lap or host_lap)
                 per_round[name].append(statistics.median(milliseconds))
                 per_call[name].extend(milliseconds)
             after_round(index + 1)
@@ -96,7 +100,14 @@ def run_rounds(
     return {name: Timing(tuple(per_round[name]), tuple(per_call[name])) for name in calls}
 
 
-def take_turn(call: Call, turn: Turn) -> list[float]:
+def host_lap(call: Call) -> float:
+    """Milliseconds of one call, by the host's clock."""
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) * 1e-6
+
+
+def take_turn(call: Call, turn: Turn, lap: Callable[[Call], float] = host_lap) -> list[float]:
     """One engine's turn; returns the milliseconds of each timed call."""
     time.sleep(turn.idle_seconds)
     for _ in range(turn.discarded_calls):
@@ -107,9 +118,7 @@ def take_turn(call: Call, turn: Turn) -> list[float]:
     while len(milliseconds) < turn.least_calls or (
         len(milliseconds) < turn.most_calls and clock() - begin < turn.least_seconds * 1e9
     ):
-        start = clock()
-        call()
-        milliseconds.append((clock() - start) * 1e-6)
+        milliseconds.append(lap(call))
     return milliseconds
 
 

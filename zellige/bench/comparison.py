@@ -15,7 +15,7 @@ OURS, OURS_DENSE = "zellige", "zellige-dense"
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of the compiled network: what ran, how, why, and for how long."""
+    """One layer of the compiled network: what ran, how, why, and for how long. No peak is measured on GPUs."""
 
     name: str
     op: str
@@ -25,7 +25,7 @@ class LayerRow:
     reason: str
     us: float
     gflops: float
-    peak_share: float
+    peak_share: float | None
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Comparison:
     sparsity: float
     dtype: str
     batch: int
-    threads: int
+    threads: int | None
     contestants: Mapping[str, Contestant]
     unavailable: Mapping[str, str]
     speedups: Mapping[str, Ratio]
     over_fastest: Ratio | None
     torch_error: float
     compile_seconds: float
-    file_bytes: int
+    file_bytes: int | None
     dense_bytes: int
     layers: tuple[LayerRow, ...]
     conditions: Mapping[str, object]
@@ -86,7 +86,7 @@ class Comparison:
             "speedup": {name: ratio.median for name, ratio in self.speedups.items()},
             "speedup_quartiles": {name: list(ratio.quartiles) for name, ratio in self.speedups.items()},
             "max_relative_error": self.contestants[OURS].relative_error,
-            "torch_f32_relative_error": self.torch_error,
+            f"torch_{self.dtype}_relative_error": self.torch_error,
             "compile_s": self.compile_seconds,
             "file_bytes": self.file_bytes,
             "dense_bytes": self.dense_bytes,
@@ -109,9 +109,10 @@ class Comparison:
             f"conditions: {self.conditions['summary']}",
             f"weights: {self.conditions['weights']}",
             f"error: {ours.relative_error:.1e} of the largest output, against PyTorch in float64 "
-            f"(PyTorch itself in f32: {self.torch_error:.1e})",
-            f"compiled in {self.compile_seconds:.1f} s; file {self.file_bytes / 1e6:.1f} MB, "
-            f"dense f32 weights {self.dense_bytes / 1e6:.1f} MB",
+            f"(PyTorch itself in {self.dtype}: {self.torch_error:.1e})",
+            f"compiled in {self.compile_seconds:.1f} s"
+            + ("" if self.file_bytes is None else f"; file {self.file_bytes / 1e6:.1f} MB")
+            + f"; dense f32 weights {self.dense_bytes / 1e6:.1f} MB",
         ]
         if self.over_fastest:
             lower, upper = self.over_fastest.quartiles
@@ -139,14 +140,15 @@ class Comparison:
         return (one.name, one.version, *map(milliseconds, times), faster, f"{one.relative_error:.0e}")
 
     def _layer_table(self) -> Table:
+        peaks = any(row.peak_share is not None for row in self.layers)
         columns = (
             Column("layer"), Column("op"), Column("pattern"), Column("density", True), Column("path"),
-            Column("µs", True), Column("GFLOP/s", True), Column("of peak", True), Column("reason"),
+            Column("µs", True), Column("GFLOP/s", True), *([Column("of peak", True)] if peaks else []), Column("reason"),
         )  # fmt: skip
         rows = tuple(
             (
                 row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, f"{row.us:.1f}", f"{row.gflops:.0f}",
-                f"{row.peak_share:.0%}", row.reason,
+                *([f"{row.peak_share:.0%}" if row.peak_share is not None else ""] if peaks else []), row.reason,
             )
             for row in self.layers
         )  # fmt: skip

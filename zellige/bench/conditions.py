@@ -11,7 +11,7 @@ from pathlib import Path
 from zellige.cpu import host
 
 CPU_INFO = Path("/proc/cpuinfo")
-PACKAGES = ("zellige", "numpy", "llvmlite", "safetensors", "torch", "torchvision", "timm")
+PACKAGES = ("zellige", "numpy", "llvmlite", "safetensors", "torch", "triton", "torchvision", "timm")
 EXTENSIONS = (
     "sse4.2", "avx", "f16c", "fma", "avx2", "avxvnni", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16",
     "amx-tile", "neon", "dotprod", "i8mm", "bf16", "sve",

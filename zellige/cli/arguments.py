@@ -29,7 +29,7 @@ ModelOrFile = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A model, as for prune, or a compiled .zlg file, which takes --target, --threads and --tune alone.",
+        help="A model, as for prune, or a compiled .zlg file, which takes --target (a CPU), --threads and --tune alone.",
         show_default=False,
     ),
 ]
@@ -51,8 +51,10 @@ Scope = Annotated[
     str, typer.Option(help="layer: the same share of every layer; global: one threshold over all; erk: by each layer's form.")
 ]
 Score = Annotated[str, typer.Option(help="What a block is worth: l1, l2 or variance.")]
-Dtype = Annotated[str, typer.Option(help="Type to compute in.")]
-Target = Annotated[str, typer.Option(help="What to compile for.")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Type to compute in: f32 on CPUs, bf16 or f16 on GPUs.", show_default="f32, on GPUs bf16")
+]
+Target = Annotated[str, typer.Option(help="What to compile for: cpu, cpu:NAME, or cuda, the current NVIDIA GPU.")]
 Winograd = Annotated[bool, typer.Option("--winograd/--no-winograd", help="Let 3×3 layers use Winograd's algorithm.")]
 Tune = Annotated[str, typer.Option(help="How paths are chosen: model (by cost model) or measure (by timing).")]
 BreakEvenFlag = Annotated[bool, typer.Option("--break-even", help="Say from which sparsity on each layer would gain.")]

@@ -16,12 +16,13 @@ from zellige.cli.arguments import (
     Score,
     Shape,
     Sparsity,
+    Target,
     Threads,
     Tune,
     Weights,
     Winograd,
 )
-from zellige.cli.network import NetworkChoice
+from zellige.cli.network import EngineChoice, NetworkChoice
 from zellige.terminal import show, working, write_json
 
 
@@ -34,21 +35,22 @@ def bench(
     score: Score = "l1",
     batch: Batch = 1,
     shape: Shape = None,
+    target: Target = "cpu",
     threads: Threads = None,
-    dtype: Dtype = "f32",
+    dtype: Dtype = None,
     winograd: Winograd = True,
     tune: Tune = "model",
     against: Annotated[
         str | None,
         typer.Option(
-            help="Rivals, with commas: onnxruntime,openvino,ncnn,torch,torch-compile. Each must then take part.",
+            help="Rivals, with commas: onnxruntime,openvino,ncnn,torch,torch-compile; on GPUs the last two. Each must then take part.",
             show_default="all that can run here",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each gives every engine its turn.")] = 15,
     json: Json = None,
 ) -> None:
-    """Compare MODEL, pruned and compiled, with dense engines: same inputs, same threads, same run, checked answers.
+    """Compare MODEL, pruned and compiled, with dense engines: same inputs, same threads or same GPU, same run, checked answers.
 
     Without --pattern the network is taken as it is.
     """
@@ -59,6 +61,7 @@ def bench(
     rivals = None if against is None else [name.strip() for name in against.split(",") if name.strip()]
     if rivals == []:
         raise typer.BadParameter(f"expected names with commas between them, got {against!r}", param_hint="--against")
+    EngineChoice(target, dtype, threads, winograd, tune).check()
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     named = network.load()
     with working("preparing") as progress:
@@ -66,7 +69,7 @@ def bench(
             subject = as_it_is(named)
         else:
             subject = pruned_subject(named, parse_pattern(pattern), sparsity, scope, score)
-        comparison = compare(subject, threads, dtype, rivals, rounds, winograd, tune, progress=progress)
+        comparison = compare(subject, threads, dtype, rivals, rounds, winograd, tune, target, progress)
     write_json(json, comparison.as_dict())
     for table in comparison.tables():
         show(table)

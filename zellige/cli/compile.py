@@ -26,6 +26,7 @@ from zellige.cli.arguments import (
     writable,
 )
 from zellige.cli.network import COMPILED, OBJECT, EngineChoice, NetworkChoice
+from zellige.errors import UnsavedEngineError
 from zellige.terminal import write_json
 
 
@@ -44,7 +45,7 @@ def compile_model(
     batch: Batch = 1,
     shape: Shape = None,
     target: Target = "cpu",
-    dtype: Dtype = "f32",
+    dtype: Dtype = None,
     threads: Threads = None,
     winograd: Winograd = True,
     tune: Tune = "model",
@@ -57,10 +58,13 @@ def compile_model(
     """
     if output.suffix not in (COMPILED, OBJECT):
         raise typer.BadParameter(f"expected a name that ends in {COMPILED} or {OBJECT}, got {output}", param_hint="-o")
+    choice = EngineChoice(target, dtype, threads, winograd, tune)
+    choice.check()
+    if choice.is_gpu:
+        raise UnsavedEngineError(output)
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     named = network.load()
     network.prune(named)
-    choice = EngineChoice(target, dtype, threads, winograd, tune)
     started = time.perf_counter()
     if output.suffix == OBJECT:
         choice.export(named, output)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zellige.bench.table import Column, Table
 from zellige.cli.arguments import (
@@ -25,9 +26,13 @@ from zellige.cli.arguments import (
     Winograd,
 )
 from zellige.cli.network import EngineChoice, NetworkChoice
+from zellige.errors import ZelligeError
 from zellige.terminal import show, working, write_json
 
 if TYPE_CHECKING:
+    from zellige.cpu.calls import LayerPlan
+    from zellige.cuda.engine import CudaEngine
+    from zellige.cuda.network import LayerPlan as GpuLayerPlan
     from zellige.graph.ir import Graph
 
 SHOWN = (0.5, 0.75, 0.9)
@@ -45,7 +50,7 @@ def inspect_model(
     batch: Batch = 1,
     shape: Shape = None,
     target: Target = "cpu",
-    dtype: Dtype = "f32",
+    dtype: Dtype = None,
     threads: Threads = None,
     winograd: Winograd = True,
     tune: Tune = "model",
@@ -54,17 +59,29 @@ def inspect_model(
 ) -> None:
     """Show, layer by layer, how MODEL would run and why: operator, pattern, density, path, reason.
 
-    TARGET may be any, whether this machine runs it or not.
+    TARGET may be any CPU, whether this machine runs it or not; for cuda the network is compiled on the GPU here.
     """
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
-    graph, plan, allowed = EngineChoice(target, dtype, threads, winograd, tune).plan(network)
+    choice = EngineChoice(target, dtype, threads, winograd, tune)
+    if choice.is_gpu:
+        if break_even:
+            raise ZelligeError("--break-even asks the cost model of a CPU; on target cuda every layer is timed: take zellige profile")
+        engine = cast("CudaEngine", choice.engine(network))
+        show_layers(model, engine.form, engine.layers, json)
+        return
+    graph, plan, allowed = choice.plan(network)
     if break_even:
         show_break_even(model, graph, target, allowed, json)
         return
-    layers = [{key: getattr(row, key) for key in KEYS} for row in plan.layers]
-    write_json(json, {"model": model, "batch": plan.batch, "layers": layers})
-    rows = tuple((row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, row.reason) for row in plan.layers)
-    show(Table(": ".join(filter(None, (model, plan.batch))), COLUMNS, rows))
+    show_layers(model, plan.batch, plan.layers, json)
+
+
+def show_layers(model: str, how: str, plans: Sequence[LayerPlan | GpuLayerPlan], json: Path | None) -> None:
+    """What was decided for each layer; ``how`` says how the network runs as a whole."""
+    layers = [{key: getattr(row, key) for key in KEYS} for row in plans]
+    write_json(json, {"model": model, "batch": how, "layers": layers})
+    rows = tuple((row.name, row.op, row.pattern, f"{row.density:.2f}", row.path, row.reason) for row in plans)
+    show(Table(": ".join(filter(None, (model, how))), COLUMNS, rows))
 
 
 def show_break_even(model: str, graph: Graph, target: str, winograd: bool, json: Path | None) -> None:

@@ -14,12 +14,14 @@ from zellige.terminal import working
 
 if TYPE_CHECKING:
     from zellige.cpu.calls import Plan
+    from zellige.cuda.engine import CudaEngine
     from zellige.engine import Engine
     from zellige.graph.ir import Graph
     from zellige.models import NamedModel
     from zellige.prune import PruneReport
 
 COMPILED, OBJECT = ".zlg", ".o"
+CUDA = "cuda"
 SAVED = ("dtype", "winograd")
 """Options of an engine that are settled in a .zlg file."""
 
@@ -93,12 +95,24 @@ class EngineChoice:
     """
 
     target: str = "cpu"
-    dtype: str = "f32"
+    dtype: str | None = None
     threads: int | None = None
     winograd: bool = True
     tune: str = "model"
 
-    def compile(self, named: NamedModel) -> Engine:
+    @property
+    def is_gpu(self) -> bool:
+        return self.target == CUDA
+
+    def check(self) -> None:
+        """Refuse a GPU that can't be had, or options that it does not have, before any work is done. CPUs are refused where their
+        target is looked up, which comes early too."""
+        if self.is_gpu:
+            from zellige.api import check_gpu
+
+            check_gpu(self.dtype, self.threads, self.winograd, self.tune)
+
+    def compile(self, named: NamedModel) -> Engine | CudaEngine:
         """Compile the network for its example inputs."""
         import zellige as zl
 
@@ -117,8 +131,8 @@ class EngineChoice:
         """Write the network as an object file and its header; returns the header's path."""
         import zellige as zl
 
-        if (self.dtype, self.tune) != ("f32", "model"):
-            raise ZelligeError(f"an object file is made in f32 and planned by the cost model, not in {self.dtype} by {self.tune}")
+        if (self.dtype or "f32", self.tune) != ("f32", "model"):
+            raise ZelligeError(f"an object file is made in f32 and planned by the cost model, not in {self.dtype or 'f32'} by {self.tune}")
         with working("compiling"):
             return zl.export(named.model, named.example_inputs, path, target=self.target, threads=self.threads or 1,
                              winograd=self.winograd)
@@ -128,14 +142,17 @@ class EngineChoice:
         import zellige as zl
 
         refuse_for_file(file, changed(self, *SAVED))
+        if self.is_gpu:
+            raise ZelligeError(f"{file} is compiled for CPUs; target cuda needs the model that it was made from")
         with working("loading"):
             return zl.load(file, target=self.target, threads=self.threads, tune=self.tune)
 
-    def engine(self, network: NetworkChoice) -> Engine:
+    def engine(self, network: NetworkChoice) -> Engine | CudaEngine:
         """The engine of a network: loaded from a .zlg file, or resolved, pruned and compiled."""
         if network.is_compiled:
             refuse_for_file(network.name, network.changed)
             return self.load(network.name)
+        self.check()
         named = network.load()
         network.prune(named)
         return self.compile(named)
@@ -149,7 +166,7 @@ class EngineChoice:
         named = network.load()
         network.prune(named)
         with working("planning"):
-            graph, planned = plan(named.model, named.example_inputs, target=self.target, dtype=self.dtype, threads=self.threads,
+            graph, planned = plan(named.model, named.example_inputs, target=self.target, dtype=self.dtype or "f32", threads=self.threads,
                                   winograd=self.winograd, tune=self.tune)
         return graph, planned, self.winograd
 

@@ -32,14 +32,14 @@ def profile(
     batch: Batch = 1,
     shape: Shape = None,
     target: Target = "cpu",
-    dtype: Dtype = "f32",
+    dtype: Dtype = None,
     threads: Threads = None,
     winograd: Winograd = True,
     tune: Tune = "model",
     json: Json = None,
 ) -> None:
     """Time every layer of MODEL once compiled: µs, beside the model's and the least possible; GFLOP/s, share of peak, GB/s, what
-    bounds it; path and reason."""
+    bounds it; path and reason. On a GPU: µs in its place, beside what it took alone when its way was chosen."""
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     engine = EngineChoice(target, dtype, threads, winograd, tune).engine(network)
     with working("timing layers"):

@@ -42,20 +42,27 @@ def verify(
     batch: Batch = 1,
     shape: Shape = None,
     target: Target = "cpu",
-    dtype: Dtype = "f32",
+    dtype: Dtype = None,
     threads: Threads = None,
     winograd: Winograd = True,
     tune: Tune = "model",
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest error allowed, of the largest output.")] = 1e-4,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Largest error allowed, of the largest output.", show_default="1e-4, in bf16 3e-2, in f16 4e-3"),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Compare the compiled MODEL with PyTorch in float64 on the same weights; fail if it is off by too much."""
     import zellige as zl
+    from zellige.bench.accuracy import F32_TOLERANCE, HALF_TOLERANCES
 
+    choice = EngineChoice(target, dtype, threads, winograd, tune)
+    choice.check()
+    if tolerance is None:
+        tolerance = HALF_TOLERANCES[dtype or "bf16"] if choice.is_gpu else F32_TOLERANCE
     network = NetworkChoice(model, weights, batch, shape, pattern, sparsity, scope, score)
     named = network.load()
     network.prune(named)
-    choice = EngineChoice(target, dtype, threads, winograd, tune)
     engine = choice.compile(named) if engine_file is None else choice.load(engine_file)
     with working("comparing with float64"):
         found = zl.verify(named.model, engine, named.example_inputs)

@@ -6,7 +6,9 @@ out, all on the caller's stream; another stream that calls next waits until that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import torch
 
@@ -45,6 +47,19 @@ class Captured:
             self.done.record(stream)
         return results
 
+    def seconds(self, rounds: int) -> float:
+        """What the device takes for one replay, without copies in and out: the median."""
+        laps = []
+        with torch.cuda.device(self.device):
+            for _ in range(rounds + 1):
+                start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                self.graph.replay()
+                stop.record()
+                stop.synchronize()
+                laps.append(start.elapsed_time(stop) * 1e-3)
+        return median(laps[1:])
+
 
 class Direct:
     """The same without a graph: how a module runs where there is no GPU, in tests."""
@@ -57,3 +72,12 @@ class Direct:
             place.copy_(argument)
         with torch.no_grad():
             return [result.clone(memory_format=torch.contiguous_format) for result in self.module(*self.inputs)]
+
+    def seconds(self, rounds: int) -> float:
+        """The same by the host's clock, with copies in and out."""
+        laps = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            self.run(self.inputs)
+            laps.append(time.perf_counter() - start)
+        return median(laps)

@@ -23,12 +23,16 @@ from zellige.cuda.layouts import Prices, decide
 from zellige.cuda.network import LayerPlan, layer_plans, lower
 from zellige.cuda.prices import MeasuredPrices
 from zellige.cuda.product import OLDEST
+from zellige.cuda.profile import Profile, profile_steps, random_inputs
 from zellige.cuda.rewrite import rewrite
+from zellige.cuda.steps import CapturedSteps, DirectSteps
 from zellige.cuda.trace import DTYPES, Program, static_inputs, trace
-from zellige.errors import CompileError, InputError, ZelligeError
+from zellige.errors import CompileError, InputError, UnsavedEngineError, ZelligeError
 from zellige.graph.trees import flatten, unflatten
 
-Runner = Callable[[Callable[..., Sequence[torch.Tensor]], Sequence[torch.Tensor]], Captured | Direct]
+Runner = type[Captured] | type[Direct]
+STEPS: dict[Runner, type[CapturedSteps] | type[DirectSteps]] = {Captured: CapturedSteps, Direct: DirectSteps}
+"""What times the steps of a network that runs so."""
 
 
 class CudaEngine:
@@ -38,13 +42,13 @@ class CudaEngine:
     for activations, and the same weights.
     """
 
-    def __init__(self, program: Program, module: Callable[..., Sequence[torch.Tensor]], layers: Sequence[LayerPlan], form: str,
-                 device: torch.device, runner: Runner, compile_seconds: float) -> None:
+    def __init__(self, program: Program, lowered: fx.GraphModule, module: Callable[..., Sequence[torch.Tensor]],
+                 layers: Sequence[LayerPlan], form: str, device: torch.device, runner: Runner, compile_seconds: float) -> None:
         self.layers = list(layers)
         self.form = form
         self.device, self.dtype = device, program.dtype
         self.compile_seconds = compile_seconds
-        self._program, self._module, self._runner = program, module, runner
+        self._program, self._lowered, self._module, self._runner = program, lowered, module, runner
         self._places = [node for node in program.graph.nodes if node.op == "placeholder"]
         self._lock = threading.Lock()
         self._running = runner(module, static_inputs(program, device))
@@ -73,12 +77,37 @@ class CudaEngine:
 
     def clone(self) -> CudaEngine:
         """An engine with the same weights, and a graph and activations of its own."""
-        return CudaEngine(self._program, self._module, self.layers, self.form, self.device, self._runner, 0.0)
+        return CudaEngine(self._program, self._lowered, self._module, self.layers, self.form, self.device, self._runner, 0.0)
 
     def save(self, path: str | os.PathLike[str]) -> NoReturn:
         """Engines for GPUs live in memory alone: ``ZelligeError``."""
-        raise ZelligeError(f"an engine for target cuda can't be written to {os.fspath(path)}: what was chosen depends on the GPU. "
-                           "Keep the model; compiling it again takes the choices from the cache")
+        raise UnsavedEngineError(path)
+
+    def profile(self, rounds: int = 20) -> Profile:
+        """Time every layer, and every operator between layers, in its place: medians over ``rounds``. Inputs are random, or zeros
+        where they are whole numbers.
+
+        Where the engine runs chains of operators fused, the profile has them one by one all the same: that is what can be told
+        apart. Raises ``InputError`` unless ``rounds`` is an integer of at least 1, ``ZelligeError`` where memory runs out: steps
+        need memory of their own for activations while they are timed.
+        """
+        if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 1:
+            raise InputError(f"rounds must be an integer of at least 1, got {rounds!r}")
+        inputs = random_inputs(static_inputs(self._program, self.device))
+        named = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        with self._lock:
+            try:
+                steps = STEPS[self._runner](self._lowered, inputs)
+                rows = profile_steps(self._lowered, self.layers, steps.replay, rounds)
+                for place, value in zip(self._running.inputs, inputs, strict=True):
+                    place.copy_(value)
+                whole = self._running.seconds(rounds)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).split(". ")[0]
+            else:
+                return Profile(rows, 1e6 * whole, self.form, named)
+        torch.cuda.empty_cache()
+        raise ZelligeError(f"not enough memory on {self.device} to time {self._program.name} step by step: {reason}")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise ZelligeError("an engine can't be copied or pickled: clone() gives another one")
@@ -125,8 +154,9 @@ def build(program: Program, device: torch.device, prices: Prices, runner: Runner
     """Decide, lower and capture."""
     decisions = decide(program.graph, prices)
     seconds = sum(decision.choice.seconds for decision in decisions.values())
-    module, form = fuse(lower(program, decisions, device), program, seconds, runner, device)
-    engine = CudaEngine(program, module, layer_plans(program, decisions), form, device, runner, 0.0)
+    lowered = lower(program, decisions, device)
+    module, form = fuse(lowered, program, seconds, runner, device)
+    engine = CudaEngine(program, lowered, module, layer_plans(program, decisions), form, device, runner, 0.0)
     engine.compile_seconds = time.perf_counter() - started
     return engine
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Any
 
 import torch
@@ -40,7 +39,7 @@ def fuse(module: fx.GraphModule, program: Program, seconds: float, runner: Any, 
     inputs = static_inputs(program, device)
     try:
         compiled = torch.compile(module, fullgraph=True, dynamic=False)
-        times = {form: _seconds(Captured(one, inputs)) for form, one in ((AS_IT_IS, module), (FUSED, compiled))}
+        times = {form: Captured(one, inputs).seconds(ROUNDS) for form, one in ((AS_IT_IS, module), (FUSED, compiled))}
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -63,15 +62,3 @@ def loose_bytes(module: fx.GraphModule) -> int:
                 steps = (layer.activation != "none") + len(node.args) - 1
                 total += 2 * steps * math.prod(layer.lead) * layer.weight.shape[0] * layer.weight.element_size()
     return total
-
-
-def _seconds(captured: Captured) -> float:
-    laps = []
-    for _ in range(ROUNDS + 1):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        captured.graph.replay()
-        stop.record()
-        stop.synchronize()
-        laps.append(start.elapsed_time(stop) * 1e-3)
-    return median(laps[1:])

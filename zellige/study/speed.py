@@ -11,6 +11,7 @@ from torch import nn
 from zellige.bench.clock import ratio, run_rounds
 from zellige.bench.comparison import OURS_DENSE
 from zellige.bench.entrants import OurEntrant, enter_ours
+from zellige.bench.on_cpu import OnCpu
 from zellige.study.study import Speed
 from zellige.study.trial import Trial
 
@@ -44,4 +45,4 @@ class Race:
 
 
 def _compiled(name: str, model: nn.Module, inputs: tuple[Any, ...], threads: int) -> OurEntrant:
-    return enter_ours(name, model, inputs, {"threads": threads})
+    return enter_ours(name, model, inputs, OnCpu(threads))

@@ -1,15 +1,16 @@
 """The engines that Zellige is timed beside, each at its best for this machine: one file an engine.
 
-A rival runs the dense network, in f32, on as many threads as Zellige; its answers are checked like ours. To add one,
-write a file with ``NAME`` and ``build(model, inputs, threads) -> Rival`` and add it to the table below.
+A rival runs the dense network: on CPUs in f32, on as many threads as Zellige, on a GPU in the type that Zellige computes in. Its
+answers are checked like ours. To add one, write a file with ``NAME`` and ``build(model, inputs, threads) -> Rival``, for GPUs
+``build(model, inputs, dtype) -> Rival``, and add it to a table below.
 """
 
 from __future__ import annotations
 
 import importlib.util
 
-from zellige.bench.rivals import ncnn, onnxruntime, openvino, torch_compile, torch_eager
-from zellige.bench.rivals.rival import Build, Inputs, Rival, UnavailableRivalError
+from zellige.bench.rivals import cuda_compile, cuda_eager, ncnn, onnxruntime, openvino, torch_compile, torch_eager
+from zellige.bench.rivals.rival import Build, BuildForGpu, Inputs, Rival, UnavailableRivalError
 
 RIVALS: dict[str, Build] = {
     onnxruntime.NAME: onnxruntime.build,
@@ -18,6 +19,8 @@ RIVALS: dict[str, Build] = {
     torch_eager.NAME: torch_eager.build,
     torch_compile.NAME: torch_compile.build,
 }
+
+GPU_RIVALS: dict[str, BuildForGpu] = {cuda_eager.NAME: cuda_eager.build, cuda_compile.NAME: cuda_compile.build}
 
 NEEDS: dict[str, tuple[str, ...]] = {
     onnxruntime.NAME: ("onnx", "onnxscript", "onnxruntime"),
@@ -39,4 +42,4 @@ def why_unavailable(name: str) -> str | None:
     return None
 
 
-__all__ = ["RIVALS", "Build", "Inputs", "Rival", "UnavailableRivalError", "why_unavailable"]
+__all__ = ["GPU_RIVALS", "RIVALS", "Build", "BuildForGpu", "Inputs", "Rival", "UnavailableRivalError", "why_unavailable"]

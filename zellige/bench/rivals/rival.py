@@ -1,4 +1,4 @@
-"""What a rival is: another engine that runs the same dense network on the same processor.
+"""What a rival is: another engine that runs the same dense network on the same processor or GPU.
 
 A rival is built once, bound to its inputs, and then called with nothing left to do but its own work: no conversion, no
 copy that its interface does not force on every user.
@@ -43,6 +43,9 @@ class Rival:
 
 Inputs = tuple["torch.Tensor", ...]
 Build = Callable[["torch.nn.Module", Inputs, int], Rival]
+BuildForGpu = Callable[["torch.nn.Module", Inputs, "torch.dtype"], Rival]
+BuildHere = Callable[["torch.nn.Module", Inputs], Rival]
+"""For a number of threads, for a type on the current GPU, and where such is settled."""
 
 
 def contiguous_arrays(inputs: Inputs) -> list[np.ndarray]:

@@ -57,6 +57,6 @@ def _typical_seconds(call: Callable[[], object]) -> float:
 
 
 def arrays_of(answer: Any) -> tuple[np.ndarray, ...]:
-    """Every tensor of a network's answer, in order, as numpy arrays."""
-    leaves = torch.utils._pytree.tree_leaves(answer)
-    return tuple(leaf.detach().contiguous().numpy() for leaf in leaves if isinstance(leaf, torch.Tensor))
+    """Every tensor of a network's answer, in order, as numpy arrays; short floating-point types as float32, which numpy knows."""
+    leaves = [leaf.detach().cpu() for leaf in torch.utils._pytree.tree_leaves(answer) if isinstance(leaf, torch.Tensor)]
+    return tuple((leaf.float() if leaf.dtype in (torch.bfloat16, torch.float16) else leaf).contiguous().numpy() for leaf in leaves)
