@@ -24,8 +24,10 @@ from torch import nn
 from torch.nn import functional
 
 import zellige as zl
+from zellige.bench.clock import Call
+from zellige.bench.device_clock import device_lap
+from zellige.bench.rivals import cuda_compile, cuda_eager
 from zellige.cuda import features
-from zellige.cuda.capture import Captured
 from zellige.cuda.config import Config
 from zellige.cuda.prices import worth_timing
 from zellige.cuda.product import multiply
@@ -35,14 +37,13 @@ PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
 """Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
 
-CALLS, ROUNDS = 5, 9
+ROUNDS = 9
 NEEDS = {"max-autotune": 75, "ours dense": 45}
 """Seconds that must be left for a contestant to start; 20 for others."""
 
 TOLERANCE = 3e-2
 """Of a network's answers in bfloat16 against float32: each of dozens of layers rounds to 8 bits."""
 
-Call = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Layer(nn.Module):
@@ -234,13 +235,12 @@ def bert(run: Run) -> object:
     torch.manual_seed(0)
     model = Bert().eval()
     text = torch.randint(WORDS, (BATCH, SEQUENCE))
-    on_gpu = text.to(DEVICE)
     facts: dict[str, Any] = {"tokens": BATCH * SEQUENCE}
     calls: dict[str, Call] = {}
     pruned = {f"ours {name}": partial(ours, model, text, *pruning, facts) for name, pruning in PRUNINGS.items()}
     contestants: dict[str, Callable[[], Call]] = {
-        "eager": partial(eager, model, on_gpu), **{name: made for name, made in pruned.items() if name.startswith("ours block")},
-        "max-autotune": partial(autotuned, model, on_gpu), **pruned,
+        "eager": lambda: cuda_eager.build(model, (text,), DTYPE).call, **{name: made for name, made in pruned.items() if name.startswith("ours block")},
+        "max-autotune": lambda: cuda_compile.build(model, (text,), DTYPE).call, **pruned,
         "ours dense": partial(ours, model, text, "", 0.0, facts)}
     for name, prepare in contestants.items():
         if run.left < NEEDS.get(name, 20):
@@ -249,18 +249,18 @@ def bert(run: Run) -> object:
         begin = time.monotonic()
         try:
             calls[name] = prepare()
-            calls[name](on_gpu)
+            calls[name]()
         except Exception as error:
             facts.setdefault("failed", {})[name] = f"{type(error).__name__}: {str(error)[:600]}"
             calls.pop(name, None)
             say(f"   {name} FAILED: {facts['failed'][name]}")
             continue
         say(f"   {name}: ready after {time.monotonic() - begin:.1f} s")
-        facts["seconds"] = {one: median(laps) for one, laps in in_turn(calls, on_gpu).items()}
+        facts["seconds"] = {one: median(laps) for one, laps in in_turn(calls).items()}
         say("   " + "  ".join(f"{one} {1e3 * seconds:.3f} ms" for one, seconds in facts["seconds"].items()))
         run.facts["bert-base"] = facts
         run.write()
-    laps = in_turn(calls, on_gpu, ROUNDS)
+    laps = in_turn(calls, ROUNDS)
     dense = [laps[name] for name in ("eager", "max-autotune") if name in laps]
     facts["laps"] = laps
     facts["speedup"] = {name: median(min(others) / mine for *others, mine in zip(*dense, times, strict=True))
@@ -270,40 +270,13 @@ def bert(run: Run) -> object:
     return facts
 
 
-def in_turn(calls: dict[str, Call], x: torch.Tensor, rounds: int = 5) -> dict[str, list[float]]:
-    """Seconds of one call, round by round: device time of ``CALLS`` of them."""
+def in_turn(calls: dict[str, Call], rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of one call, round by round, by the clock of ``zellige bench``; the first round is left out."""
     laps: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
-            start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            call(x)
-            start.record()
-            for _ in range(CALLS):
-                call(x)
-            stop.record()
-            stop.synchronize()
-            laps[name].append(start.elapsed_time(stop) * 1e-3 / CALLS)
+            laps[name].append(1e-3 * device_lap(call))
     return {name: times[1:] for name, times in laps.items()}
-
-
-def eager(model: nn.Module, x: torch.Tensor) -> Call:
-    """PyTorch's own operators, captured."""
-    lowered = copy.deepcopy(model).to(DEVICE, DTYPE)
-    captured = Captured(lambda text: [lowered(text)], [x.clone()])
-    return lambda text: captured.run([text])[0]
-
-
-def autotuned(model: nn.Module, x: torch.Tensor) -> Call:
-    """PyTorch's compiler at its best, which captures by itself."""
-    compiled = torch.compile(copy.deepcopy(model).to(DEVICE, DTYPE), mode="max-autotune", fullgraph=True, dynamic=False)
-
-    def call(text: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return compiled(text).clone()
-
-    for _ in range(3):
-        call(x)
-    return call
 
 
 def ours(model: nn.Module, text: torch.Tensor, pattern: str, sparsity: float, facts: dict[str, Any]) -> Call:
@@ -320,4 +293,5 @@ def ours(model: nn.Module, text: torch.Tensor, pattern: str, sparsity: float, fa
     name = f"{pattern} {sparsity:.0%}".strip()
     facts[f"layers {name}"] = [asdict(layer) for layer in engine.layers]
     facts[f"error {name}"], facts[f"form {name}"] = error, engine.form
-    return engine
+    on_gpu = text.to(DEVICE)
+    return lambda: engine(on_gpu)

@@ -1,8 +1,9 @@
 """The comparison: compile, check, time in turn, tell.
 
 Zellige runs the pruned network, and the dense one too (``zellige-dense``); every rival runs the dense network at its
-best settings on as many threads, or on the same GPU in the same type (``place.py``). No time counts before the answer was held to PyTorch in float64. Several prunings of
-one network share the rivals and the rounds (``compare_all``), which saves time and makes them comparable with one another.
+best settings on as many threads, or on the same GPU in the same type (``place.py``). No time counts before the answer was held
+to PyTorch in float64. Several prunings of one network share the rivals and the rounds (``compare_all``), which saves time and
+makes them comparable with one another.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class OnGpu(Place):
-    """Raises ``CompileError`` where there is no GPU that can, or for options that it does not have, before anything else is done."""
+    """Raises ``CompileError`` where there is no GPU that can, or for options that it does not have, before any work."""
 
     threads = None
     turn = DEVICE_TURN
@@ -60,7 +60,8 @@ class OnGpu(Place):
         except torch.OutOfMemoryError as error:
             reason = str(error).split(". ")[0]
         torch.cuda.empty_cache()
-        raise BenchmarkError(f"not enough memory on {self.device} to check answers in float64: {reason}. Use a smaller batch or input")
+        raise BenchmarkError(f"not enough memory on {self.device} to check answers in float64: {reason}. "
+                             "Use a smaller batch or input")
 
     def file_bytes(self, engine: Any) -> None:
         return None

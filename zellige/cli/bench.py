@@ -43,7 +43,8 @@ def bench(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Rivals, with commas: onnxruntime,openvino,ncnn,torch,torch-compile; on GPUs the last two. Each must then take part.",
+            help="Rivals, with commas: onnxruntime,openvino,ncnn,torch,torch-compile; on GPUs the last two. "
+            "Each must then take part.",
             show_default="all that can run here",
         ),
     ] = None,

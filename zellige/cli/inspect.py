@@ -65,7 +65,7 @@ def inspect_model(
     choice = EngineChoice(target, dtype, threads, winograd, tune)
     if choice.is_gpu:
         if break_even:
-            raise ZelligeError("--break-even asks the cost model of a CPU; on target cuda every layer is timed: take zellige profile")
+            raise ZelligeError("--break-even asks the cost model of a CPU; for target cuda layers are timed: take profile")
         engine = cast("CudaEngine", choice.engine(network))
         show_layers(model, engine.form, engine.layers, json)
         return

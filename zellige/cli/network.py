@@ -132,7 +132,8 @@ class EngineChoice:
         import zellige as zl
 
         if (self.dtype or "f32", self.tune) != ("f32", "model"):
-            raise ZelligeError(f"an object file is made in f32 and planned by the cost model, not in {self.dtype or 'f32'} by {self.tune}")
+            raise ZelligeError("an object file is made in f32 and planned by the cost model, "
+                               f"not in {self.dtype or 'f32'} by {self.tune}")
         with working("compiling"):
             return zl.export(named.model, named.example_inputs, path, target=self.target, threads=self.threads or 1,
                              winograd=self.winograd)
@@ -166,8 +167,8 @@ class EngineChoice:
         named = network.load()
         network.prune(named)
         with working("planning"):
-            graph, planned = plan(named.model, named.example_inputs, target=self.target, dtype=self.dtype or "f32", threads=self.threads,
-                                  winograd=self.winograd, tune=self.tune)
+            graph, planned = plan(named.model, named.example_inputs, target=self.target, dtype=self.dtype or "f32",
+                                  threads=self.threads, winograd=self.winograd, tune=self.tune)
         return graph, planned, self.winograd
 
     def _plan_file(self, network: NetworkChoice) -> tuple[Graph, Plan, bool]:

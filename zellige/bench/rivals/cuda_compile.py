@@ -1,4 +1,4 @@
-"""PyTorch's compiler at its best on an NVIDIA GPU: ``torch.compile(mode="max-autotune")``, which captures a CUDA graph by itself."""
+"""PyTorch's compiler at its best on NVIDIA GPUs: ``torch.compile(mode="max-autotune")``, which captures a CUDA graph itself."""
 
 from __future__ import annotations
 
