@@ -45,7 +45,6 @@ TOLERANCE = 3e-2
 """Of a network's answers in bfloat16 against float32: each of dozens of layers rounds to 8 bits."""
 
 
-
 class Layer(nn.Module):
     """Attention and a feed-forward network, each added to its input and then normalised."""
 
@@ -74,6 +73,16 @@ class Bert(nn.Module):
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
         return self.encoder(self.norm(self.words(text) + self.places.weight[:text.shape[1]]))
+
+
+def bert_base() -> tuple[nn.Module, tuple[torch.Tensor]]:
+    """For ``zellige bench python:gpu_networks:bert_base --target cuda``."""
+    return Bert(), (torch.randint(WORDS, (BATCH, SEQUENCE)),)
+
+
+def bert_small() -> tuple[nn.Module, tuple[torch.Tensor]]:
+    """The same of one narrow layer: compiled in seconds, too small to gain much."""
+    return Bert(1, 256, 4, 512, 100), (torch.randint(100, (16, SEQUENCE)),)
 
 
 class Block(nn.Module):
@@ -239,7 +248,8 @@ def bert(run: Run) -> object:
     calls: dict[str, Call] = {}
     pruned = {f"ours {name}": partial(ours, model, text, *pruning, facts) for name, pruning in PRUNINGS.items()}
     contestants: dict[str, Callable[[], Call]] = {
-        "eager": lambda: cuda_eager.build(model, (text,), DTYPE).call, **{name: made for name, made in pruned.items() if name.startswith("ours block")},
+        "eager": lambda: cuda_eager.build(model, (text,), DTYPE).call,
+        **{name: made for name, made in pruned.items() if name.startswith("ours block")},
         "max-autotune": lambda: cuda_compile.build(model, (text,), DTYPE).call, **pruned,
         "ours dense": partial(ours, model, text, "", 0.0, facts)}
     for name, prepare in contestants.items():

@@ -12,8 +12,14 @@ from device_networks import network
 from test_network import compiled
 
 from zellige.cuda import steps
+from zellige.cuda.engine import CudaEngine
 from zellige.cuda.layers import TOKENS
 from zellige.errors import InputError, ZelligeError
+
+
+@pytest.fixture(scope="module")
+def dense() -> CudaEngine:
+    return compiled(*network("encoder"), "dense", TOKENS)
 
 
 @pytest.fixture
@@ -52,8 +58,7 @@ def test_operators_have_rows_and_views_have_none(ticks: None) -> None:
     assert sum(row.op == "conv2d" for row in rows) == sum(layer.op == "conv2d" for layer in engine.layers) > 0
 
 
-def test_medians_over_rounds_and_the_first_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = compiled(*network("encoder"), "dense", TOKENS)
+def test_medians_over_rounds_and_the_first_is_left_out(monkeypatch: pytest.MonkeyPatch, dense: CudaEngine) -> None:
     spans = iter([9.0, 1.0, 5.0, 2.0])
 
     class Replays(steps.DirectSteps):
@@ -61,12 +66,12 @@ def test_medians_over_rounds_and_the_first_is_left_out(monkeypatch: pytest.Monke
             span = next(spans)
             return dict.fromkeys(super().replay(), 1e-6 * span)
 
-    monkeypatch.setattr("zellige.cuda.engine.STEPS", {engine._runner: Replays})
-    assert all(row.microseconds == pytest.approx(2.0) for row in engine.profile(3).rows)
+    monkeypatch.setattr("zellige.cuda.engine.STEPS", {dense._runner: Replays})
+    assert all(row.microseconds == pytest.approx(2.0) for row in dense.profile(3).rows)
 
 
-def test_as_text_and_as_json() -> None:
-    found = compiled(*network("encoder"), "dense", TOKENS).profile(2)
+def test_as_text_and_as_json(dense: CudaEngine) -> None:
+    found = dense.profile(2)
     text, value = str(found), json.loads(json.dumps(found.to_json()))
     for expected in ("query, key, value", "price", "attention", "dense, tokens to tokens", "own graph", "operators as they are"):
         assert expected in text
@@ -83,18 +88,17 @@ def test_the_engine_answers_as_before_and_whole_numbers_are_taken() -> None:
         assert all(map(torch.equal, torch.utils._pytree.tree_leaves(engine(*inputs)), before))
 
 
-@pytest.mark.parametrize("rounds", [0, True, 1.5])
-def test_rounds_that_are_none(rounds: Any) -> None:
-    with pytest.raises(InputError, match="rounds"):
-        compiled(*network("encoder"), "dense", TOKENS).profile(rounds)
+def test_rounds_that_are_none(dense: CudaEngine) -> None:
+    for rounds in (0, True, 1.5):
+        with pytest.raises(InputError, match="rounds"):
+            dense.profile(rounds)  # type: ignore[arg-type]
 
 
-def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = compiled(*network("encoder"), "dense", TOKENS)
+def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch, dense: CudaEngine) -> None:
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
 
-    monkeypatch.setattr("zellige.cuda.engine.STEPS", {engine._runner: full})
+    monkeypatch.setattr("zellige.cuda.engine.STEPS", {dense._runner: full})
     with pytest.raises(ZelligeError, match="not enough memory on cpu to time Encoder"):
-        engine.profile(1)
+        dense.profile(1)
