@@ -150,7 +150,8 @@ class ConvolutionModule(WeightedModule):
         if self.choice.way == DENSE:
             y = functional.conv2d(x, self.weight, self.bias, window.stride, window.padding, window.dilation)
             return self.ended(y, residual)
-        source, addend = (None if maps is None else maps.permute(0, 2, 3, 1).contiguous() for maps in (x, residual))
+        source = x.permute(0, 2, 3, 1).contiguous()
+        addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
         if window.pointwise:
             y = self.shaped(self.product(self.flat(source), None if addend is None else self.flat(addend)))
         else:
