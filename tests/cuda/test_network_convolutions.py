@@ -113,3 +113,20 @@ def test_one_image_without_a_batch() -> None:
     engine = compiled(model, inputs, "groups", TOKENS)
     assert_right(engine, model, inputs, torch.float16)
     assert engine.layers[0].path == "dense" and "one image" in engine.layers[0].reason
+
+
+class Viewed(torch.nn.Module):
+    """A map as features, by ``view``, which PyTorch's own order allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = torch.nn.Conv2d(8, 16, 3), torch.nn.Linear(16 * 2 * 3, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.convolution(x)).view(len(x), -1))
+
+
+def test_views_of_maps_that_lie_channels_last() -> None:
+    torch.manual_seed(0)
+    model, inputs = Viewed().eval(), (torch.randn(2, 8, 4, 5),)
+    assert_right(compiled(model, inputs, "groups", TOKENS), model, inputs, torch.float16)

@@ -26,6 +26,9 @@ from zellige.passes.sparsity import layer_sparsity
 
 aten = torch.ops.aten
 
+COPYING: dict[Any, Any] = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+"""What was a view of a map as PyTorch had it is none of one that lies channels-last."""
+
 OPS: dict[type[Layer], str] = {Linear: "linear", Convolution: "conv2d", Norm: "norm", Attention: "attention"}
 
 
@@ -84,6 +87,7 @@ class _Lowering:
         else:
             made = self.graph.node_copy(node, lambda operand: self.value(operand, TOKENS))
             made.args, made.kwargs = self._placed((made.args, made.kwargs))
+            made.target = COPYING.get(made.target, made.target)
             if node.op == "placeholder" and len(shape_of(node)) == 4 and node.meta["val"].is_floating_point():
                 made = self.graph.call_method("contiguous", (made,), {"memory_format": torch.channels_last})
         self.made[node, own] = made
