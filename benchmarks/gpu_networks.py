@@ -126,7 +126,8 @@ def correctness(run: Run) -> object:
         "bert of 2 layers": (tile_wise(small, "", 0), text),
         **{f"bert of 2 layers, {name}": (tile_wise(small, *pruning), text) for name, pruning in PRUNINGS.items()},
         "resnet-18": (residual.eval(), maps),
-        **{f"resnet-18, {name}": (tile_wise(residual, *pruning), maps) for name, pruning in CONVOLUTION_PRUNINGS.items()}}
+        **{f"resnet-18, {name}": (tile_wise(residual, *pruning), torch.randn(16, 3, 224, 224))
+           for name, pruning in CONVOLUTION_PRUNINGS.items()}}
     for name, check in {"kernels": partial(kernels, run), **{name: partial(network_error, *case) for name, case in cases.items()},
                         "memory": partial(out_of_memory, small, text)}.items():
         begin = time.monotonic()
