@@ -37,6 +37,10 @@ PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
 """Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
 
+CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
+                        for pattern, sparsity in (("block:128x64", 0.5), ("block:128x8", 0.75))}
+"""Blocks of input channels, with all their taps: as wide as a step, and the least that channels-last loads fast."""
+
 ROUNDS = 9
 NEEDS = {"max-autotune": 75, "ours dense": 45}
 """Seconds that must be left for a contestant to start; 20 for others."""
@@ -111,7 +115,7 @@ def residual_network(classes: int = 1000) -> nn.Module:
 
 
 def tile_wise(model: nn.Module, pattern: str, sparsity: float) -> nn.Module:
-    """A copy of which every linear layer is pruned in tiles."""
+    """A copy of which every linear layer and convolution is pruned in tiles, but those that the pattern leaves alone."""
     pruned = copy.deepcopy(model)
     if sparsity:
         zl.prune(pruned, pattern, sparsity)
@@ -127,10 +131,13 @@ def correctness(run: Run) -> object:
     found: dict[str, Any] = {}
     small = Bert(2, 256, 4, 512, 100)
     text = torch.randint(100, (4, 48))
+    residual, maps = residual_network(), torch.randn(4, 3, 96, 96)
     cases: dict[str, tuple[nn.Module, torch.Tensor]] = {
         "bert of 2 layers": (tile_wise(small, "", 0), text),
         **{f"bert of 2 layers, {name}": (tile_wise(small, *pruning), text) for name, pruning in PRUNINGS.items()},
-        "resnet-18": (residual_network().eval(), torch.randn(4, 3, 96, 96))}
+        "resnet-18": (residual.eval(), maps),
+        **{f"resnet-18, {name}": (tile_wise(residual, *pruning), torch.randn(16, 3, 224, 224))
+           for name, pruning in CONVOLUTION_PRUNINGS.items()}}
     for name, check in {"kernels": partial(kernels, run), **{name: partial(network_error, *case) for name, case in cases.items()},
                         "memory": partial(out_of_memory, small, text)}.items():
         begin = time.monotonic()

@@ -69,6 +69,26 @@ class Residual(nn.Module):
         return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class Bottleneck(nn.Module):
+    """As in a ResNet-50: 1 × 1, 3 × 3 and 1 × 1 beside a shortcut with a stride; before it a stem with a bias, behind it groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, (1, 3), padding=(0, 1))
+        self.down, self.middle = nn.Conv2d(24, 16, 1, bias=False), nn.Conv2d(16, 16, 3, 2, 2, 2, bias=False)
+        self.up, self.shortcut = nn.Conv2d(16, 32, 1, bias=False), nn.Conv2d(24, 32, 1, 2, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in (16, 16, 32, 32))
+        self.groups = nn.Conv2d(32, 32, 3, groups=4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.silu(self.stem(x))
+        y = functional.relu(self.norms[0](self.down(x)))
+        y = functional.relu(self.norms[1](self.middle(y)))
+        x = self.norms[3](self.shortcut(x))
+        x = functional.relu(self.norms[2](self.up(y)) + x)
+        return functional.relu(self.groups(x)).mean((2, 3))
+
+
 class Perceptron(nn.Module):
     """Linear layers with every activation, one of them read twice, a chain of two without one; several results, nested."""
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 
 from zellige.cuda.choices import Choice
 from zellige.cuda.config import Config
-from zellige.cuda.layers import FEATURES, TOKENS, Layer, Linear
+from zellige.cuda.layers import FEATURES, TOKENS, Layer, WithWeights
 from zellige.cuda.linear import DENSE
-from zellige.cuda.modules import WAYS
+from zellige.cuda.modules import WAYS, tile_groups
 from zellige.cuda.prices import ways_of
 
 CONFIG = Config(16, 4, 3, 1)
 
 
 class RuledPrices:
-    """``way``: how linear layers run, each dense where that can't be; ``seconds``: by orders; ``turn``: of turning an activation;
-    ``rule``: seconds by layer and orders."""
+    """``way``: how layers with weights run, each dense where that can't be; ``seconds``: by orders; ``turn``: of turning an
+    activation; ``rule``: seconds by layer and orders."""
 
     def __init__(self, way: str = "columns", seconds: Mapping[tuple[str, str], float] | None = None, turn: float = 1.0,
                  rule: Callable[[Layer, tuple[str, str]], float] | None = None) -> None:
@@ -24,10 +24,10 @@ class RuledPrices:
 
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: tuple[str, str]) -> Choice | None:
         seconds = self.rule(layer, orders) if self.rule else self.seconds.get(orders, 1.0)
-        if isinstance(layer, Linear):
-            tiles = self.way in WAYS and orders in WAYS[self.way][1]
-            return Choice(self.way if tiles else DENSE, CONFIG if tiles else None, seconds if tiles else 2 * seconds, 2 * seconds)
         ways = ways_of(layer, orders)
+        if isinstance(layer, WithWeights) and ways:
+            tiles = self.way in tile_groups(layer) and orders in WAYS[self.way][1]
+            return Choice(self.way if tiles else DENSE, CONFIG if tiles else None, seconds if tiles else 2 * seconds, 2 * seconds)
         return Choice(ways[0], None, seconds, seconds) if ways else None
 
     def turning(self, features: int, tokens: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from zellige.cuda import prices
 from zellige.cuda.block_product import KERNELS
 from zellige.cuda.capture import Direct
 from zellige.cuda.choices import ChoiceCache
-from zellige.cuda.config import Config
+from zellige.cuda.config import Config, candidates
+from zellige.cuda.convolution_tiles import Window
 from zellige.cuda.engine import CudaEngine
-from zellige.cuda.layers import FEATURES, TOKENS, Linear, Norm
+from zellige.cuda.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.layouts import PAIRS
 from zellige.cuda.modules import BLOCKS
 from zellige.cuda.prices import MeasuredPrices
@@ -126,6 +128,45 @@ def test_finer_tiles_are_timed_where_they_take_clearly_less(clock: Clock, monkey
     assert {way: len(configs) for way, configs in found._able(layer, 64).items()} == {BLOCKS: len(KERNELS)}
     finer = weight * (torch.arange(256) % 2 == 0)
     assert set(found._able(Linear(("layer",), (finer,), None, "none", finer.numel()), 64)) == {BLOCKS, "columns"}
+
+
+def convolution(seed: int = 0, density: float = 0.25, kernel: int = 3, activation: str = "none") -> Convolution:
+    """Of 32 × 64 filters, channels kept in eights."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = (torch.rand(8, generator=generator).argsort() < round(8 * density)).repeat_interleave(8)
+    weight = torch.randn(32, 64, kernel, kernel, generator=generator) * kept[:, None, None]
+    window = Window((kernel, kernel), padding=(kernel // 2, kernel // 2))
+    return Convolution((f"convolution {seed}",), weight, None, window, 4, 5, activation)
+
+
+def test_convolutions_race_in_one_order(clock: Clock) -> None:
+    """Against cuDNN, where the tiles leave something out; once for all that are alike."""
+    found = MeasuredPrices(CPU, torch.float16)
+    choices = {pair: found.layer(convolution(), 40, False, pair) for pair in PAIRS}
+    assert {pair for pair, choice in choices.items() if choice is not None} == {(TOKENS, TOKENS)}
+    choice = choices[TOKENS, TOKENS]
+    assert choice is not None and (choice.way, choice.seconds, choice.dense_seconds) == ("groups", 0.7, 1.0)
+    assert list(clock.races) == [(("dense", None), ("groups", Config(16, 4, 3, 1)))]
+    assert found.layer(convolution(1), 40, False, (TOKENS, TOKENS)) == choice and clock.races.total() == 1
+    found.layer(convolution(activation="relu"), 40, True, (TOKENS, TOKENS))
+    found.layer(convolution(), 80, False, (TOKENS, TOKENS))
+    assert clock.races.total() == 3
+    dense = found.layer(convolution(density=1.0), 40, False, (TOKENS, TOKENS))
+    assert dense is not None and dense.way == "dense" and clock.races[(("dense", None),)] == 1
+
+
+def test_few_configurations_for_convolutions(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of a way at most; blocks from tensor maps for what is a plain product alone."""
+    for name, value in {"TILE": 128, "STEP": 64, "candidates": candidates}.items():
+        monkeypatch.setattr(prices, name, value)
+    found = MeasuredPrices(CPU, torch.float16)
+    found.capability = 90
+    weight = torch.zeros(256, 256, 3, 3)
+    weight[:, :64] = 1
+    layer = Convolution(("layer",), weight, None, Window((3, 3)), 9, 9, "none")
+    configs = found._able(layer, 100)
+    assert set(configs) == {"steps"} and len(configs["steps"]) == 3 and configs["steps"][-1].tokens == 64
+    assert set(found._able(replace(layer, weight=weight[..., :1, :1], window=Window((1, 1))), 100)) == {BLOCKS}
 
 
 def test_what_cannot_be_had(clock: Clock) -> None:

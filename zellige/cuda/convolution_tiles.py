@@ -78,10 +78,15 @@ class ConvolutionTiles:
         ``CompileError`` for another dtype, a window that is not the weight's, or sizes that ``DeviceTiles.upload`` refuses.
         """
         tiles = DeviceTiles.upload(cut_convolution(weight, window, tile, group, step), weight.device, weight.dtype)
+        return cls.of(tiles, weight.shape[1], window)
+
+    @classmethod
+    def of(cls, tiles: DeviceTiles, channels: int, window: Window) -> ConvolutionTiles:
+        """From tiles whose units still are columns, as ``cut_convolution`` counts them."""
         per_tap = tiles.shape[1] // (window.kernel[0] * window.kernel[1])
         tap, channel = tiles.units // per_tap, tiles.units % per_tap
         down, right = tap // window.kernel[1] * window.dilation[0], tap % window.kernel[1] * window.dilation[1]
-        return cls(replace(tiles, units=channel.int()), (down << 16 | right).int(), weight.shape[1], window)
+        return cls(replace(tiles, units=channel.int()), (down << 16 | right).int(), channels, window)
 
 
 def cut_convolution(weight: torch.Tensor, window: Window, tile: int = 128, group: int = 8, step: int = 64) -> Tiles:

@@ -1,7 +1,7 @@
 """Chains of small operators: PyTorch's compiler makes one kernel of each, where that was measured to be faster.
 
-What Zellige's kernels do not cover (activations behind convolutions, sums, softmax, norms of other kinds, the epilogues of dense
-layers) are operators that each go through memory. Inductor fuses them; the whole network is timed both ways.
+What Zellige's kernels do not cover (sums, pooling, softmax, norms of other kinds, the epilogues of dense layers) are operators that
+each go through memory. Inductor fuses them; the whole network is timed both ways.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import fx
 
 from zellige.cuda.capture import Captured
 from zellige.cuda.linear import DENSE
-from zellige.cuda.modules import LinearModule
+from zellige.cuda.modules import WeightedModule
 from zellige.cuda.trace import Program, static_inputs
 from zellige.errors import in_one_line
 
@@ -58,7 +58,7 @@ def loose_bytes(module: fx.GraphModule) -> int:
                              if isinstance(value, torch.Tensor))
         if node.op == "call_module":
             layer = module.get_submodule(str(node.target))
-            if isinstance(layer, LinearModule) and layer.choice.way == DENSE:
+            if isinstance(layer, WeightedModule) and layer.choice.way == DENSE:
                 steps = (layer.activation != "none") + len(node.args) - 1
                 total += 2 * steps * math.prod(layer.lead) * layer.weight.shape[0] * layer.weight.element_size()
     return total

@@ -2,6 +2,7 @@
 
 An activation of … × features, T tokens of it in all, lies in memory as *tokens* × features, as PyTorch has it, or as *features*
 × tokens. A layer's operand and its result may each have either; everything else in a network reads and makes tokens × features.
+Convolutions have one order: tokens are pixels there, features channels, and PyTorch's channels-last is tokens × features.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NoReturn
 
 import torch
 from torch import fx
+
+from zellige.cuda.convolution_tiles import Window
 
 TOKENS, FEATURES = "tokens", "features"
 ORDERS = (TOKENS, FEATURES)
@@ -49,6 +52,38 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
+class Convolution:
+    """activation(convolution + bias (+ residual)) of images × channels × ``height`` × ``width``, without groups of channels.
+
+    ``weight`` and ``bias`` in float32, with the batch norm that followed in them.
+    """
+
+    names: tuple[str, ...]
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    window: Window
+    height: int
+    width: int
+    activation: str
+
+    @property
+    def weights(self) -> tuple[torch.Tensor]:
+        return (self.weight,)
+
+    @property
+    def dense(self) -> int:
+        return self.weight.numel()
+
+    @property
+    def rows(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.weight.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
 class Norm:
     """A layer norm over the last dimension."""
 
@@ -70,7 +105,8 @@ class Attention:
     scale: float
 
 
-Layer = Linear | Norm | Attention
+WithWeights = Linear | Convolution
+Layer = WithWeights | Norm | Attention
 
 
 def layer_call(x: torch.Tensor, residual: torch.Tensor | None = None) -> NoReturn:
@@ -99,3 +135,9 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 def tokens_of(node: fx.Node) -> int:
     return math.prod(shape_of(node)[:-1])
+
+
+def lead_of(node: fx.Node) -> tuple[int, ...]:
+    """The sizes of a layer's result but for its features; of a convolution's, but for its channels."""
+    shape = shape_of(node)
+    return (shape[0], *shape[2:]) if isinstance(layer_of(node), Convolution) else shape[:-1]

@@ -9,6 +9,7 @@ cheapest end counts. Prices are measured on a GPU (``prices.py``), and given by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,7 +18,7 @@ from typing import Protocol
 from torch import fx
 
 from zellige.cuda.choices import Choice
-from zellige.cuda.layers import ORDERS, TOKENS, Layer, layer_of, shape_of, tokens_of
+from zellige.cuda.layers import ORDERS, TOKENS, Layer, layer_of, lead_of, shape_of, tokens_of
 
 MOST_SWEEPS = 20
 Orders = tuple[str, str]
@@ -30,7 +31,7 @@ class Prices(Protocol):
     """What things take."""
 
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
-        """The best way for a layer in these orders; None if there is none."""
+        """The best way for a layer that makes so many tokens, in these orders; None if there is none."""
 
     def turning(self, features: int, tokens: int) -> float:
         """The seconds that it takes to write an activation in the other order."""
@@ -69,8 +70,7 @@ def decide(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
 def _site(node: fx.Node, prices: Prices) -> Site:
     layer = layer_of(node)
     assert layer is not None
-    source: fx.Node = node.args[0]  # type: ignore[assignment]
-    found = {pair: prices.layer(layer, tokens_of(source), len(node.args) > 1, pair) for pair in PAIRS}
+    found = {pair: prices.layer(layer, math.prod(lead_of(node)), len(node.args) > 1, pair) for pair in PAIRS}
     return Site(node, layer, {pair: choice for pair, choice in found.items() if choice is not None})
 
 
@@ -79,8 +79,9 @@ class Problem:
 
     def __init__(self, sites: Mapping[fx.Node, Site], graph: fx.Graph, prices: Prices) -> None:
         self.sites = sites
-        self.turns = {node: prices.turning(shape_of(node)[-1], tokens_of(node))
-                      for node in dict.fromkeys(operand for node in sites for operand in (node, *node.all_input_nodes))}
+        turned = (value for node, site in sites.items() if site.choices.keys() != {(TOKENS, TOKENS)}
+                  for value in (node, *node.all_input_nodes))
+        self.turns = {value: prices.turning(shape_of(value)[-1], tokens_of(value)) for value in dict.fromkeys(turned)}
 
     def cost(self, orders: Mapping[fx.Node, Orders]) -> float:
         return sum(self.sites[node].choices[pair].seconds for node, pair in orders.items()) + sum(
@@ -89,7 +90,8 @@ class Problem:
     def turned(self, value: fx.Node, orders: Mapping[fx.Node, Orders]) -> float:
         """What turning one value costs, if any of its readers wants it so."""
         own = orders[value][1] if value in orders else TOKENS
-        return self.turns[value] if any(wanted != own for user in value.users for wanted in wishes(user, value, orders)) else 0.0
+        wanted = {order for user in value.users for order in wishes(user, value, orders)}
+        return self.turns[value] if wanted - {own} else 0.0
 
     def descend(self, orders: dict[fx.Node, Orders]) -> dict[fx.Node, Orders]:
         orders = dict(orders)

@@ -1,6 +1,7 @@
 """Layers as modules that run in the orders that were decided, their weights in the form of the way that was chosen.
 
-In one order an activation comes and goes as … × features; in the other it is a matrix, features × tokens, contiguous.
+In one order an activation comes and goes as … × features; in the other it is a matrix, features × tokens, contiguous. Those of
+convolutions have PyTorch's shape.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from zellige.cuda import block_product, features
 from zellige.cuda.choices import Choice
-from zellige.cuda.layers import FEATURES, ORDERS, TOKENS, Attention, Layer, Linear, Norm
+from zellige.cuda.convolution import convolve
+from zellige.cuda.convolution_tiles import ConvolutionTiles, cut_convolution
+from zellige.cuda.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.linear import DENSE
 from zellige.cuda.product import DeviceTiles, multiply, pieces_for
 from zellige.cuda.tiles import Tiles, cut_tiles
@@ -26,7 +30,8 @@ WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
-are fast in. Those of blocks run by ``block_product.py``, others by ``product.py``."""
+are fast in. Those of blocks run by ``block_product.py``, others by ``product.py``; of convolutions all but 1 × 1 by
+``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 TORCH, KERNEL = "torch", "kernel"
@@ -49,8 +54,8 @@ class Ordered(torch.nn.Module):
         return y if self.y_features else y.reshape(*self.lead, y.shape[-1])
 
 
-class LinearModule(Ordered):
-    """A linear layer with its epilogue; the residual comes in the order of the result."""
+class WeightedModule(Ordered):
+    """A layer with weights and its epilogue: the weight as it is, or its tiles. The residual comes in the order of the result."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -58,13 +63,14 @@ class LinearModule(Ordered):
     units: torch.Tensor
     lines: torch.Tensor
 
-    def __init__(self, layer: Linear, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
+    def __init__(self, layer: WithWeights, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
                  dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> None:
         super().__init__(orders, lead)
         self.choice, self.activation = choice, layer.activation
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().to(device, dtype))
         if choice.way == DENSE:
-            self.register_buffer("weight", layer.weight.detach().to(device, dtype))
+            form = torch.channels_last if layer.weight.ndim == 4 else torch.preserve_format
+            self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
             return
         tiles = DeviceTiles.upload(cut(layer, WAYS[choice.way][0], dtype, tile, step), device, dtype)
         for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows)):
@@ -73,7 +79,7 @@ class LinearModule(Ordered):
         self.form = replace(tiles, values=nothing, units=nothing, rows=nothing)  # the numbers alone
         self.pieces = self._pieces()
 
-    def tuned(self, choice: Choice) -> LinearModule:
+    def tuned(self, choice: Choice) -> WeightedModule:
         """The same layer, by the same way in another configuration, with the same weights."""
         other = copy.copy(self)
         other.choice = choice
@@ -90,19 +96,32 @@ class LinearModule(Ordered):
     def tiles(self) -> DeviceTiles:
         return replace(self.form, values=self.values, units=self.units, rows=self.lines)
 
-    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        if self.choice.way == DENSE:
-            return self._dense(x, residual)
-        tiles = self.tiles()
-        source = x if self.x_features else self.flat(x).contiguous()
-        if residual is not None and not self.y_features:
-            residual = residual.reshape(-1, residual.shape[-1]).contiguous()
+    def product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Through tiles, of matrices in the orders of this layer."""
         config = self.choice.config
         if self.choice.way == BLOCKS and config is not None:
             kernel = block_product.BlockKernel(config.tokens, config.stages, config.width)
-            return self.shaped(block_product.multiply(tiles, source, self.bias, residual, self.activation, kernel))
-        return self.shaped(multiply(tiles, source, self.bias, residual, self.activation, self.x_features, self.y_features,
-                                    config))
+            return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
+        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, config)
+
+    def ended(self, y: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """With the epilogue behind a dense product."""
+        return ACTIVATIONS[self.activation](y if residual is None else y + residual)
+
+    def extra_repr(self) -> str:
+        return f"{self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"
+
+
+class LinearModule(WeightedModule):
+    """A linear layer."""
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        if self.choice.way == DENSE:
+            return self._dense(x, residual)
+        source = x if self.x_features else self.flat(x).contiguous()
+        if residual is not None and not self.y_features:
+            residual = residual.reshape(-1, residual.shape[-1]).contiguous()
+        return self.shaped(self.product(source, residual))
 
     def _dense(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         if self.y_features:
@@ -110,14 +129,49 @@ class LinearModule(Ordered):
             y = self.weight @ right if self.bias is None else torch.addmm(self.bias[:, None], self.weight, right)
         else:
             y = self.shaped(functional.linear(self.flat(x), self.weight, self.bias))
-        return ACTIVATIONS[self.activation](y if residual is None else y + residual)
-
-    def extra_repr(self) -> str:
-        return f"{self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"
+        return self.ended(y, residual)
 
 
-def cut(layer: Linear, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:
-    """The tiles of a layer's weight, of rows that keep like columns: those of stacked weights share none, as a rule."""
+class ConvolutionModule(WeightedModule):
+    """A convolution of images × channels × height × width that lie channels-last; 1 × 1 through tiles is a plain product."""
+
+    taps: torch.Tensor
+
+    def __init__(self, layer: Convolution, *how: Any) -> None:
+        super().__init__(layer, *how)
+        self.window, self.channels = layer.window, layer.channels
+        if self.choice.way != DENSE:
+            placed = ConvolutionTiles.of(self.tiles(), self.channels, self.window)
+            self.units = placed.tiles.units
+            self.register_buffer("taps", placed.taps)
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        window = self.window
+        if self.choice.way == DENSE:
+            y = functional.conv2d(x, self.weight, self.bias, window.stride, window.padding, window.dilation)
+            return self.ended(y, residual)
+        source = x.permute(0, 2, 3, 1).contiguous()
+        addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
+        if window.pointwise:
+            y = self.shaped(self.product(self.flat(source), None if addend is None else self.flat(addend)))
+        else:
+            y = convolve(ConvolutionTiles(self.tiles(), self.taps, self.channels, window), source, self.bias, addend,
+                         self.activation, config=self.choice.config)
+        return y.permute(0, 3, 1, 2)
+
+
+def tile_groups(layer: WithWeights) -> dict[str, int]:
+    """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
+    blocks is for plain products."""
+    return {way: group for way, (group, orders) in WAYS.items() if isinstance(layer, Linear) or (
+        (TOKENS, TOKENS) in orders and (layer.window.pointwise or way != BLOCKS))}
+
+
+def cut(layer: WithWeights, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:
+    """The tiles of a layer's weight; of a linear layer's, of rows that keep like columns: those of stacked weights share none, as a
+    rule."""
+    if isinstance(layer, Convolution):
+        return cut_convolution(layer.weight.detach().to(dtype), layer.window, tile, group, step)
     return cut_tiles(layer.weight.detach().to(dtype).float().numpy(), tile, group, step, clustered=True)
 
 
@@ -161,6 +215,6 @@ class AttentionModule(Ordered):
 def module_for(layer: Layer, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
                dtype: torch.dtype) -> Ordered:
     """The module that runs a layer so; its weights are copies."""
-    kinds: dict[type, type] = {Linear: LinearModule, Norm: NormModule, Attention: AttentionModule}
+    kinds: dict[type, type] = {Linear: LinearModule, Convolution: ConvolutionModule, Norm: NormModule, Attention: AttentionModule}
     found: Ordered = kinds[type(layer)](layer, choice, orders, lead, device, dtype)
     return found

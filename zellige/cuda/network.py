@@ -1,11 +1,12 @@
 """A whole network on a GPU: a program and its decisions become one module of PyTorch's.
 
-What PyTorch does better stays with it: convolutions go to cuDNN, channels-last; whatever is neither a linear layer nor a norm
-or attention runs as the operator of ATen that it is. Activations are turned where a reader wants another order, once for all.
+What PyTorch does better stays with it: dense convolutions go to cuDNN, channels-last; whatever is no layer of ``layers.py`` runs as
+the operator of ATen that it is. Activations are turned where a reader wants another order, once for all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import fx
 
 from zellige.cuda import features
 from zellige.cuda.choices import Choice
-from zellige.cuda.layers import TOKENS, Linear, layer_of, shape_of, tokens_of
+from zellige.cuda.layers import TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights, layer_of, lead_of, shape_of
 from zellige.cuda.layouts import Decision
 from zellige.cuda.linear import DENSE
 from zellige.cuda.modules import KERNEL, TORCH, module_for
@@ -24,6 +25,11 @@ from zellige.graph.from_torch_walk import module_of
 from zellige.passes.sparsity import layer_sparsity
 
 aten = torch.ops.aten
+
+COPYING: dict[Any, Any] = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+"""What was a view of a map as PyTorch had it is none of one that lies channels-last."""
+
+OPS: dict[type[Layer], str] = {Linear: "linear", Convolution: "conv2d", Norm: "norm", Attention: "attention"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class _Lowering:
             decision = self.decisions[node]
             own = decision.writes
             name = f"layer_{len(self.made)}"
-            self.root.add_module(name, module_for(layer, decision.choice, (decision.reads, own), shape_of(node)[:-1], self.device,
+            self.root.add_module(name, module_for(layer, decision.choice, (decision.reads, own), lead_of(node), self.device,
                                                   self.program.dtype))
             orders = (decision.reads, own)
             made = self.graph.call_module(name, tuple(
@@ -81,6 +87,7 @@ class _Lowering:
         else:
             made = self.graph.node_copy(node, lambda operand: self.value(operand, TOKENS))
             made.args, made.kwargs = self._placed((made.args, made.kwargs))
+            made.target = COPYING.get(made.target, made.target)
             if node.op == "placeholder" and len(shape_of(node)) == 4 and node.meta["val"].is_floating_point():
                 made = self.graph.call_method("contiguous", (made,), {"memory_format": torch.channels_last})
         self.made[node, own] = made
@@ -118,17 +125,18 @@ def layer_plans(program: Program, decisions: Mapping[fx.Node, Decision]) -> list
     for node in program.graph.nodes:
         if (layer := layer_of(node)) is not None:
             decision, choice = decisions[node], decisions[node].choice
-            weights, dense = (layer.weights, layer.dense) if isinstance(layer, Linear) else ((), 0)
-            found.append(LayerPlan(", ".join(layer.names), type(layer).__name__.lower(), shape_of(node), *_zeros(weights, 1, dense),
-                                   f"{choice.way}, {decision.reads} to {decision.writes}", _reason(choice),
-                                   *_products(weights, tokens_of(node), dense), choice.seconds, choice.dense_seconds))
+            weights, dense = (layer.weights, layer.dense) if isinstance(layer, WithWeights) else ((), 0)
+            orders = "channels-last" if isinstance(layer, Convolution) else f"{decision.reads} to {decision.writes}"
+            found.append(LayerPlan(", ".join(layer.names), OPS[type(layer)], shape_of(node), *_zeros(weights, 1, dense),
+                                   f"{choice.way}, {orders}", _reason(choice),
+                                   *_products(weights, math.prod(lead_of(node)), dense), choice.seconds, choice.dense_seconds))
         elif node.target is aten.conv2d.default and (weight := program.original(node.args[1])) is not None:
             groups = int(node.args[6]) if len(node.args) > 6 else 1
-            batch, _, height, width = shape_of(node)
+            why = "its channels are in groups" if groups > 1 else "its input is one image alone"
             name, dense = module_of(node)[0] or node.name, weight.numel()
             found.append(LayerPlan(name, "conv2d", shape_of(node), *_zeros((weight,), groups, dense), DENSE,
-                                   "convolutions run dense, through cuDNN",
-                                   *_products((weight,), batch * height * width, dense), 0.0, 0.0))
+                                   f"dense, through cuDNN: {why}",
+                                   *_products((weight,), math.prod(shape_of(node)) // len(weight), dense), 0.0, 0.0))
     return found
 
 

@@ -17,9 +17,9 @@ from zellige.cuda import features
 from zellige.cuda.block_product import KERNELS, THREADS
 from zellige.cuda.choices import Choice, ChoiceCache
 from zellige.cuda.config import Config, candidates
-from zellige.cuda.layers import FEATURES, TOKENS, Attention, Layer, Linear, Norm
+from zellige.cuda.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.linear import DENSE
-from zellige.cuda.modules import BLOCKS, KERNEL, STEP, TILE, TORCH, WAYS, LinearModule, Ordered, cut, module_for
+from zellige.cuda.modules import BLOCKS, KERNEL, STEP, TILE, TORCH, WAYS, Ordered, WeightedModule, cut, module_for, tile_groups
 from zellige.cuda.tiles import Tiles
 from zellige.cuda.timing import Repeated, fastest
 from zellige.errors import CompileError
@@ -50,7 +50,7 @@ class MeasuredPrices:
         major, minor = torch.cuda.get_device_capability(device)
         self.capability = 10 * major + minor
         self.known: dict[str, Choice] = {}
-        self._cuts: dict[Linear, dict[str, Tiles]] = {}
+        self._cuts: dict[WithWeights, dict[str, Tiles]] = {}
 
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
         ways = self._ways(layer, tokens, orders)
@@ -76,40 +76,39 @@ class MeasuredPrices:
         return choice.seconds
 
     def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[tuple[str, Config | None]]:
-        if isinstance(layer, Linear):
-            return [(DENSE, None), *((way, config) for way, configs in self._able(layer, tokens).items()
-                                     if orders in WAYS[way][1] for config in configs)]
-        if isinstance(layer, Attention) and KERNEL in ways_of(layer, orders):
+        plain = ways_of(layer, orders)
+        if isinstance(layer, Attention) and KERNEL in plain:
             return [(KERNEL, config) for config in features.attention_configs(layer.sequence)]
-        return [(way, None) for way in ways_of(layer, orders)]
+        tiles = self._able(layer, tokens) if isinstance(layer, WithWeights) and plain else {}
+        return [*((way, None) for way in plain),
+                *((way, config) for way, configs in tiles.items() if orders in WAYS[way][1] for config in configs)]
 
-    def _able(self, layer: Linear, tokens: int) -> dict[str, list[Config]]:
+    def _able(self, layer: WithWeights, tokens: int) -> dict[str, list[Config]]:
         """Ways through tiles with their configurations: a finer one where it takes clearly less than all coarser ones."""
         configs = worth_timing(layer.rows, tokens, self.capability)
+        if isinstance(layer, Convolution):  # every window compiles a kernel of its own
+            configs = list(dict.fromkeys([*configs[:MOST_CONFIGS - 1], configs[-1]]))
         found: dict[str, list[Config]] = {}
         least = WORTH_TIMING
         for way, tiles in self._cut(layer).items():
-            own = worth_timing_of_blocks(layer.rows, layer.columns, self.capability) if way == BLOCKS else configs
-            if own and tiles.work < least:
-                found[way], least = own, CLEARLY_LESS * tiles.work
+            work = _work(layer, tiles)
+            own = worth_timing_of_blocks(layer.rows, layer.weight.shape[1], self.capability) if way == BLOCKS else configs
+            if own and work < least:
+                found[way], least = own, CLEARLY_LESS * work
         return found
 
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
-        width = layer.columns if isinstance(layer, Linear) else layer.features * (3 if isinstance(layer, Attention) else 1)
-        lead = (tokens // layer.sequence, layer.sequence) if isinstance(layer, Attention) else (tokens,)
-        inputs = self._inputs(_shape(orders[0], tokens, width))
-        beside = []
-        if residual and isinstance(layer, Linear):
-            beside.append(torch.randn(_shape(orders[1], tokens, layer.rows), device=self.device, dtype=self.dtype))
-
+        lead, operand, result = shapes(layer, tokens, orders)
+        inputs = self._inputs(operand)
+        beside = [self._random(result)] if residual else []
         modules: dict[str, Ordered] = {}
 
         def prepared(way: tuple[str, Config | None]) -> Repeated:
             choice = Choice(*way, 1.0, 1.0)
-            if way[0] not in modules or not isinstance(layer, Linear):
+            if way[0] not in modules or not isinstance(layer, WithWeights):
                 modules[way[0]] = module_for(layer, choice, orders, lead, self.device, self.dtype)
             module = modules[way[0]]
-            module = module.tuned(choice) if isinstance(module, LinearModule) else module
+            module = module.tuned(choice) if isinstance(module, WeightedModule) else module
             return Repeated([partial(module, x, *beside) for x in inputs])
 
         with torch.no_grad():
@@ -119,22 +118,30 @@ class MeasuredPrices:
             baseline = times[first] if first in times else fastest({first: partial(prepared, first)})[0].get(first, math.nan)
         return Choice(way, config, seconds, seconds if math.isnan(baseline) else baseline)
 
-    def _inputs(self, shape: tuple[int, int]) -> list[torch.Tensor]:
+    def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
         """Enough of them that none is in the L2 cache when its turn comes."""
         count = max(2, min(64, math.ceil(ROTATED_BYTES / (2 * math.prod(shape)))))
-        return [torch.randn(shape, device=self.device, dtype=self.dtype) for _ in range(count)]
+        return [self._random(shape) for _ in range(count)]
 
-    def _cut(self, layer: Linear) -> dict[str, Tiles]:
+    def _random(self, shape: Sequence[int]) -> torch.Tensor:
+        """Numbers; maps of them lie channels-last."""
+        form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+        return torch.empty(tuple(shape), device=self.device, dtype=self.dtype, memory_format=form).normal_()
+
+    def _cut(self, layer: WithWeights) -> dict[str, Tiles]:
         if layer not in self._cuts:
-            by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in {group for group, _ in WAYS.values()}}
-            self._cuts[layer] = {way: by_group[group] for way, (group, _) in WAYS.items()}
+            groups = tile_groups(layer)
+            by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in set(groups.values())}
+            self._cuts[layer] = {way: by_group[group] for way, group in groups.items()}
         return self._cuts[layer]
 
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
-        if isinstance(layer, Linear):
-            steps = [(way, round(ALIKE * tiles.work)) for way, tiles in self._cut(layer).items()]
-            own: tuple[object, ...] = ("linear", layer.rows, layer.columns, layer.activation, layer.bias is None, residual, steps,
-                                       TILE, STEP)
+        own: tuple[object, ...]
+        if isinstance(layer, WithWeights):
+            steps = [(way, round(ALIKE * _work(layer, tiles))) for way, tiles in self._cut(layer).items()]
+            kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
+                "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
+            own = (*kind, layer.activation, layer.bias is None, residual, steps, TILE, STEP)
         elif isinstance(layer, Norm):
             own = ("norm", layer.features, layer.weight is None, layer.bias is None)
         else:
@@ -159,14 +166,33 @@ def worth_timing_of_blocks(rows: int, columns: int, capability: int) -> list[Con
     return [Config(kernel.tokens, THREADS // 32, kernel.stages, kernel.width, boxes=True) for kernel in KERNELS]
 
 
-def ways_of(layer: Norm | Attention, orders: Orders) -> tuple[str, ...]:
-    """How a norm or attention can run in these orders."""
+def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:
+    """How a layer can run in these orders, without tiles."""
+    if isinstance(layer, WithWeights):
+        return (DENSE,) if isinstance(layer, Linear) or orders == (TOKENS, TOKENS) else ()
     if orders == (TOKENS, TOKENS):
         return (TORCH,)
     if isinstance(layer, Norm):
         return (KERNEL,) if layer.features <= features.MOST_FEATURES else ()
     able = orders == (FEATURES, FEATURES) and layer.features // layer.heads in features.HEAD_WIDTHS
     return (KERNEL,) if able else ()
+
+
+def shapes(layer: Layer, tokens: int, orders: Orders) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Of a layer that makes so many tokens: the lead of its result (``lead_of``), and how operand and result lie."""
+    if isinstance(layer, Convolution):
+        down, right = layer.window.output(layer.height, layer.width)
+        images = tokens // (down * right)
+        return (images, down, right), (images, layer.channels, layer.height, layer.width), (images, layer.rows, down, right)
+    lead = (tokens // layer.sequence, layer.sequence) if isinstance(layer, Attention) else (tokens,)
+    columns, rows = (layer.columns, layer.rows) if isinstance(layer, Linear) else (
+        layer.features * (3 if isinstance(layer, Attention) else 1), layer.features)
+    return lead, _shape(orders[0], tokens, columns), _shape(orders[1], tokens, rows)
+
+
+def _work(layer: WithWeights, tiles: Tiles) -> float:
+    """Multiplications that tiles take as a share of the dense layer's, columns that only fill up groups too."""
+    return tiles.values.size / layer.weight.numel()
 
 
 def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:

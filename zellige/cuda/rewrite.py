@@ -1,8 +1,8 @@
 """What is done to a program before anything is planned: constants computed, batch norms folded, layers found and joined, features
 that are constants left out.
 
-Each function changes the program in place. Layers that read one input and do nothing else to it become one whose weights are
-stacked, as queries, keys and values are; additions and activations behind a linear layer become part of it.
+Each function changes the program in place. Linear layers that read one input and do nothing else to it become one whose weights
+are stacked, as queries, keys and values are; additions and activations behind a linear layer or a convolution become part of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import fx
 
 from zellige.cuda.constant_features import drop_constant_features
-from zellige.cuda.layers import Attention, Linear, Norm, layer_of, put_layer, shape_of
+from zellige.cuda.convolution_tiles import Window
+from zellige.cuda.layers import Attention, Convolution, Layer, Linear, Norm, WithWeights, layer_of, put_layer, shape_of
 from zellige.cuda.trace import Program
 from zellige.graph.from_torch_walk import module_of
 
@@ -90,7 +91,7 @@ def _folded(program: Program, convolution: Any, vectors: Sequence[Any], epsilon:
 
 
 def find_layers(program: Program) -> None:
-    """Linear layers with constant weights, and layer norms over the last dimension."""
+    """Linear layers and convolutions with constant weights, and layer norms over the last dimension."""
     for node in list(program.graph.nodes):
         if node.target not in LAYERS:
             continue
@@ -116,7 +117,17 @@ def _norm(program: Program, node: fx.Node, shape: Sequence[int], weight: fx.Node
     return Norm((_name(node),), shape[0], scale, shift, epsilon)
 
 
-LAYERS: dict[Any, Callable[..., Linear | Norm | None]] = {aten.linear.default: _linear, aten.layer_norm.default: _norm}
+def _convolution(program: Program, node: fx.Node, weight: fx.Node, bias: fx.Node | None = None, stride: Sequence[int] = (1, 1),
+                 padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1) -> Convolution | None:
+    known, shift, shape = _exact(program, weight), _exact(program, bias), shape_of(_args(node)[0])
+    if known is None or (bias is not None and shift is None) or groups > 1 or len(shape) != 4:
+        return None
+    pairs = ((size[0], size[-1]) for size in (known.shape[2:], stride, padding, dilation))  # one number stands for both
+    return Convolution((_name(node),), known, shift, Window(*pairs), shape[2], shape[3], "none")
+
+
+LAYERS: dict[Any, Callable[..., Layer | None]] = {aten.linear.default: _linear, aten.layer_norm.default: _norm,
+                                                  aten.conv2d.default: _convolution}
 """Operator → the layer that it is, if its weights are known."""
 
 
@@ -217,7 +228,7 @@ def _stacked(program: Program, nodes: Sequence[fx.Node]) -> fx.Node:
 
 
 def fuse_epilogues(program: Program) -> None:
-    """First a residual, then an activation, each the only reader of what a linear layer makes."""
+    """First a residual, then an activation, each the only reader of what a layer with weights makes."""
     for node in list(program.graph.nodes):
         if node.target is aten.add.Tensor and not node.kwargs and shape_of(node):
             _fuse(program, node, _add_residual)
@@ -231,7 +242,7 @@ def _fuse(program: Program, node: fx.Node, fused: Callable[[fx.Graph, fx.Node, f
     operands = [one for one in node.args if isinstance(one, fx.Node)]
     for host in sorted(operands, key=lambda one: -places[one]):  # the last one made has nothing to wait for
         layer = layer_of(host)
-        if isinstance(layer, Linear) and layer.activation == "none" and len(host.users) == 1:
+        if isinstance(layer, WithWeights) and layer.activation == "none" and len(host.users) == 1:
             with program.graph.inserting_before(node):
                 if (made := fused(program.graph, host, node)) is not None:
                     _replace(program, node, made)

@@ -1,0 +1,132 @@
+"""Convolutions in networks: found with what follows them, run by every way through the interpreter, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from device_networks import Bottleneck
+from interpreter import widen_bfloat16
+from network_prices import CONFIG, RuledPrices
+from test_network import CPU, assert_right, compiled
+
+import zellige as zl
+from zellige.cuda import block_product
+from zellige.cuda.block_product import BlockKernel
+from zellige.cuda.convolution_tiles import Window
+from zellige.cuda.engine import prepare
+from zellige.cuda.layers import TOKENS, Convolution, layer_of
+from zellige.cuda.layouts import decide
+from zellige.cuda.modules import BLOCKS, ConvolutionModule
+from zellige.cuda.network import lower
+from zellige.cuda.product import DeviceTiles, multiply
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bfloat16_products() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        widen_bfloat16(patch)
+        yield
+
+
+def bottleneck(pattern: str = "block:16x8") -> tuple[Bottleneck, tuple[torch.Tensor]]:
+    """Pruned, but for the stem and the groups; one filter of each convolution is gone."""
+    torch.manual_seed(0)
+    model = Bottleneck().eval()
+    zl.prune(model, pattern, 0.5, ignore=["stem", "groups"])
+    with torch.no_grad():
+        for layer in (model.down, model.middle, model.up, model.shortcut):
+            layer.weight[3] = 0
+    return model, (torch.randn(2, 3, 5, 6),)
+
+
+@pytest.mark.parametrize("way, pattern, dtype", [
+    ("dense", "block:16x8", torch.float16), ("groups", "tile:16", torch.float16), ("steps", "block:16x8", torch.bfloat16)])
+def test_every_way(way: str, pattern: str, dtype: torch.dtype) -> None:
+    model, inputs = bottleneck(pattern)
+    engine = compiled(model, inputs, way, TOKENS, dtype)
+    assert_right(engine, model, inputs, dtype)
+    assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
+
+
+def test_plain_products_run_by_the_kernel_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 × 1 without a stride does; its matrices are tokens × features, the residual too. The interpreter stands for that kernel."""
+    model, inputs = bottleneck()
+    made: list[tuple[int, bool]] = []
+
+    def product(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
+                kernel: BlockKernel) -> torch.Tensor:
+        assert weight.unit == 64 and x.is_contiguous() and kernel == BlockKernel(CONFIG.tokens, CONFIG.stages, CONFIG.width)
+        made.append((x.shape[0], residual is not None))
+        return multiply(weight, x, bias, residual, activation, config=CONFIG)
+
+    monkeypatch.setattr(block_product, "multiply", product)
+    engine = compiled(model, inputs, BLOCKS, TOKENS)
+    assert_right(engine, model, inputs, torch.float16)
+    by_blocks = {layer.name for layer in engine.layers if layer.path == f"{BLOCKS}, channels-last"}
+    assert by_blocks == {"down", "up"} and sorted(set(made)) == [(18, True), (60, False)]
+
+
+def test_what_follows_is_fused() -> None:
+    """Batch norms, the residual and activations; the sum goes to the convolution that is done last."""
+    program = prepare(*bottleneck(), torch.float16)
+    found = {layer.names[0]: (node, layer) for node in program.graph.nodes if isinstance(layer := layer_of(node), Convolution)}
+    assert {name: (layer.activation, len(node.args)) for name, (node, layer) in found.items()} == {
+        "stem": ("silu", 1), "down": ("relu", 1), "middle": ("relu", 1), "shortcut": ("none", 1), "up": ("relu", 2)}
+    assert found["middle"][1].window == Window((3, 3), (2, 2), (2, 2), (2, 2))
+    assert (found["middle"][1].height, found["middle"][1].width) == (5, 6)
+    left = [str(node.target).split(".")[1] for node in program.graph.nodes
+            if node.op == "call_function" and layer_of(node) is None]
+    assert left == ["conv2d", "relu", "mean"]
+
+
+def test_nothing_is_turned_between_convolutions() -> None:
+    """And nobody asks what it would take."""
+    program = prepare(*bottleneck(), torch.float16)
+
+    class NoTurning(RuledPrices):
+        def turning(self, features: int, tokens: int) -> float:
+            raise AssertionError("an activation between convolutions has one order")
+
+    decisions = decide(program.graph, NoTurning("groups"))
+    assert {(one.reads, one.writes) for one in decisions.values()} == {(TOKENS, TOKENS)}
+    module = lower(program, decisions, CPU)
+    layers = [layer for layer in module.modules() if isinstance(layer, ConvolutionModule)]
+    assert len(layers) == 5 and not any("transposed" in str(node.target) for node in module.graph.nodes)
+
+
+def test_what_is_reported() -> None:
+    model, inputs = bottleneck()
+    layers = {layer.name: layer for layer in compiled(model, inputs, "groups", TOKENS).layers}
+    middle, groups = layers["middle"], layers["groups"]
+    assert (middle.op, middle.shape, middle.path) == ("conv2d", (2, 16, 3, 3), "groups, channels-last")
+    assert middle.macs == 18 * 16 * 16 * 9 and middle.kept_macs == 18 * int(model.middle.weight.count_nonzero())
+    assert middle.density == pytest.approx(middle.kept_macs / middle.macs) and "dense in these orders" in middle.reason
+    assert groups.path == "dense" and "channels are in groups" in groups.reason and groups.macs == 2 * 32 * 8 * 9
+
+
+def test_one_image_without_a_batch() -> None:
+    """PyTorch takes it, so it stays with PyTorch."""
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Conv2d(3, 8, 3).eval(), (torch.randn(3, 6, 5),)
+    engine = compiled(model, inputs, "groups", TOKENS)
+    assert_right(engine, model, inputs, torch.float16)
+    assert engine.layers[0].path == "dense" and "one image" in engine.layers[0].reason
+
+
+class Viewed(torch.nn.Module):
+    """A map as features, by ``view``, which PyTorch's own order allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = torch.nn.Conv2d(8, 16, 3), torch.nn.Linear(16 * 2 * 3, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.convolution(x)).view(len(x), -1))
+
+
+def test_views_of_maps_that_lie_channels_last() -> None:
+    torch.manual_seed(0)
+    model, inputs = Viewed().eval(), (torch.randn(2, 8, 4, 5),)
+    assert_right(compiled(model, inputs, "groups", TOKENS), model, inputs, torch.float16)
