@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from zellige.aie2.margins import tensors_of
+from zellige.aie2.lowering.margins import tensors_of
+from zellige.aie2.lowering.place import place
 from zellige.aie2.packet import MAXIMUM, PRODUCT, TABLE
 from zellige.aie2.phase import Phase
-from zellige.aie2.place import place
 from zellige.aie2.tensor import Tensor, noted
 from zellige.graph.fixed_point import Rescale, saturate
 from zellige.graph.quantized import QuantizedGraph

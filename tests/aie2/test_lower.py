@@ -16,13 +16,13 @@ from small_networks import Build, Generator
 from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
-from zellige.aie2.lower import Plan, assemble, lower, plan
+from zellige.aie2.lowering.lower import Plan, assemble, lower, plan
+from zellige.aie2.lowering.schedule import Tiling
+from zellige.aie2.lowering.tiling import estimate, fits
 from zellige.aie2.overlay import CoreMemory, Overlay, overlay
-from zellige.aie2.schedule import Tiling
 from zellige.aie2.simulate import simulate
 from zellige.aie2.step import step
 from zellige.aie2.tensor import host_value
-from zellige.aie2.tiling import estimate, fits
 from zellige.errors import CompileError, QuantizationError
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph

@@ -17,7 +17,7 @@ from small_networks import Build
 from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
-from zellige.aie2.lower import lower
+from zellige.aie2.lowering.lower import lower
 from zellige.aie2.overlay import overlay
 from zellige.aie2.packet import decode
 from zellige.aie2.program import Await, Channel, Program, Release, Repeat, Start, Step, Tile

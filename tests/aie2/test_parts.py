@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zellige.aie2.parts import deal, shared_out
+from zellige.aie2.lowering.parts import deal, shared_out
 
 
 @st.composite

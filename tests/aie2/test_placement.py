@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phase_oracle import run_phases
 from quantized_layers import MAKERS, layers, quantized
 
-from zellige.aie2.place import place
+from zellige.aie2.lowering.place import place
 from zellige.errors import CompileError
 from zellige.graph.quantized import QuantizedGraph
 from zellige.graph.quantized_reference import run_int8

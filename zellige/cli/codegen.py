@@ -44,7 +44,7 @@ def codegen(
     No tool of AMD's has accepted that code. `zellige simulate` runs it.
     """
     from zellige.aie2.emit.files import DESIGN, emit
-    from zellige.aie2.lower import lower
+    from zellige.aie2.lowering.lower import lower
     from zellige.graph.quantized_reference import run_int8
 
     choice = OverlayChoice(target, device, calibration, data)

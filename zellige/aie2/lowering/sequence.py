@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from zellige.aie2.chains import Chain, numbered
 from zellige.aie2.device import KINDS
+from zellige.aie2.lowering.chains import Chain, numbered
+from zellige.aie2.lowering.streams import Stream
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
 from zellige.aie2.program import Await, Channel, Descriptor, Start, Task, Tile
-from zellige.aie2.streams import Stream
 from zellige.errors import CompileError
 
 SHIM = 4

@@ -11,13 +11,13 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from zellige.aie2.homes import cut_of, is_depthwise, lanes_of_all, settle
-from zellige.aie2.margins import settle_margins
+from zellige.aie2.lowering.homes import cut_of, is_depthwise, lanes_of_all, settle
+from zellige.aie2.lowering.margins import settle_margins
+from zellige.aie2.lowering.placement import Placement, based, map_of, region
+from zellige.aie2.lowering.taps import diagonal_taps, product_taps, window_taps
+from zellige.aie2.lowering.windows import place_window
 from zellige.aie2.packet import PRODUCT, SUM, TABLE
-from zellige.aie2.placement import Placement, based, map_of, region
-from zellige.aie2.taps import diagonal_taps, product_taps, window_taps
 from zellige.aie2.tensor import Place
-from zellige.aie2.windows import place_window
 from zellige.errors import CompileError
 from zellige.graph.fixed_point import LEAST, MOST
 from zellige.graph.quantized import QuantizedGraph, QuantizedNode

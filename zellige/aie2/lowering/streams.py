@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zellige.aie2.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.device import KINDS
+from zellige.aie2.lowering.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
+from zellige.aie2.lowering.packets import Parcel, listeners, order
+from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, memory_shares, results_output
 from zellige.aie2.packet import GROUP
-from zellige.aie2.packets import Parcel, listeners, order
 from zellige.aie2.phase import Region
 from zellige.aie2.program import Channel
-from zellige.aie2.schedule import Schedule
 from zellige.aie2.tensor import Tensor
 
 SHIM_CHAIN = 4

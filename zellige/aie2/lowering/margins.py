@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from zellige.aie2.lowering.placement import Extent, Placement, region
+from zellige.aie2.lowering.taps import window_taps
 from zellige.aie2.packet import GROUP, MAXIMUM
 from zellige.aie2.phase import Phase, Region
-from zellige.aie2.placement import Extent, Placement, region
-from zellige.aie2.taps import window_taps
 from zellige.aie2.tensor import Place, Tensor
 from zellige.graph.fixed_point import LEAST
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from zellige.aie2.lowering.taps import product_taps, window_taps
 from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, SUM
 from zellige.aie2.phase import Array, Phase, Region, Taps
-from zellige.aie2.taps import product_taps, window_taps
 from zellige.aie2.tensor import Lanes, Place
 from zellige.errors import CompileError
 from zellige.graph.fixed_point import LEAST, MOST, Rescale

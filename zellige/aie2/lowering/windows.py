@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from zellige.aie2.lowering.placement import ONE, Placement, based
+from zellige.aie2.lowering.taps import window_taps
 from zellige.aie2.packet import MAXIMUM, SUM
-from zellige.aie2.placement import ONE, Placement, based
-from zellige.aie2.taps import window_taps
 from zellige.aie2.tensor import Place
 from zellige.errors import CompileError
 from zellige.graph.fixed_point import LEAST, MOST

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zellige.aie2.lowering.parts import Counts
+from zellige.aie2.lowering.schedule import Cell, Schedule
 from zellige.aie2.packet import GROUP, PRODUCT, Header, Packet, packet_size
-from zellige.aie2.parts import Counts
 from zellige.aie2.phase import Array
-from zellige.aie2.schedule import Cell, Schedule
 
 NO_TABLE = np.zeros(0, np.int8)
 

@@ -15,15 +15,13 @@ import numpy as np
 
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
+from zellige.aie2.lowering.parts import Counts
+from zellige.aie2.lowering.schedule import Schedule, Tiling
 from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
-from zellige.aie2.parts import Counts
 from zellige.aie2.phase import Array, Phase
-from zellige.aie2.schedule import Schedule, Tiling
+from zellige.aie2.simulate.costs import costs_of
 from zellige.errors import CompileError
-
-CALL = 40.0
-"""Cycles of a step beside its work: the call, and the locks of its objects (``simulate/costs.py``)."""
 
 NEAR = 1.3
 """Overlapping parts are tried where others come so near to the best."""
@@ -68,8 +66,8 @@ def step_line(device: Device, operation: int, height: int, width: int, stride: i
         offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
 
-    one = cycles(1, 1)
-    call = 0.0 if device.ideal else CALL
+    one, costs = cycles(1, 1), costs_of(device)
+    call = costs.call + 2 * costs.lock * (inputs + last)  # each object's lock is acquired and released
     return cycles(1, 2) - one, cycles(2, 1) - one, call + 2 * one - cycles(1, 2) - cycles(2, 1) + one
 
 

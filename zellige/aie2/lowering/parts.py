@@ -14,8 +14,8 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.phase import Array, Phase
-from zellige.aie2.schedule import Schedule
 
 
 class Counts:

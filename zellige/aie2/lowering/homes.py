@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zellige.aie2.lowering.placement import Extent, Placement, based, map_of
 from zellige.aie2.packet import GROUP
-from zellige.aie2.placement import Extent, Placement, based, map_of
 from zellige.aie2.tensor import Lanes
 from zellige.graph.quantized import QuantizedNode
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zellige.aie2.chains import Turns
-from zellige.aie2.margins import tensors_of
+from zellige.aie2.lowering.chains import Turns
+from zellige.aie2.lowering.margins import tensors_of
+from zellige.aie2.lowering.packets import parcels
+from zellige.aie2.lowering.place import place
+from zellige.aie2.lowering.placement import Placement
+from zellige.aie2.lowering.schedule import Schedule
+from zellige.aie2.lowering.sequence import Starts
+from zellige.aie2.lowering.streams import Lowering, idle
+from zellige.aie2.lowering.tiling import choose, fits
 from zellige.aie2.overlay import Overlay, fixed_parts
 from zellige.aie2.packet import GROUP, PRODUCT
-from zellige.aie2.packets import parcels
 from zellige.aie2.phase import Phase
-from zellige.aie2.place import place
-from zellige.aie2.placement import Placement
 from zellige.aie2.program import HostBuffer, Program
-from zellige.aie2.schedule import Schedule
-from zellige.aie2.sequence import Starts
-from zellige.aie2.streams import Lowering, idle
 from zellige.aie2.tensor import HostValue, Tensor, noted
-from zellige.aie2.tiling import choose, fits
 from zellige.graph.quantized import QuantizedGraph
 
 
