@@ -15,7 +15,7 @@ from zellige.errors import CompileError
 from zellige.graph.fixed_point import Rescale, saturate
 
 
-def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | None, accumulators: np.ndarray) -> None:
+def step(packet: np.ndarray, activations: np.ndarray, result: np.ndarray | None, accumulators: np.ndarray) -> None:
     """The kernel for packets of products in one part, as slowly and plainly as it can be said."""
     parts = decode(packet)
     header, tap = parts.header, 0
@@ -27,7 +27,7 @@ def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | 
                 total = parts.bias[group].astype(np.int64)
                 for one in range(tap, tap + count):
                     at = 8 * (int(parts.offsets[one]) + row * header.stride * header.line + x)
-                    total = total + inputs[0][at : at + 8].astype(np.int64) @ parts.blocks[one].astype(np.int64)
+                    total = total + activations[at : at + 8].astype(np.int64) @ parts.blocks[one].astype(np.int64)
                 rescale = Rescale((parts.multiplier[group].astype(np.int64),), parts.shift[group].astype(np.int64))
                 at = 8 * ((row * header.groups + group) * header.width + x)
                 result[at : at + 8] = saturate(rescale([total]), header.low, header.high)

@@ -26,7 +26,7 @@ class Layer:
     node: QuantizedNode
     inputs: tuple[Array, ...]
     packets: tuple[Packet, ...]
-    activations: tuple[tuple[Array, ...], ...]
+    activations: tuple[Array, ...]
 
     @property
     def expected(self) -> Array:
@@ -53,15 +53,13 @@ def run_layer(layer: Layer, step: Callable) -> Array:
     header = layer.packets[0].header
     size = header.rows * header.groups * header.width * GROUP
     result, sums = Guarded(size + 24), Guarded(4 * size + 64)
-    for packet, objects in zip(layer.packets, layer.activations, strict=True):
-        slot, given = Guarded(packet.header.size + 40), [Guarded(one.size, 2) for one in objects]
+    for packet, activations in zip(layer.packets, layer.activations, strict=True):
+        slot, given = Guarded(packet.header.size + 40), Guarded(activations.size, 2)
         slot.inside[: packet.header.size] = packet.encode()
-        for buffer, one in zip(given, objects, strict=True):
-            buffer.inside[...] = one.reshape(-1).view(np.uint8)
-        copies = [buffer.whole.copy() for buffer in (slot, *given)]
-        step(slot.inside, [buffer.inside for buffer in given], result.inside if packet.header.results else None,
-             sums.inside.view(np.int32))
-        for buffer, copy in zip((slot, *given), copies, strict=True):
+        given.inside[...] = activations.reshape(-1).view(np.uint8)
+        copies = [buffer.whole.copy() for buffer in (slot, given)]
+        step(slot.inside, given.inside, result.inside if packet.header.results else None, sums.inside.view(np.int32))
+        for buffer, copy in zip((slot, given), copies, strict=True):
             assert np.array_equal(buffer.whole, copy)
     assert result.untouched(size) and sums.untouched(4 * size if len(layer.packets) > 1 else 0)
     found = result.inside[:size].view(np.int8).reshape(header.rows, header.groups, header.width, GROUP)
@@ -91,9 +89,9 @@ def make_packet(operation: int, counts: Array, offsets: Array, blocks: Array, re
     """A packet whose per-channel numbers are padded to groups; header words that aren't given are those of one whole part."""
     groups = len(counts)
     bias, multiplier, residual, shift = (padded(one, groups) for one in rescale)
-    first, last, inputs = (words.get(name, 1) for name in ("first", "last", "inputs"))
-    size = packet_size(operation, groups, len(offsets), bool(first), bool(last), inputs)
-    header = Header(**{**{field.name: 0 for field in fields(Header)}, "steps": 1, "inputs": 1, "results": 1, "first": 1, "last": 1,
+    first, last, terms = (words.get(name, 1) for name in ("first", "last", "terms"))
+    size = packet_size(operation, groups, len(offsets), bool(first), bool(last), terms)
+    header = Header(**{**{field.name: 0 for field in fields(Header)}, "steps": 1, "terms": 1, "results": 1, "first": 1, "last": 1,
                        "low": -128, "high": 127, "operation": operation, "groups": groups,
                        "size": size, **words})
     table = np.zeros(256 if operation == TABLE else 0, np.int8)
@@ -191,11 +189,16 @@ def convolutions(draw: Callable) -> Layer:
         last = part == parts - 1
         taps = taps_of(whole, wide.shape[2], dilation, range(begin, end), stride[1])
         packets.append(make_packet(
-            PRODUCT, *taps, (bias, *_channels(rescale, outputs, len(residual))), inputs=1 + (len(residual) if last else 0),
+            PRODUCT, *taps, (bias, *_channels(rescale, outputs, len(residual))), terms=1 + (len(residual) if last else 0),
             results=int(last), rows=rows, width=width, input_groups=int(end - begin), input_width=wide.shape[2],
             stride=stride[0], first=int(part == 0), last=int(last), low=low, high=high))
-        activations.append((np.ascontiguousarray(wide[:, begin:end]), *([blocked(one) for one in residual] if last else [])))
+        activations.append(_joined(*[blocked(one) for one in residual if last], wide[:, begin:end]))
     return Layer(node, (x, *residual), tuple(packets), tuple(activations))
+
+
+def _joined(*parts: Array) -> Array:
+    """One object: a residual, if there is one, then activations."""
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def _channels(rescale: Rescale, channels: int, residuals: int) -> tuple[Array, Array, Array]:
@@ -236,7 +239,7 @@ def pools(draw: Callable) -> Layer:
     else:
         node = QuantizedNode("node", "max_pool2d", ("x",), shape, {**attributes, "dilation": (1, 1)}, low=low, high=high)
         packet = make_packet(MAXIMUM, *taps, (np.zeros(0),) * 4, **words)
-    return Layer(node, (x,), (packet,), ((wide,),))
+    return Layer(node, (x,), (packet,), (wide,))
 
 
 @st.composite
@@ -247,9 +250,9 @@ def additions(draw: Callable) -> Layer:
     node = QuantizedNode("node", "add", ("x", "y"), x.shape, rescale=rescale, low=low, high=high)
     wide = blocked(x)
     taps = _own_channel(wide.shape[1], width)
-    packet = make_packet(SUM, *taps, (np.zeros(channels), *_channels(rescale, channels, 1)), inputs=2, rows=rows, width=width,
+    packet = make_packet(SUM, *taps, (np.zeros(channels), *_channels(rescale, channels, 1)), terms=2, rows=rows, width=width,
                          input_groups=wide.shape[1], input_width=width, stride=1, low=low, high=high)
-    return Layer(node, (x, y), (packet,), ((wide, blocked(y)),))
+    return Layer(node, (x, y), (packet,), (_joined(blocked(y), wide),))
 
 
 @st.composite
@@ -260,7 +263,7 @@ def tables(draw: Callable) -> Layer:
     wide = blocked(x)
     packet = make_packet(TABLE, *_own_channel(wide.shape[1], width), (np.zeros(0),) * 4, rows=rows, width=width,
                          input_groups=wide.shape[1], input_width=width, stride=1)
-    return Layer(node, (x,), (replace(packet, table=table),), ((wide,),))
+    return Layer(node, (x,), (replace(packet, table=table),), (wide,))
 
 
 LAYERS = {"convolution": convolutions(), "pool": pools(), "addition": additions(), "table": tables()}

@@ -19,9 +19,9 @@ from zellige.aie2.packet import MAXIMUM, PRODUCT, Packet, packet_size
 WRAPPER = """
 #define AIE_EMULATION_COUNTS
 #include "step.cc"
-extern "C" void count(const uint8 *packet, const int8 *activations, const int8 *residual, int8 *result, int32 *sums, long *found) {
+extern "C" void count(const uint8 *packet, const int8 *activations, int8 *result, int32 *sums, long *found) {
     aie::detail::counts = {};
-    step(packet, activations, residual, result, sums);
+    step(packet, activations, result, sums);
     found[0] = aie::detail::counts.products, found[1] = aie::detail::counts.loads, found[2] = aie::detail::counts.shuffles;
 }
 """
@@ -38,12 +38,11 @@ def count(tmp_path_factory: pytest.TempPathFactory) -> Count:
     compiled._gcc(*compiled.FLAGS, "-Wl,-Bsymbolic", f"-I{compiled.EMULATION}", f"-I{compiled.KERNELS}",  # glibc has a step too
                   str(directory / "count.cc"), "-o", str(directory / "count.so"))
     function = ctypes.CDLL(str(directory / "count.so")).count
-    function.argtypes, function.restype = (ctypes.c_void_p,) * 6, None
+    function.argtypes, function.restype = (ctypes.c_void_p,) * 5, None
 
     def run(packet: Packet, layer: Layer) -> np.ndarray:
-        buffers = [packet.encode(), *(np.zeros(1 << 18, np.uint8) for _ in range(4))]
-        for buffer, given_ in zip(buffers[1:3], layer.activations[0], strict=False):
-            buffer[: given_.size] = given_.reshape(-1).view(np.uint8)
+        buffers = [packet.encode(), *(np.zeros(1 << 18, np.uint8) for _ in range(3))]
+        buffers[1][: layer.activations[0].size] = layer.activations[0].reshape(-1).view(np.uint8)
         found = np.zeros(3, np.int64)
         function(*(buffer.ctypes.data for buffer in (*buffers, found)))
         return found
@@ -60,7 +59,7 @@ def test_the_cost_of_taps_is_what_they_do(kind: str, count: Count) -> None:
         header, taps = packet.header, len(packet.offsets)
         tiles, loads, shuffles = cycles._tap(header, dense=True)
         expected = taps * np.array([tiles.sum() if header.operation != MAXIMUM else 0, 2 * loads.sum(), shuffles.sum()])
-        size = packet_size(header.operation, header.groups, 0, bool(header.first), bool(header.last), header.inputs)
+        size = packet_size(header.operation, header.groups, 0, bool(header.first), bool(header.last), header.terms)
         without = replace(packet, header=replace(header, size=size),
                           counts=np.zeros_like(packet.counts), offsets=packet.offsets[:0], blocks=packet.blocks[:0])
         around = np.zeros(3, np.int64) if header.operation == MAXIMUM else count(without, layer)  # there is no maximum of nothing

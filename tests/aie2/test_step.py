@@ -65,7 +65,7 @@ def test_bytes_that_are_no_packet_are_refused(at: int, value: int) -> None:
 
 @pytest.mark.parametrize("words, message", [
     ({"rows": 4000}, "bytes of activations: expected"), ({"stride": 99}, "bytes of activations: expected"),
-    ({"inputs": 1}, "a packet of"), ({"width": 0}, "rows and width: expected at least 1"),
+    ({"terms": 1}, "a packet of"), ({"width": 0}, "rows and width: expected at least 1"),
 ])
 def test_what_does_not_fit_is_refused(words: dict, message: str, run_step: StepFunction) -> None:
     with pytest.raises(CompileError, match=message):

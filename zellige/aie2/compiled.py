@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -43,11 +43,10 @@ def compiled_step(kernels: Path = KERNELS) -> StepFunction:
     """The step function that ``kernels/step.cc`` defines. Raises ``CompileError`` if there is no g++, or if it refuses it."""
     function = _load(_image(kernels))
 
-    def step(packet: np.ndarray, inputs: Sequence[np.ndarray], result: np.ndarray | None, accumulators: np.ndarray) -> None:
-        check(decode(packet), inputs, result, accumulators)
-        copies = [_roomy(slot) for slot in inputs]
-        function(packet.ctypes.data, copies[0].ctypes.data, copies[-1].ctypes.data,
-                 None if result is None else result.ctypes.data, accumulators.ctypes.data)
+    def step(packet: np.ndarray, activations: np.ndarray, result: np.ndarray | None, accumulators: np.ndarray) -> None:
+        check(decode(packet), activations, result, accumulators)
+        copy = _roomy(activations)
+        function(packet.ctypes.data, copy.ctypes.data, None if result is None else result.ctypes.data, accumulators.ctypes.data)
     return step
 
 
@@ -65,7 +64,7 @@ def _load(image: bytes) -> Callable:
         path = Path(directory) / "step.so"
         path.write_bytes(image)
         function = ctypes.CDLL(str(path)).step
-    function.argtypes, function.restype = (ctypes.c_void_p,) * 5, None
+    function.argtypes, function.restype = (ctypes.c_void_p,) * 4, None
     return function
 
 

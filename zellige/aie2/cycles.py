@@ -121,7 +121,7 @@ def _results(packet: Packet, tiles: np.ndarray) -> float:
     cycles = 0.0 if header.first else header.groups * total * WAITING
     if not header.last:
         return cycles + rounds * WIDE
-    terms = header.inputs
+    terms = header.terms
     if not packet.plain:
         shifts = 1 + np.count_nonzero(np.diff(packet.shift, axis=1), axis=1)
         cycles += total * float((WIDE_TERM * terms + WIDE_SHIFT * shifts).sum())

@@ -43,11 +43,11 @@ PROGRAM: tuple[Instruction, ...] = (
     Repeat(None, (
         Acquire("weights.full"),
         Repeat("steps", (
-            Repeat("inputs", (Acquire("activations.full"),)),
+            Acquire("activations.full"),
             Repeat("results", (Acquire("results.empty"),)),
             Step(),
             Repeat("results", (Release("results.full"),)),
-            Repeat("inputs", (Release("activations.empty"),)),
+            Release("activations.empty"),
         )),
         Release("weights.empty"),
     )),

@@ -1,7 +1,7 @@
 """Packets: what a core is told to do, with the weights that it needs for it, in one buffer.
 
 A core has two input channels. One brings activations; the other brings packets, each a header, then tables, then weights. A packet
-is worth ``steps`` steps of the kernel; each step reads ``inputs`` objects of activations, and makes ``results`` (one or none). So
+is worth ``steps`` steps of the kernel; each step reads an object of activations, and makes ``results`` (one or none). So
 every core runs the same program, whatever the network.
 
 Objects of activations are int8 of [rows][groups][width][8]: a group is 8 channels, and numbers of channels are padded to it.
@@ -17,8 +17,8 @@ step over columns find these put together by the memory tile.) By operation:
 
 Products and sums start from ``bias``, or, when the packet is not the ``first`` part of a layer, from what is in the accumulators;
 unless it is the ``last``, they stay there. What is last is rescaled as ``graph.fixed_point.Rescale`` says, together with the
-residual, which is the second input object ([rows][groups][width][8], of the result's shape), if ``inputs`` is 2. Maxima and tables
-have one part and no residual, and are not rescaled. Every result is saturated to ``low`` … ``high``.
+residual, if there are two ``terms``: then the object begins with that ([rows][groups][width][8], of the result's shape), and
+activations lie behind. Maxima and tables have one part and no residual, and are not rescaled. Every result is saturated to ``low`` … ``high``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Header:
     size: int
     operation: int
     steps: int
-    inputs: int
+    terms: int
     results: int
     groups: int
     rows: int
@@ -102,7 +102,7 @@ class Packet:
             return False
         factor = self.residual[:, :1]
         powers = (factor > 0) & (factor & (factor - 1) == 0)
-        return self.header.inputs < 2 or bool(np.all(powers) and np.all(self.residual == factor))
+        return self.header.terms < 2 or bool(np.all(powers) and np.all(self.residual == factor))
 
     def encode(self) -> np.ndarray:
         """The packet as bytes (u8), as many as ``header.size``."""
@@ -118,13 +118,13 @@ class Packet:
         return header, self.counts, self.bias, self.multiplier, self.residual, self.shift, self.table, self.offsets, self.blocks
 
 
-def packet_size(operation: int, groups: int, taps: int, first: bool = True, last: bool = True, inputs: int = 1) -> int:
+def packet_size(operation: int, groups: int, taps: int, first: bool = True, last: bool = True, terms: int = 1) -> int:
     """Bytes of a packet.
 
     >>> packet_size(PRODUCT, 1, 9), packet_size(PRODUCT, 1, 9, first=False, last=False)
     (800, 704)
     """
-    header = Header(0, operation, 0, inputs, 0, groups, *(0,) * 5, first, last, 0, 0)
+    header = Header(0, operation, 0, terms, 0, groups, *(0,) * 5, first, last, 0, 0)
     return _end(_places(header, taps))
 
 
@@ -155,7 +155,7 @@ def _places(header: Header, taps: int) -> list[Place]:
     rescaled = groups if sums and header.last else 0
     parts: list[tuple[str, tuple[int, ...]]] = [
         ("<i4", (len(WORDS),)), ("<u2", (groups,)), ("<i4", (groups if sums and header.first else 0, GROUP)),
-        ("<i4", (rescaled, GROUP)), ("<i4", (rescaled if header.inputs == 2 else 0, GROUP)), ("<i4", (rescaled, GROUP)),
+        ("<i4", (rescaled, GROUP)), ("<i4", (rescaled if header.terms == 2 else 0, GROUP)), ("<i4", (rescaled, GROUP)),
         ("i1", (256 if header.operation == TABLE else 0,)), ("<u2", (taps,)),
         ("i1", (taps if header.operation == PRODUCT else 0, GROUP, GROUP)),
     ]  # fmt: skip

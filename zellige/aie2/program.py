@@ -185,7 +185,7 @@ class Step:
 class Repeat:
     """Do ``body`` as often as the field ``times`` of the packet at hand says; for ever, if it is ``None``."""
 
-    times: Literal["steps", "inputs", "results"] | None
+    times: Literal["steps", "results"] | None
     body: tuple[Instruction, ...]
 
 

@@ -7,7 +7,7 @@ sums of several parts wait as int32 of [groups][rows][width][8].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -20,20 +20,20 @@ Array = np.ndarray
 
 
 class StepFunction(Protocol):
-    """What runs a step. ``packet``, ``inputs`` (activations, and the residual if there is one), ``result`` (``None`` if there is
-    none) and ``accumulators`` are views into a tile's memory: u8 or i8, the last int32. The last two are written in place.
+    """What runs a step. ``packet``, ``activations`` (behind the residual, if there is one), ``result`` (``None`` if there is none)
+    and ``accumulators`` are views into a tile's memory: u8 or i8, the last int32. The last two are written in place.
     """
 
-    def __call__(self, packet: Array, inputs: Sequence[Array], result: Array | None, accumulators: Array) -> None: ...
+    def __call__(self, packet: Array, activations: Array, result: Array | None, accumulators: Array) -> None: ...
 
 
-def step(packet: Array, inputs: Sequence[Array], result: Array | None, accumulators: Array) -> None:
+def step(packet: Array, activations: Array, result: Array | None, accumulators: Array) -> None:
     """Run one step with numpy. Raises ``CompileError`` if the packet reads or writes beyond what it was given."""
     parts = decode(packet)
     header = parts.header
-    check(parts, inputs, result, accumulators)
+    check(parts, activations, result, accumulators)
     pixels = header.rows * header.width
-    units = _units(inputs[0])
+    units = _units(activations[residual_bytes(header) :])
     place = pixel_places(header).reshape(-1)
     ends = np.cumsum(parts.counts, dtype=np.int64)
     for group, (count, end) in enumerate(zip(parts.counts, ends, strict=True)):
@@ -45,7 +45,7 @@ def step(packet: Array, inputs: Sequence[Array], result: Array | None, accumulat
         waiting = accumulators[group * pixels * GROUP : (group + 1) * pixels * GROUP].reshape(pixels, GROUP)
         term = term + (parts.bias[group] if header.first else waiting)
         if header.last:
-            _store(result, header, group, _rescaled(parts, group, term, inputs))
+            _store(result, header, group, _rescaled(parts, group, term, activations))
         else:
             waiting[...] = term
 
@@ -64,10 +64,10 @@ TERMS: Mapping[int, Callable[[Packet, slice, Array], Array]] = {
 """What an operation makes of a group's taps: values int8 [pixels, taps, 8] → [pixels, 8]."""
 
 
-def _rescaled(packet: Packet, group: int, term: Array, inputs: Sequence[Array]) -> Array:
+def _rescaled(packet: Packet, group: int, term: Array, activations: Array) -> Array:
     header, terms, multipliers = packet.header, [term], [packet.multiplier[group].astype(np.int64)]
-    if header.inputs == 2:
-        terms.append(_cut(inputs[1], header)[:, group].reshape(-1, GROUP))
+    if header.terms == 2:
+        terms.append(_cut(activations, header)[:, group].reshape(-1, GROUP))
         multipliers.append(packet.residual[group].astype(np.int64))
     return saturate(Rescale(tuple(multipliers), packet.shift[group].astype(np.int64))(terms), header.low, header.high)
 
@@ -97,11 +97,16 @@ def result_bytes(header: Header) -> int:
     return header.rows * header.groups * header.width * GROUP
 
 
-def check(packet: Packet, inputs: Sequence[Array], result: Array | None, accumulators: Array) -> None:
+def residual_bytes(header: Header) -> int:
+    """Bytes of the residual that an object begins with, if there is one."""
+    return result_bytes(header) if header.terms == 2 else 0
+
+
+def check(packet: Packet, activations: Array, result: Array | None, accumulators: Array) -> None:
     """Raise ``CompileError`` if a step needs other or larger buffers than it gets, or if its header makes no sense."""
     header = packet.header
     problems = [f"{what}: expected {expected}, got {came}"
-                for what, fine, expected, came in _demands(packet, inputs, result, accumulators) if not fine]
+                for what, fine, expected, came in _demands(packet, activations, result, accumulators) if not fine]
     if problems:
         raise CompileError(f"a packet for {OPERATIONS[header.operation]} can't be run: {problems[0]}")
 
@@ -109,13 +114,13 @@ def check(packet: Packet, inputs: Sequence[Array], result: Array | None, accumul
 Demand = tuple[str, bool, object, object]
 
 
-def _demands(packet: Packet, inputs: Sequence[Array], result: Array | None, accumulators: Array) -> list[Demand]:
+def _demands(packet: Packet, activations: Array, result: Array | None, accumulators: Array) -> list[Demand]:
     """What a step demands: what, whether it is so, what was expected and what came."""
     header, counts = packet.header, packet.counts
     alone = header.operation in (MAXIMUM, TABLE)
     least, most = int(alone), 1 if header.operation == TABLE else len(packet.offsets)
     demands: list[Demand] = [
-        ("inputs", len(inputs) == header.inputs and header.inputs in ((1,) if alone else (1, 2)), header.inputs, len(inputs)),
+        ("terms", header.terms in ((1,) if alone else (1, 2)), "1" if alone else "1 or 2", header.terms),
         ("rows and width", header.rows > 0 and header.width > 0, "at least 1", (header.rows, header.width)),
         ("parts", not alone or bool(header.first and header.last), "one part", (header.first, header.last)),
         ("taps of a group", bool(np.all(counts >= least) and np.all(counts <= most)), f"{least} to {most}", counts),
@@ -125,9 +130,10 @@ def _demands(packet: Packet, inputs: Sequence[Array], result: Array | None, accu
         return demands
     if len(packet.offsets):
         reach = GROUP * (int(packet.offsets.max()) + (header.rows - 1) * header.stride * header.line + header.width)
-        demands.append(("bytes of activations", reach <= inputs[0].size, reach, inputs[0].size))
+        reach += residual_bytes(header)
+        demands.append(("bytes of activations", reach <= activations.size, reach, activations.size))
     size = result_bytes(header)
-    demands += [("bytes of the residual", size <= slot.size, size, slot.size) for slot in inputs[1:]]
+    demands.append(("bytes of the residual", residual_bytes(header) <= activations.size, size, activations.size))
     if header.last:
         room = 0 if result is None else result.size
         demands.append(("bytes of the result", size <= room, size, room))

@@ -23,7 +23,7 @@ OBJECT = "step.o"
 """What a core is linked with."""
 
 RINGS = ("weights", "activations", "results")
-COUNTED = ("steps", "inputs", "results")
+COUNTED = ("steps", "results")
 """Fields of a packet that say how often something is done."""
 
 ACQUIRE, RELEASE = Integer(2), Integer(1)
@@ -57,9 +57,8 @@ def end() -> Operation:
 
 
 def kernel_operands(core: Core, types: dict[str, str]) -> tuple[str, ...]:
-    """The types of what the kernel is called with: packet, activations, residual, result, accumulators."""
-    activations = types[core.activations.slots[0]]
-    return types[core.weights.slots[0]], activations, activations, types[core.results.slots[0]], types[core.accumulators]
+    """The types of what the kernel is called with: packet, activations, result, accumulators."""
+    return (*(types[ring.slots[0]] for ring in (core.weights, core.activations, core.results)), types[core.accumulators])
 
 
 def core_operation(core: Core, tile: Value, types: dict[str, str]) -> Operation:
@@ -99,11 +98,10 @@ class _Body:
         self.operations.append(Operation(name, operands, (result,), attributes))
         return result
 
-    def slot(self, name: str, state: State, ahead: bool = False) -> Value:
-        """The buffer of a ring that is next, or the one after that."""
+    def slot(self, name: str, state: State) -> Value:
+        """The buffer of a ring that is next."""
         first, second = ((slot, self.types[slot]) for slot in getattr(self.core, name).slots)
-        either = (first, second) if ahead else (second, first)
-        return self.add("arith.select", (state[RINGS.index(name)], *either), first[1])
+        return self.add("arith.select", (state[RINGS.index(name)], second, first), first[1])
 
     def lock(self, name: str) -> str:
         ring, _, which = name.partition(".")
@@ -127,8 +125,7 @@ def _write(body: _Body, program: tuple[Instruction, ...], state: State, indices:
 
 def _call(body: _Body, state: State) -> Operation:
     accumulators = body.core.accumulators
-    operands = (body.slot("weights", state), body.slot("activations", state), body.slot("activations", state, ahead=True),
-                body.slot("results", state), (accumulators, body.types[accumulators]))
+    operands = (*(body.slot(name, state) for name in RINGS), (accumulators, body.types[accumulators]))
     return Operation("func.call", operands, (), {"callee": Symbol(KERNEL)})
 
 

@@ -9,7 +9,7 @@ constexpr unsigned ALIGNMENT = 32; // bytes; parts start at multiples
 enum Operation { PRODUCT, SUM, MAXIMUM, TABLE };
 
 struct Header {
-    int32 size, operation, steps, inputs, results, groups, rows, width, input_groups, input_width, stride, first, last, low, high;
+    int32 size, operation, steps, terms, results, groups, rows, width, input_groups, input_width, stride, first, last, low, high;
     int32 plain; // all sums are rescaled by shifts alone, alike for the eight channels of a group, and within 32 bits
 };
 
@@ -34,7 +34,7 @@ struct Packet {
         const unsigned rescaled = sums && header->last ? 4 * GROUP * groups : 0;
         bias = reinterpret_cast<const int32 *>(take(sums && header->first ? 4 * GROUP * groups : 0));
         multiplier = reinterpret_cast<const int32 *>(take(rescaled));
-        residual = reinterpret_cast<const int32 *>(take(header->inputs == 2 ? rescaled : 0));
+        residual = reinterpret_cast<const int32 *>(take(header->terms == 2 ? rescaled : 0));
         shift = reinterpret_cast<const int32 *>(take(rescaled));
         table = reinterpret_cast<const int8 *>(take(header->operation == TABLE ? 256 : 0));
         unsigned taps = 0;

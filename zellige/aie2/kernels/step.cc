@@ -24,14 +24,15 @@ void with_reading(const Tiles &tiles, Body body) {
 
 } // namespace
 
-extern "C" void step(const uint8 *raw, const int8 *activations, const int8 *residual, int8 *result, int32 *accumulators) {
+extern "C" void step(const uint8 *raw, const int8 *object, int8 *result, int32 *accumulators) {
     aie::set_rounding(aie::rounding_mode::positive_inf);
     aie::set_saturation(aie::saturation_mode::saturate);
     const Packet packet(raw);
     const Header &header = *packet.header;
     if (header.operation == TABLE)
-        return look_up(packet, activations, result);
-    const int8 *added = header.inputs == 2 ? residual : nullptr;
+        return look_up(packet, object, result);
+    const int8 *residual = header.terms == 2 ? object : nullptr;
+    const int8 *activations = object + (residual ? GROUP * header.rows * header.groups * header.width : 0);
     for (Pixel first = {0, 0}; first.row < header.rows;) {
         const Tiles tiles(header, first);
         first = tiles.next;
@@ -41,9 +42,9 @@ extern "C" void step(const uint8 *raw, const int8 *activations, const int8 *resi
                 if (header.operation == MAXIMUM)
                     maximum_tiles<reading(), number()>(packet, tiles, group, tap, activations, result);
                 else if (header.operation == SUM)
-                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, activations, added, result, accumulators);
+                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, activations, residual, result, accumulators);
                 else
-                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, activations, added, result, accumulators);
+                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, activations, residual, result, accumulators);
             }
         });
     }

@@ -15,8 +15,8 @@ from zellige.aie2.phase import Region
 from zellige.aie2.program import Channel
 from zellige.aie2.tensor import Tensor
 
-SHIM_CHAIN = 4
-"""Descriptors that a channel of a shim has."""
+SHIM_CHAIN = 2
+"""Descriptors of a chain of a shim: half of what its channel has, so that the next task can wait behind the one that runs."""
 
 
 def idle(column: int, number: int) -> str:
@@ -98,14 +98,11 @@ class Lowering:
         for first, count, position in self._kinds():
             sends += runs(self._visits(column, first, count), SHIM_CHAIN, position, 1 / boxes)
             incoming: tuple[Move, ...] = (Move(0, self._folded(first)),)
-            outgoing = self._to_cores(first)
             if schedule.phase.residual is not None:
-                behind = schedule.box_bytes(first)
-                incoming += (Move(behind, linear(schedule.residual_bytes(first))),)
-                outgoing += self._to_rows(first, schedule.tiling.height, schedule.tiling.width, behind)
+                incoming += (Move(schedule.box_bytes(first), linear(schedule.residual_bytes(first))),)
             times = count * schedule.steps * boxes
             into.append(([Object(ring, incoming, apart)], times, position, 1 / boxes))
-            out.append(([Object(ring, outgoing, apart)], times, position, 1 / boxes))
+            out.append(([Object(ring, self._to_cores(first), apart)], times, position, 1 / boxes))
         found = [
             Stream(f"activations shim {column}", Channel(on.shim(column), "out", 0), tuple(sends), needs=True),
             Stream(f"activations in {column}", Channel(on.memory(column), "in", 0), tuple(self.turns.chains(True, into))),
@@ -126,11 +123,11 @@ class Lowering:
         schedule, cycles = self.schedule, []
         ring, parts = f"core{column}.{row}.activations", len(schedule.parts)
         part = Object(ring, (Move(0, linear(schedule.object_bytes)),))
+        last = Object(ring, (Move(0, linear(schedule.object_bytes + schedule.result_bytes)),))
         for first, count, position in self._kinds():
             active = row < len(schedule.passes[first])
             if active and schedule.phase.residual is not None:
-                objects = [part] * parts + [Object(ring, (Move(0, linear(schedule.result_bytes)),))]
-                cycles.append((objects, count * schedule.steps, float(position), 1.0))
+                cycles.append(([part] * (parts - 1) + [last], count * schedule.steps, float(position), 1.0))
             elif active or not schedule.phase.own:
                 cycles.append(([part], count * schedule.steps * parts, float(position), 1 / parts))
         return cycles
@@ -164,14 +161,26 @@ class Lowering:
         return pattern([(rows, tensor.row), (groups, tensor.line), (width, GROUP)], KINDS["shim"])
 
     def _to_cores(self, first: int) -> tuple[Move, ...]:
-        """How an object of a memory tile goes to cores: all parts to all of them, or each row's groups to it."""
+        """How an object of a memory tile goes to cores: all parts to all of them, or each row's groups to it. The residual, each
+        row's groups to it, comes before the last part."""
+        schedule, tiling = self.schedule, self.schedule.tiling
+        if schedule.phase.residual is None:
+            return self._parts_to_cores(first, 0, tiling.together)
+        residual = self._to_rows(first, tiling.height, tiling.width, schedule.box_bytes(first))
+        return (*self._parts_to_cores(first, 0, tiling.together - 1), *residual,
+                *self._parts_to_cores(first, tiling.together - 1, 1))
+
+    def _parts_to_cores(self, first: int, part: int, count: int) -> tuple[Move, ...]:
+        """So many parts from one on."""
         schedule = self.schedule
+        if not count:
+            return ()
         if schedule.phase.own:
             return self._to_rows(first, schedule.object_rows, schedule.object_width)
         groups, line = schedule.tiling.part[0], schedule.object_width * GROUP
-        parts = [(schedule.tiling.together, schedule.tiling.apart * line),
-                 (schedule.object_rows, schedule.box_groups(first) * line), (groups, line), (schedule.object_width, GROUP)]
-        return (Move(0, pattern(parts, KINDS["memory"]), TO_ALL),)
+        parts = [(count, schedule.tiling.apart * line), (schedule.object_rows, schedule.box_groups(first) * line), (groups, line),
+                 (schedule.object_width, GROUP)]
+        return (Move(part * schedule.tiling.apart * line, pattern(parts, KINDS["memory"]), TO_ALL),)
 
     def _to_rows(self, first: int, height: int, width: int, at: int = 0) -> tuple[Move, ...]:
         """To each row the groups that it computes, of what lies from byte ``at`` of an object on, and has those of all."""

@@ -17,7 +17,7 @@ from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.lowering.parts import Counts
 from zellige.aie2.lowering.schedule import Schedule, Tiling
-from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
+from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.phase import Array, Phase
 from zellige.aie2.simulate.costs import costs_of
@@ -27,7 +27,12 @@ NEAR = 1.3
 """Overlapping parts are tried where others come so near to the best."""
 
 CHAIN = 8
-"""Descriptors that a core has for its activations (``sequence.py``): a residual comes after at most one fewer parts."""
+"""Descriptors that a core has for its activations (``sequence.py``). Where there is a residual, a part needs one; or two, if there is
+an odd number of them, as slots alternate."""
+
+
+BOXES = 4
+"""Objects of a memory tile that parts come in, at most, if there is the choice: more would be more tasks."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +61,18 @@ def packet_bytes(phase: Phase, groups: int, taps: Array) -> Array:
 
 @cache
 def step_line(device: Device, operation: int, height: int, width: int, stride: int, first: bool, last: bool,
-              inputs: int) -> tuple[float, float, float]:
+              terms: int) -> tuple[float, float, float]:
     """What a step takes: cycles for each tap, for each group, and for itself."""
     def cycles(groups: int, taps: int) -> float:
         counts = np.zeros(groups, np.uint16)
         counts[0] = taps
-        header = Header(0, operation, 1, inputs, int(last), groups, height, width, 1, 1, stride, int(first), int(last), 0, 0)
+        header = Header(0, operation, 1, terms, int(last), groups, height, width, 1, 1, stride, int(first), int(last), 0, 0)
         zeros, ones = np.zeros((groups, GROUP), np.int32), np.ones((groups, GROUP), np.int32)
         offsets, blocks = np.zeros(taps, np.uint16), np.zeros((taps, GROUP, GROUP), np.int8)
         return step_cycles(Packet(header, counts, offsets, blocks, zeros, ones, ones, zeros, blocks[0, 0]), device)
 
     one, costs = cycles(1, 1), costs_of(device)
-    call = costs.call + 2 * costs.lock * (inputs + last)  # each object's lock is acquired and released
+    call = costs.call + 2 * costs.lock * (1 + last)  # an object's lock is acquired and released
     return cycles(1, 2) - one, cycles(2, 1) - one, call + 2 * one - cycles(1, 2) - cycles(2, 1) + one
 
 
@@ -115,9 +120,9 @@ class _Tiles:
 def _timed(phase: Phase, on: Overlay, found: list[tuple[tuple[int, int], int, int, int]]) -> _Tiles:
     """Tiles (columns, height, width, steps), with the cycles of their steps."""
     columns, height, width, steps = zip(*found, strict=True)
-    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride[0], first, last, inputs)
+    lines = {(first, last): np.array([step_line(on.device, phase.operation, *size, phase.stride[0], first, last, terms)
                                       for size in zip(height, width, strict=True)])
-             for first in (True, False) for last, inputs in ((True, 1 + (phase.residual is not None)), (False, 1))}
+             for first in (True, False) for last, terms in ((True, 1 + (phase.residual is not None)), (False, 1))}
     return _Tiles(columns, np.array(height), np.array(width), np.array(steps), lines)
 
 
@@ -236,12 +241,17 @@ def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
 
 
 def _together(schedule: Schedule) -> Schedule:
-    """With as many parts in an object of a memory tile as it holds."""
+    """With few parts in an object of a memory tile, as cores begin when the first object is there; where parts overlap, with as many
+    as it holds, as what they share then comes once."""
     tiling, most = schedule.tiling, memory_shares(schedule.on).activations
-    many = 1 if schedule.phase.own or tiling.part[1] < schedule.phase.window[0] else len(schedule.parts)
-    for together in range(many, 0, -1):
+    count = len(schedule.parts)
+    many = 1 if schedule.phase.own or tiling.part[1] < schedule.phase.window[0] else count
+    once = schedule.phase.residual is not None or tiling.apart < tiling.part[0]
+    tried = [size for size in range(1, many + 1) if many % size == 0]
+    few = [] if once else [size for size in tried if count <= BOXES * size]
+    for together in (*few, *reversed(tried)):
         found = replace(schedule, tiling=replace(tiling, together=together))
-        if many % together == 0 and max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
+        if max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
             return found
     raise CompileError(f"node {schedule.phase.node!r}: a part of {schedule.object_bytes} bytes is more than a memory tile's {most}")
 
@@ -265,11 +275,11 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
     if parts > 1:
         fine &= 4 * result * size <= core.accumulators
     if schedule.phase.residual is not None:
-        if parts % 2 == 0 or parts + 1 > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
+        if parts * (1 + parts % DEPTH) > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
         whole = in_pass if schedule.phase.own else schedule.tiling.part[0] + schedule.tiling.apart * (parts - 1)
         fine &= read * whole + result * in_pass <= memory.activations
-        fine &= result * size <= core.activations
+        fine &= read * schedule.object_groups + result * size <= core.activations
     return np.asarray(fine)
 
 
@@ -292,12 +302,8 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
     arriving = (read * schedule.object_groups / WORD)[:, None, None] * (rows if phase.own else np.ones_like(rows))[:, None]
     arriving = np.broadcast_to(arriving, work.shape).copy()
     residual = (result * size / WORD)[:, None] * rows if phase.residual is not None else np.zeros((len(tiles.columns), len(rows)))
-    each = np.maximum(work, arriving)
-    if phase.residual is not None and parts == 1:
-        each[:, :, -1] = work[:, :, -1] + arriving[:, :, -1] + residual
-    else:
-        each[:, :, -1] = np.maximum(work[:, :, -1], arriving[:, :, -1] + residual)
     arriving[:, :, -1] += residual
+    each = np.maximum(work, arriving)
     sending = cut.home / min(WORD, shim)
     if parts > 1:
         stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps

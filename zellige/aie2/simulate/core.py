@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -16,10 +16,11 @@ from zellige.aie2.simulate.memory import Memory, Words
 from zellige.aie2.simulate.order import Order
 from zellige.aie2.simulate.process import Events, LockState, Process, Routine
 from zellige.aie2.simulate.timeline import Lane
+from zellige.aie2.step import residual_bytes
 from zellige.errors import CompileError, SimulationError
 
-Kernel = Callable[[np.ndarray, Sequence[np.ndarray], "np.ndarray | None", np.ndarray], None]
-"""One step: packet (u8), input objects (i8), result (i8) or ``None``, accumulators (i32); the last two are written."""
+Kernel = Callable[[np.ndarray, np.ndarray, "np.ndarray | None", np.ndarray], None]
+"""One step: packet (u8), activations (i8), result (i8) or ``None``, accumulators (i32); the last two are written."""
 
 Cycles = Callable[[Packet], float]
 """How long a step of a packet takes."""
@@ -27,7 +28,7 @@ Cycles = Callable[[Packet], float]
 
 @dataclass(frozen=True)
 class Known:
-    """A packet, how long a step of it takes, and which bytes of its first input that reads."""
+    """A packet, how long a step of it takes, and which bytes of its activations that reads."""
 
     packet: Packet
     cycles: float
@@ -64,8 +65,8 @@ class RingState:
     def of(ring: Ring, locks: Mapping[str, LockState]) -> RingState:
         return RingState(ring.slots, locks[ring.full], locks[ring.empty])
 
-    def slot(self, ahead: int = 0) -> str:
-        return self.slots[(self.given_back + ahead) % len(self.slots)]
+    def slot(self) -> str:
+        return self.slots[self.given_back % len(self.slots)]
 
 
 class CoreState(Process):
@@ -153,20 +154,19 @@ class CoreState(Process):
 
     def _compute(self, kernel: Kernel, known: Known) -> None:
         header, rings, accumulators = known.packet.header, self.rings, self.core.accumulators
-        inputs = [rings["activations"].slot(at) for at in range(header.inputs)]
+        activations = rings["activations"].slot()
         result = rings["results"].slot() if header.results else None
         size = header.rows * header.groups * header.width * GROUP
         self._read(self._slot, 0, header.size)
-        self._read(inputs[0], *known.reach)
-        if header.inputs > 1:
-            self._read(inputs[1], 0, size)
+        self._read(activations, *known.reach)
+        self._read(activations, 0, residual_bytes(header))
         if not header.first:
             self._read(accumulators, 0, 4 * size)
         if not header.last:
             self._write(accumulators, 0, 4 * size)
         if result is not None:
             self._write(result, 0, size)
-        kernel(self._bytes(self._slot), [self._bytes(one).view(np.int8) for one in inputs],
+        kernel(self._bytes(self._slot), self._bytes(activations).view(np.int8),
                None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))  # fmt: skip
 
     def _bytes(self, buffer: str) -> np.ndarray:
@@ -188,9 +188,10 @@ class CoreState(Process):
 
 
 def reach(packet: Packet) -> tuple[int, int]:
-    """The first byte of its first input object that a step of a packet reads, and the one behind the last."""
+    """The first byte of its activations that a tap of a packet reads, and the one behind the last."""
     header, offsets = packet.header, packet.offsets
     if not offsets.size:
         return 0, 0
     last = (header.rows - 1) * header.stride * header.line + header.width - 1
-    return GROUP * int(offsets.min()), GROUP * (int(offsets.max()) + last + 1)
+    start = residual_bytes(header)
+    return start + GROUP * int(offsets.min()), start + GROUP * (int(offsets.max()) + last + 1)
