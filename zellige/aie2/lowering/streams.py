@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zellige.aie2.device import KINDS
 from zellige.aie2.lowering.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
 from zellige.aie2.lowering.packets import Parcel, listeners, order
 from zellige.aie2.lowering.schedule import Schedule
-from zellige.aie2.overlay import ROWS_PER_MEMORY, TO_ALL, memory_shares, results_output
+from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, TO_ALL, memory_shares, results_output
 from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Region
 from zellige.aie2.program import Channel
@@ -34,6 +34,13 @@ class Stream:
     chains: tuple[Chain, ...]
     needs: bool = False
     gives: bool = False
+
+
+def _ahead(stream: Stream, each: float) -> Stream:
+    """What brings packets, one every ``each`` steps, before they are needed: as long as rings have room for them, though not before
+    the phase begins."""
+    chains = (replace(one, position=one.position and max(one.position - DEPTH * each, each / DEPTH)) for one in stream.chains)
+    return replace(stream, chains=tuple(chains))
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Lowering:
                 objects = [Object(f"core{of}.{row}.weights", (Move(0, words),))]
                 chains = self.turns.chains(True, [(objects, *cycle) for cycle in cycles])
                 found.append(Stream(f"packets core {of}.{row}", Channel(on.core(row, of), "in", 1), tuple(chains)))
-        return found
+        return [_ahead(stream, schedule.steps / times) for stream in found]
 
     def _activations(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on
