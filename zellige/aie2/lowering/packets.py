@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from zellige.aie2.phase import Array
 
 NO_TABLE = np.zeros(0, np.int8)
 
+WORTH = 0.97
+"""Packets get sizes of their own if that leaves so much of their bytes, or less."""
+
 Taken = tuple[Array, Array, Array]
 """Counts, offsets and blocks of taps, as packets have them."""
 
@@ -22,31 +25,45 @@ NOTHING: Taken = (np.zeros(0, np.uint16), np.zeros(0, np.uint16), np.zeros((0, G
 
 @dataclass(frozen=True, eq=False)
 class Parcel:
-    """What one column's shim sends: ``size`` bytes for each packet, one behind another in ``data``, as [pass][part][row]."""
+    """What one column's shim sends: one behind another in ``data``, as [pass][part][row], the packets of its ``rows``. ``sizes`` and
+    ``starts`` ([passes, parts], bytes) are those of each packet of a pass and part, and of the first of them."""
 
     rows: tuple[int, ...]
-    size: int
+    sizes: Array
+    starts: Array
     data: Array
 
 
 def parcels(schedule: Schedule) -> dict[int, Parcel]:
     """For every column that is the home of rows with packets, by its number."""
-    found: dict[int, list[tuple[int, Array]]] = {}
-    shares = Counts(schedule.phase).taps(schedule)
+    shares, found = Counts(schedule.phase).taps(schedule), {}
+    passes, parts = len(schedule.passes), len(schedule.parts)
+    raw: dict[tuple[int, int, int], Array] = {}
     for number, cells in enumerate(schedule.passes):
         taps = [_taps(schedule, cell, shares[number, cell.row]) for cell in cells]
-        for part in range(len(schedule.parts)):
+        for part in range(parts):
             for row in listeners(schedule, number):
                 made = packet(schedule, number, part, row, taps[row][part] if row < len(cells) else NOTHING)
-                found.setdefault(schedule.on.home(row), []).append((row, made.encode()))
-    result = {}
-    for home, packets in found.items():
-        size = max(raw.size for _, raw in packets)
-        data = np.zeros((len(packets), size), np.uint8)
-        for at, (_, raw) in enumerate(packets):
-            data[at, : raw.size] = raw
-        result[home] = Parcel(tuple(sorted({row for row, _ in packets})), size, data)
-    return result
+                raw[number, part, row] = made.encode()
+    for home in sorted({schedule.on.home(row) for _, _, row in raw}):
+        sent = {place: packet for place, packet in raw.items() if schedule.on.home(place[2]) == home}
+        sizes = np.zeros((passes, parts), np.int64)
+        for (number, part, _), one in sent.items():
+            sizes[number, part] = max(sizes[number, part], one.size)
+        if not (schedule.varied and pays(sizes.sum(), sizes.max() * np.count_nonzero(sizes))):
+            sizes[sizes > 0] = sizes.max()
+        data, starts = [], np.zeros_like(sizes)
+        for (number, part, row), one in sent.items():
+            if row == min(other for at, of, other in sent if (at, of) == (number, part)):
+                starts[number, part] = sum(map(len, data))
+            data.append(np.pad(one, (0, int(sizes[number, part]) - one.size)))
+        found[home] = Parcel(tuple(sorted({row for _, _, row in sent})), sizes, starts, np.concatenate(data))
+    return found
+
+
+def pays(varied: float, alike: float) -> bool:
+    """Whether packets of their own sizes, so many bytes in all, are worth their descriptors."""
+    return varied < WORTH * alike
 
 
 def listeners(schedule: Schedule, number: int) -> range:
@@ -96,18 +113,21 @@ def _taps(schedule: Schedule, cell: Cell, shares: Array) -> list[Taken]:
     return found
 
 
-def order(schedule: Schedule, parcel: Parcel, column: int, first: int, count: int) -> Iterator[int]:
-    """Numbers of the parcel's packets, as the column's shim sends them in passes that are alike: for every tile again, if there
-    are parts."""
-    before = sum(_at(schedule, column, number) for number in range(first))
+def order(schedule: Schedule, first: int, count: int) -> list[tuple[int, int]]:
+    """Passes and parts of the packets that rows get in passes that are alike: for every tile again, if there are parts."""
     times = schedule.steps if len(schedule.parts) > 1 else 1
-    for number in range(first, first + count):
-        size = _at(schedule, column, number)
-        for _ in range(times):
-            yield from range(before, before + size)
-        before += size
+    return [(number, part) for number in range(first, first + count) for _ in range(times) for part in range(len(schedule.parts))]
 
 
-def _at(schedule: Schedule, column: int, number: int) -> int:
-    """Packets of a pass that a column sends."""
-    return len(schedule.parts) * sum(schedule.on.home(row) == column for row in listeners(schedule, number))
+def batches(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Packets that are moved together: the first of them, and how many. Those of one size that follow each other; else two.
+
+    >>> list(batches([4, 4, 4, 5, 6, 7]))
+    [(0, 3), (3, 2), (5, 1)]
+    """
+    at = 0
+    while at < len(sizes):
+        alike = next((more for more in range(1, len(sizes) - at) if sizes[at + more] != sizes[at]), len(sizes) - at)
+        count = alike if alike > 1 else min(2, len(sizes) - at)
+        yield at, count
+        at += count

@@ -16,6 +16,10 @@ from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
 from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Phase
 
+VARIED = 64
+"""Packets of a row that may have sizes of their own: each then needs descriptors of its own on its way. More have one size, and are
+moved by chains that repeat."""
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -134,6 +138,16 @@ class Schedule:
         last = self.phase.source.groups - groups + self.tiling.apart
         starts = range(0, last, self.tiling.apart)
         return tuple(Part(group, row) for row in range(0, self.phase.window[0], rows) for group in starts)
+
+    @cached_property
+    def packets(self) -> int:
+        """That a row gets: of every pass one, or of every part for each tile again."""
+        return len(self.passes) * (self.steps * len(self.parts) if len(self.parts) > 1 else 1)
+
+    @property
+    def varied(self) -> bool:
+        """Whether packets may have sizes of their own: few do, of one row from each column."""
+        return self.packets <= VARIED and self.on.rows <= self.on.columns
 
     @cached_property
     def object_groups(self) -> int:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from zellige.aie2.device import KINDS
 from zellige.aie2.lowering.chains import Chain, Dimensions, Move, Object, Turns, Visits, linear, pattern, runs
-from zellige.aie2.lowering.packets import Parcel, listeners, order
+from zellige.aie2.lowering.packets import Parcel, batches, listeners, order
 from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, TO_ALL, memory_shares, results_output
 from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Region
-from zellige.aie2.program import Channel
+from zellige.aie2.program import Channel, Descriptor
 from zellige.aie2.tensor import Tensor
 
 SHIM_CHAIN = 2
@@ -37,9 +37,10 @@ class Stream:
 
 
 def _ahead(stream: Stream, each: float) -> Stream:
-    """What brings packets, one every ``each`` steps, before they are needed: as long as rings have room for them, though not before
-    the phase begins."""
-    chains = (replace(one, position=one.position and max(one.position - DEPTH * each, each / DEPTH)) for one in stream.chains)
+    """What brings packets, one every ``each`` steps, some steps before they are needed, though not before the phase begins. Who then
+    waits for a task with an earlier packet waits for a core to be done with the last but ``DEPTH`` before that: for steps that have
+    been started."""
+    chains = (replace(one, position=min(one.position, max(one.position - DEPTH * each, each / DEPTH))) for one in stream.chains)
     return replace(stream, chains=tuple(chains))
 
 
@@ -67,23 +68,31 @@ class Lowering:
 
     def _packets(self, column: int) -> list[Stream]:
         schedule, on, parcel = self.schedule, self.schedule.on, self.parcels[column]
-        ring, name, words = f"memory{column}.weights", f"{schedule.phase.name}.packets{column}", linear(parcel.size)
-        numbered = on.rows > on.columns
+        ring, name, numbered = f"memory{column}.weights", f"{schedule.phase.name}.packets{column}", on.rows > on.columns
         sends, into, out, cores = [], [], [], {row: [] for row in parcel.rows}  # type: ignore[var-annotated]
-        times = schedule.steps * len(schedule.parts) if len(schedule.parts) > 1 else 1
+        each = 1.0
         for first, count, position in self._kinds():
             rows = [row for row in listeners(schedule, first) if on.home(row) == column]
             if not rows:
                 continue
-            numbers = tuple(order(schedule, parcel, column, first, count))
-            each = schedule.steps * count / len(numbers)
-            visits = Visits(name, tuple(parcel.size * number for number in numbers), words)
-            sends += runs([visits], SHIM_CHAIN, position, each)
-            into.append(([Object(ring, (Move(0, words),))], len(numbers), position, each))
-            out.append(([Object(ring, (Move(0, words, row if numbered else None),)) for row in rows], count * times, position,
-                        schedule.steps / times))
-            for row in rows:
-                cores[row].append((count * times, position, schedule.steps / times))
+            due = order(schedule, first, count)
+            each, sizes = schedule.steps * count / len(due), [int(parcel.sizes[one]) for one in due]
+            for at, several in batches(sizes):
+                begins, alike = position + each * at, sizes[at : at + several] == sizes[at : at + 1] * several
+                moves = [Move(0, linear(size)) for size in sizes[at : at + (1 if alike else several)]]
+                times = several if alike else 1
+                offsets = [int(parcel.starts[one]) + place * size for one, size in zip(due[at : at + several], sizes[at:], strict=False)
+                           for place in range(len(rows))]
+                if alike:
+                    sends += runs([Visits(name, tuple(offsets), moves[0].dimensions)], SHIM_CHAIN, begins, each / len(rows))
+                else:
+                    sends.append(Chain(begins, tuple(Descriptor(number, name, offset, move.dimensions) for number, (offset, move) in
+                                                     enumerate(zip(offsets, moves, strict=True)))))
+                into.append(([Object(ring, (move,)) for move in moves], times * len(rows), begins, each / len(rows)))
+                out.append(([Object(ring, (replace(move, packet=row if numbered else None),)) for move in moves for row in rows], times,
+                            begins, each))
+                for row in rows:
+                    cores[row].append((moves, times, begins))
         first_memory = on.memory(column)
         found = [
             Stream(f"packets shim {column}", Channel(on.shim(column), "out", 1), tuple(sends)),
@@ -92,10 +101,11 @@ class Lowering:
         ]
         for row, cycles in cores.items():
             for of in range(on.columns):
-                objects = [Object(f"core{of}.{row}.weights", (Move(0, words),))]
-                chains = self.turns.chains(True, [(objects, *cycle) for cycle in cycles])
+                to = f"core{of}.{row}.weights"
+                chains = self.turns.chains(True, [([Object(to, (move,)) for move in moves], times, begins, each)
+                                                  for moves, times, begins in cycles])
                 found.append(Stream(f"packets core {of}.{row}", Channel(on.core(row, of), "in", 1), tuple(chains)))
-        return [_ahead(stream, schedule.steps / times) for stream in found]
+        return [_ahead(stream, each) for stream in found]
 
     def _activations(self, column: int) -> list[Stream]:
         schedule, on = self.schedule, self.schedule.on

@@ -15,8 +15,9 @@ import numpy as np
 
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
+from zellige.aie2.lowering.packets import pays
 from zellige.aie2.lowering.parts import Counts
-from zellige.aie2.lowering.schedule import Schedule, Tiling
+from zellige.aie2.lowering.schedule import VARIED, Schedule, Tiling
 from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.phase import Array, Phase
@@ -85,19 +86,21 @@ class _Cut:
     taps: Array
     packet: float
     """Bytes of the largest, for a core."""
-    home: float
-    """Bytes that the busiest shim sends for a pass and part."""
-    all_packets: float
+    homes: tuple[Array, Array]
+    """Bytes that the busiest shim sends for each pass and part: where all packets of a row have one size, and where each has its
+    own."""
+    all_packets: tuple[float, float]
+    """Bytes of all packets, sent once."""
 
 
 def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> _Cut:
     schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart))
     taps = counts.taps(schedule)
-    sizes = packet_bytes(phase, groups, taps).max(axis=(0, 2))
-    homes = np.zeros(on.columns)
-    for row, size in enumerate(sizes):
-        homes[on.home(row)] += size
-    return _Cut(schedule, taps.max(axis=1), float(sizes.max()), float(homes.max()), float(sizes.sum()))
+    own = packet_bytes(phase, groups, taps)
+    alike = np.broadcast_to(own.max(axis=(0, 2), keepdims=True), own.shape)
+    homes = np.array([on.home(row) for row in range(own.shape[1])])
+    busiest = [np.max([sizes[:, homes == home].sum(axis=1) for home in set(homes.tolist())], axis=0) for sizes in (alike, own)]
+    return _Cut(schedule, taps.max(axis=1), float(own.max()), (busiest[0], busiest[1]), (float(alike.sum()), float(own.sum())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,19 +244,27 @@ def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
 
 
 def _together(schedule: Schedule) -> Schedule:
-    """With few parts in an object of a memory tile, as cores begin when the first object is there; where parts overlap, with as many
-    as it holds, as what they share then comes once."""
-    tiling, most = schedule.tiling, memory_shares(schedule.on).activations
-    count = len(schedule.parts)
+    """With parts in objects of a memory tile as ``_in_box`` says."""
+    cut = _cut(schedule.phase, schedule.on, Counts(schedule.phase), schedule.tiling.groups, schedule.tiling.part, schedule.tiling.apart)
+    one = _timed(schedule.phase, schedule.on, [(schedule.tiling.columns, schedule.tiling.height, schedule.tiling.width, schedule.steps)])
+    together = int(_in_box(cut, *_objects(cut, one))[0])
+    return replace(schedule, tiling=replace(schedule.tiling, together=together))
+
+
+def _in_box(cut: _Cut, read: Array, result: Array) -> Array:
+    """How many parts lie in an object of a memory tile: few, as cores begin when the first object is there; where parts overlap,
+    as many as it holds, as what they share then comes once; all, where a residual comes with the last."""
+    schedule, most = cut.schedule, memory_shares(cut.schedule.on).activations
+    tiling, count = schedule.tiling, len(schedule.parts)
+    if schedule.phase.residual is not None:
+        return np.full(len(read), count)
     many = 1 if schedule.phase.own or tiling.part[1] < schedule.phase.window[0] else count
-    once = schedule.phase.residual is not None or tiling.apart < tiling.part[0]
     tried = [size for size in range(1, many + 1) if many % size == 0]
-    few = [] if once else [size for size in tried if count <= BOXES * size]
-    for together in (*few, *reversed(tried)):
-        found = replace(schedule, tiling=replace(tiling, together=together))
-        if max(found.box_bytes(number) for number in range(len(found.passes))) <= most:
-            return found
-    raise CompileError(f"node {schedule.phase.node!r}: a part of {schedule.object_bytes} bytes is more than a memory tile's {most}")
+    few = [] if tiling.apart < tiling.part[0] else [size for size in tried if count <= BOXES * size]
+    found = np.ones(len(read), np.int64)
+    for together in (*tried, *reversed(few)):
+        found = np.where(read * (tiling.part[0] + tiling.apart * (together - 1)) <= most, together, found)
+    return found
 
 
 def _objects(cut: _Cut, tiles: _Tiles) -> tuple[Array, Array]:
@@ -304,21 +315,24 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
     residual = (result * size / WORD)[:, None] * rows if phase.residual is not None else np.zeros((len(tiles.columns), len(rows)))
     arriving[:, :, -1] += residual
     each = np.maximum(work, arriving)
-    sending = cut.home / min(WORD, shim)
+    again = tiles.steps if parts > 1 else np.ones_like(tiles.steps)
+    varied = (again * len(passes) * parts <= VARIED) & (on.rows <= on.columns) & pays(cut.all_packets[1], cut.all_packets[0])
+    sending = np.where(varied[:, None, None], cut.homes[1], cut.homes[0]) / min(WORD, shim)
     if parts > 1:
         stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps
     else:
         in_pass = each.sum(axis=2) * tiles.steps[:, None]
-        stepping = (np.maximum(in_pass, sending) if len(passes) > 1 else in_pass).sum(axis=1)
-    sent = len(passes) * (tiles.steps * parts if parts > 1 else np.ones_like(tiles.steps))
+        stepping = (np.maximum(in_pass, sending[:, :, 0]) if len(passes) > 1 else in_pass).sum(axis=1)
     groups = sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes)))
     boxes = tiles.steps * (read * groups * parts + WORD * residual.sum(axis=1))
     results = tiles.steps * result * size
     alone = {
         "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
-        "packets": sent * sending, "shim": boxes / shim,
+        "packets": again * sending.sum(axis=(1, 2)), "shim": boxes / shim,
         "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
-        "external": (on.columns * (boxes + results * rows.sum()) + cut.all_packets * sent) / external,
+        "external": (on.columns * (boxes + results * rows.sum()) + np.where(varied, cut.all_packets[1], cut.all_packets[0]) * again) / external,
     }
-    fill = read * schedule.object_groups * (1 / shim + 1 / WORD) + work[:, -1, -1] + 2 * result * size / WORD
+    box = schedule.tiling.part[0] + schedule.tiling.apart * (_in_box(cut, read, result) - 1)
+    first = read * (schedule.object_groups if phase.own else box) + WORD * residual.max(axis=1)
+    fill = first / shim + read * schedule.object_groups / WORD + work[:, -1, -1] + 2 * result * size / WORD
     return {"cycles": np.maximum(stepping, np.maximum.reduce(list(alone.values()))) + fill, **alone}
