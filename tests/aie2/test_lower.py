@@ -17,6 +17,7 @@ from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
 from zellige.aie2.lowering.lower import Plan, assemble, lower, plan
+from zellige.aie2.lowering.packets import parcels
 from zellige.aie2.lowering.schedule import Tiling
 from zellige.aie2.lowering.tiling import estimate, fits
 from zellige.aie2.overlay import CoreMemory, Overlay, overlay
@@ -113,6 +114,30 @@ def test_parts_may_overlap(rows, size, apart, together):
     schedule = replace(schedule, tiling=Tiling((1, 2), 3, 2, 2, (size, 1), apart, together))
     assert fits(schedule) and len(schedule.parts) > 2
     assert_runs_right(graph, on, Plan(plan(graph, on).placement, (schedule,)))
+
+
+@pytest.mark.parametrize("rows, size", [(1, 8), (2, 4), (2, 3), (3, 2)])
+def test_a_residual_comes_with_the_last_part(rows, size):
+    b = Build(1, 64, 5, 6)
+    graph = quantized(optimize(b.done(b("add", b("conv2d", b.x, pruned(b, 64, 64, 1, 0)), b.x))), POWERS)
+    on = overlay(DEVICES["paper"], rows, 2)
+    (schedule,) = plan(graph, on).schedules
+    parts = -(-8 // size)
+    schedule = replace(schedule, tiling=Tiling((1, 2), 3, 2, 2, (size, 1), size, parts))
+    assert fits(schedule) and len(schedule.parts) == parts and schedule.phase.residual is not None
+    assert_runs_right(graph, on, Plan(plan(graph, on).placement, (schedule,)))
+
+
+def test_packets_may_have_sizes_of_their_own():
+    b = Build(1, 256, 4, 6)
+    graph = quantized(b.done(b("conv2d", b.x, pruned(b, 128, 256, 1, 0))), POWERS)
+    on = overlay(DEVICES["paper"], 2, 2)
+    (schedule,) = plan(graph, on).schedules
+    few, many = (replace(schedule, tiling=Tiling((1, 2), height, 3, 4, (size, 1), size, 2)) for height, size in ((4, 4), (1, 2)))
+    assert few.varied and not many.varied and fits(few) and fits(many)
+    assert len(set(parcels(few)[0].sizes.ravel().tolist())) > 3 and len(set(parcels(many)[0].sizes.ravel().tolist())) == 1
+    for tried in (few, many):
+        assert_runs_right(graph, on, Plan(plan(graph, on).placement, (tried,)))
 
 
 @settings(max_examples=6)

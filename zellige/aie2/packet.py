@@ -18,7 +18,8 @@ step over columns find these put together by the memory tile.) By operation:
 Products and sums start from ``bias``, or, when the packet is not the ``first`` part of a layer, from what is in the accumulators;
 unless it is the ``last``, they stay there. What is last is rescaled as ``graph.fixed_point.Rescale`` says, together with the
 residual, if there are two ``terms``: then the object begins with that ([rows][groups][width][8], of the result's shape), and
-activations lie behind. Maxima and tables have one part and no residual, and are not rescaled. Every result is saturated to ``low`` … ``high``.
+activations lie behind. Maxima and tables have one part and no residual, and are not rescaled. Every result is saturated to
+``low`` … ``high``.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ NOTHING: Taken = (np.zeros(0, np.uint16), np.zeros(0, np.uint16), np.zeros((0, G
 
 @dataclass(frozen=True, eq=False)
 class Parcel:
-    """What one column's shim sends: one behind another in ``data``, as [pass][part][row], the packets of its ``rows``. ``sizes`` and
-    ``starts`` ([passes, parts], bytes) are those of each packet of a pass and part, and of the first of them."""
+    """What one column's shim sends: the packets of its ``rows``, one behind another in ``data`` as [pass][part][row]. ``sizes`` and
+    ``starts`` ([passes, parts], bytes) are the size of each of a pass and part, and where the first of them begins."""
 
     rows: tuple[int, ...]
     sizes: Array
@@ -36,29 +36,30 @@ class Parcel:
 
 def parcels(schedule: Schedule) -> dict[int, Parcel]:
     """For every column that is the home of rows with packets, by its number."""
-    shares, found = Counts(schedule.phase).taps(schedule), {}
-    passes, parts = len(schedule.passes), len(schedule.parts)
-    raw: dict[tuple[int, int, int], Array] = {}
+    found: dict[int, dict[tuple[int, int], list[tuple[int, Array]]]] = {}
+    shares = Counts(schedule.phase).taps(schedule)
     for number, cells in enumerate(schedule.passes):
         taps = [_taps(schedule, cell, shares[number, cell.row]) for cell in cells]
-        for part in range(parts):
+        for part in range(len(schedule.parts)):
             for row in listeners(schedule, number):
                 made = packet(schedule, number, part, row, taps[row][part] if row < len(cells) else NOTHING)
-                raw[number, part, row] = made.encode()
-    for home in sorted({schedule.on.home(row) for _, _, row in raw}):
-        sent = {place: packet for place, packet in raw.items() if schedule.on.home(place[2]) == home}
-        sizes = np.zeros((passes, parts), np.int64)
-        for (number, part, _), one in sent.items():
-            sizes[number, part] = max(sizes[number, part], one.size)
-        if not (schedule.varied and pays(sizes.sum(), sizes.max() * np.count_nonzero(sizes))):
-            sizes[sizes > 0] = sizes.max()
-        data, starts = [], np.zeros_like(sizes)
-        for (number, part, row), one in sent.items():
-            if row == min(other for at, of, other in sent if (at, of) == (number, part)):
-                starts[number, part] = sum(map(len, data))
-            data.append(np.pad(one, (0, int(sizes[number, part]) - one.size)))
-        found[home] = Parcel(tuple(sorted({row for _, _, row in sent})), sizes, starts, np.concatenate(data))
-    return found
+                found.setdefault(schedule.on.home(row), {}).setdefault((number, part), []).append((row, made.encode()))
+    return {home: _parcel(schedule, packets) for home, packets in found.items()}
+
+
+def _parcel(schedule: Schedule, packets: dict[tuple[int, int], list[tuple[int, Array]]]) -> Parcel:
+    """Of packets, with their rows, by passes and parts."""
+    sizes = np.zeros((len(schedule.passes), len(schedule.parts)), np.int64)
+    starts = np.zeros_like(sizes)
+    for place, several in packets.items():
+        sizes[place] = max(one.size for _, one in several)
+    if not (schedule.varied and pays(sizes.sum(), sizes.max() * len(packets))):
+        sizes[:] = sizes.max()
+    data: list[Array] = []
+    for place, several in packets.items():
+        starts[place] = sum(one.size for one in data)
+        data += [np.pad(one, (0, sizes[place] - one.size)) for _, one in several]
+    return Parcel(tuple(sorted({row for several in packets.values() for row, _ in several})), sizes, starts, np.concatenate(data))
 
 
 def pays(varied: float, alike: float) -> bool:
@@ -119,15 +120,23 @@ def order(schedule: Schedule, first: int, count: int) -> list[tuple[int, int]]:
     return [(number, part) for number in range(first, first + count) for _ in range(times) for part in range(len(schedule.parts))]
 
 
-def batches(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Packets that are moved together: the first of them, and how many. Those of one size that follow each other; else two.
+@dataclass(frozen=True)
+class Batch:
+    """Packets of each row that are moved together, from the one number ``at`` on: their ``sizes``, or one, which ``times`` of them
+    have; and where in the parcel those of all rows begin."""
 
-    >>> list(batches([4, 4, 4, 5, 6, 7]))
-    [(0, 3), (3, 2), (5, 1)]
-    """
-    at = 0
-    while at < len(sizes):
-        alike = next((more for more in range(1, len(sizes) - at) if sizes[at + more] != sizes[at]), len(sizes) - at)
-        count = alike if alike > 1 else min(2, len(sizes) - at)
-        yield at, count
+    at: int
+    sizes: tuple[int, ...]
+    times: int
+    starts: tuple[int, ...]
+
+
+def batches(parcel: Parcel, due: Sequence[tuple[int, int]], rows: int) -> Iterator[Batch]:
+    """Packets in their order (of passes and parts): together are those of one size that follow each other, else two."""
+    sizes, at = [int(parcel.sizes[one]) for one in due], 0
+    while at < len(due):
+        alike = next((more for more in range(1, len(due) - at) if sizes[at + more] != sizes[at]), len(due) - at)
+        count = alike if alike > 1 else min(2, len(due) - at)
+        starts = tuple(int(parcel.starts[due[one]]) + row * sizes[one] for one in range(at, at + count) for row in range(rows))
+        yield Batch(at, tuple(sizes[at : at + (1 if alike > 1 else count)]), alike, starts)
         at += count

@@ -37,9 +37,9 @@ class Stream:
 
 
 def _ahead(stream: Stream, each: float) -> Stream:
-    """What brings packets, one every ``each`` steps, some steps before they are needed, though not before the phase begins. Who then
-    waits for a task with an earlier packet waits for a core to be done with the last but ``DEPTH`` before that: for steps that have
-    been started."""
+    """What brings packets, one every ``each`` steps, some steps before they are needed, though not before the phase begins. Whoever
+    then waits for a task with an earlier packet, waits for a core to be done with the last but ``DEPTH`` before that: for steps
+    that have been started."""
     chains = (replace(one, position=min(one.position, max(one.position - DEPTH * each, each / DEPTH))) for one in stream.chains)
     return replace(stream, chains=tuple(chains))
 
@@ -76,23 +76,19 @@ class Lowering:
             if not rows:
                 continue
             due = order(schedule, first, count)
-            each, sizes = schedule.steps * count / len(due), [int(parcel.sizes[one]) for one in due]
-            for at, several in batches(sizes):
-                begins, alike = position + each * at, sizes[at : at + several] == sizes[at : at + 1] * several
-                moves = [Move(0, linear(size)) for size in sizes[at : at + (1 if alike else several)]]
-                times = several if alike else 1
-                offsets = [int(parcel.starts[one]) + place * size for one, size in zip(due[at : at + several], sizes[at:], strict=False)
-                           for place in range(len(rows))]
-                if alike:
-                    sends += runs([Visits(name, tuple(offsets), moves[0].dimensions)], SHIM_CHAIN, begins, each / len(rows))
+            each = schedule.steps * count / len(due)
+            for batch in batches(parcel, due, len(rows)):
+                begins, moves = position + each * batch.at, [Move(0, linear(size)) for size in batch.sizes]
+                if len(moves) == 1:
+                    sends += runs([Visits(name, batch.starts, moves[0].dimensions)], SHIM_CHAIN, begins, each / len(rows))
                 else:
-                    sends.append(Chain(begins, tuple(Descriptor(number, name, offset, move.dimensions) for number, (offset, move) in
-                                                     enumerate(zip(offsets, moves, strict=True)))))
-                into.append(([Object(ring, (move,)) for move in moves], times * len(rows), begins, each / len(rows)))
-                out.append(([Object(ring, (replace(move, packet=row if numbered else None),)) for move in moves for row in rows], times,
-                            begins, each))
+                    each_own = (Descriptor(number, name, batch.starts[number], one.dimensions) for number, one in enumerate(moves))
+                    sends.append(Chain(begins, tuple(each_own)))
+                into.append(([Object(ring, (one,)) for one in moves], batch.times * len(rows), begins, each / len(rows)))
+                leaving = [Object(ring, (replace(one, packet=row if numbered else None),)) for one in moves for row in rows]
+                out.append((leaving, batch.times, begins, each))
                 for row in rows:
-                    cores[row].append((moves, times, begins))
+                    cores[row].append((moves, batch.times, begins))
         first_memory = on.memory(column)
         found = [
             Stream(f"packets shim {column}", Channel(on.shim(column), "out", 1), tuple(sends)),

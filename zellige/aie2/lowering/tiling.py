@@ -28,8 +28,8 @@ NEAR = 1.3
 """Overlapping parts are tried where others come so near to the best."""
 
 CHAIN = 8
-"""Descriptors that a core has for its activations (``sequence.py``). Where there is a residual, a part needs one; or two, if there is
-an odd number of them, as slots alternate."""
+"""Descriptors that a core has for its activations (``sequence.py``). Where there is a residual, a part needs one; or two, if there
+is an odd number of them, as slots alternate."""
 
 
 BOXES = 4
@@ -187,7 +187,8 @@ def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
                     search.attempt(counts, groups, part, apart)
     if search.tiling is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    schedule, counts = _together(Schedule(phase, on, search.tiling)), search.counts(search.tiling.groups)
+    counts = search.counts(search.tiling.groups)
+    schedule = _together(Schedule(phase, on, search.tiling), counts)
     return Choice(schedule, estimate(schedule, counts), counts.order)
 
 
@@ -228,30 +229,30 @@ class _Search:
 
 def fits(schedule: Schedule) -> bool:
     """Whether a schedule keeps to all capacities."""
-    tiling = schedule.tiling
-    cut = _cut(schedule.phase, schedule.on, Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
-    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
+    cut, one = _alone(schedule, Counts(schedule.phase))
     return cut.packet <= min(schedule.on.core_memory.weights, memory_shares(schedule.on).weights) and bool(_fits(cut, one)[0])
 
 
 def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
     """What a schedule should take."""
-    tiling = schedule.tiling
-    cut = _cut(schedule.phase, schedule.on, counts or Counts(schedule.phase), tiling.groups, tiling.part, tiling.apart)
-    one = _timed(schedule.phase, schedule.on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
-    found = {name: float(cycles[0]) for name, cycles in _estimate(cut, one).items()}
+    found = {name: float(cycles[0]) for name, cycles in _estimate(*_alone(schedule, counts or Counts(schedule.phase))).items()}
     return Estimate(found.pop("cycles"), tuple(found.items()))
 
 
-def _together(schedule: Schedule) -> Schedule:
+def _alone(schedule: Schedule, counts: Counts) -> tuple[_Cut, _Tiles]:
+    """The tiling of a schedule, as the only one that is tried."""
+    phase, on, tiling = schedule.phase, schedule.on, schedule.tiling
+    cut = _cut(phase, on, counts, tiling.groups, tiling.part, tiling.apart)
+    return cut, _timed(phase, on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
+
+
+def _together(schedule: Schedule, counts: Counts) -> Schedule:
     """With parts in objects of a memory tile as ``_in_box`` says."""
-    cut = _cut(schedule.phase, schedule.on, Counts(schedule.phase), schedule.tiling.groups, schedule.tiling.part, schedule.tiling.apart)
-    one = _timed(schedule.phase, schedule.on, [(schedule.tiling.columns, schedule.tiling.height, schedule.tiling.width, schedule.steps)])
-    together = int(_in_box(cut, *_objects(cut, one))[0])
-    return replace(schedule, tiling=replace(schedule.tiling, together=together))
+    cut, one = _alone(schedule, counts)
+    return replace(schedule, tiling=replace(schedule.tiling, together=int(_in_box(cut, _objects(cut, one)[0])[0])))
 
 
-def _in_box(cut: _Cut, read: Array, result: Array) -> Array:
+def _in_box(cut: _Cut, read: Array) -> Array:
     """How many parts lie in an object of a memory tile: few, as cores begin when the first object is there; where parts overlap,
     as many as it holds, as what they share then comes once; all, where a residual comes with the last."""
     schedule, most = cut.schedule, memory_shares(cut.schedule.on).activations
@@ -330,9 +331,9 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
         "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
         "packets": again * sending.sum(axis=(1, 2)), "shim": boxes / shim,
         "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
-        "external": (on.columns * (boxes + results * rows.sum()) + np.where(varied, cut.all_packets[1], cut.all_packets[0]) * again) / external,
+        "external": (on.columns * (boxes + results * rows.sum()) + again * np.where(varied, *cut.all_packets[::-1])) / external,
     }
-    box = schedule.tiling.part[0] + schedule.tiling.apart * (_in_box(cut, read, result) - 1)
+    box = schedule.tiling.part[0] + schedule.tiling.apart * (_in_box(cut, read) - 1)
     first = read * (schedule.object_groups if phase.own else box) + WORD * residual.max(axis=1)
     fill = first / shim + read * schedule.object_groups / WORD + work[:, -1, -1] + 2 * result * size / WORD
     return {"cycles": np.maximum(stepping, np.maximum.reduce(list(alone.values()))) + fill, **alone}
