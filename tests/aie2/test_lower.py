@@ -113,7 +113,7 @@ def test_parts_may_overlap(rows, size, apart, together):
     (schedule,) = plan(graph, on).schedules
     schedule = replace(schedule, tiling=Tiling((1, 2), 3, 2, 2, (size, 1), apart, together))
     assert fits(schedule) and len(schedule.parts) > 2
-    assert_runs_right(graph, on, Plan(plan(graph, on).placement, (schedule,)))
+    assert_runs_right(graph, on, replace(plan(graph, on), schedules=(schedule,)))
 
 
 @pytest.mark.parametrize("rows, size", [(1, 8), (2, 4), (2, 3), (3, 2)])
@@ -125,7 +125,7 @@ def test_a_residual_comes_with_the_last_part(rows, size):
     parts = -(-8 // size)
     schedule = replace(schedule, tiling=Tiling((1, 2), 3, 2, 2, (size, 1), size, parts))
     assert fits(schedule) and len(schedule.parts) == parts and schedule.phase.residual is not None
-    assert_runs_right(graph, on, Plan(plan(graph, on).placement, (schedule,)))
+    assert_runs_right(graph, on, replace(plan(graph, on), schedules=(schedule,)))
 
 
 def test_packets_may_have_sizes_of_their_own():
@@ -137,7 +137,7 @@ def test_packets_may_have_sizes_of_their_own():
     assert few.varied and not many.varied and fits(few) and fits(many)
     assert len(set(parcels(few)[0].sizes.ravel().tolist())) > 3 and len(set(parcels(many)[0].sizes.ravel().tolist())) == 1
     for tried in (few, many):
-        assert_runs_right(graph, on, Plan(plan(graph, on).placement, (tried,)))
+        assert_runs_right(graph, on, replace(plan(graph, on), schedules=(tried,)))
 
 
 @settings(max_examples=6)

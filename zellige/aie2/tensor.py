@@ -96,9 +96,13 @@ class Place:
 class HostValue:
     """A value in a host buffer, as a ``Program`` notes it: ``str`` and ``host_value`` are inverse.
 
+    ``fold`` of its columns lie in one of the buffer's, each behind the other's lanes (``lowering/stems.py``).
+
     >>> noted = HostValue("x", 230, 1, 230, 3, 3, (0, 1, 2), 224, 224, (1, 3, 224, 224))
     >>> str(noted)
     'x[230][1][230][8] at 3,3 of 224x224 lanes 0-2 shape 1x3x224x224'
+    >>> str(replace(noted, columns=115, x=2, fold=2))
+    'x[230][1][115][8] at 3,2 of 224x224 lanes 0-2 shape 1x3x224x224 folded 2'
     >>> host_value(str(noted)) == noted
     True
     """
@@ -113,32 +117,44 @@ class HostValue:
     height: int
     width: int
     shape: tuple[int, ...]
+    fold: int = 1
 
     def __str__(self) -> str:
         runs = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _runs(self.lanes))
         tensor = f"{self.buffer}[{self.rows}][{self.groups}][{self.columns}][{GROUP}]"
         return (f"{tensor} at {self.y},{self.x} of {self.height}x{self.width} lanes {runs} "
-                f"shape {'x'.join(map(str, self.shape))}")
+                f"shape {'x'.join(map(str, self.shape))}" + (f" folded {self.fold}" if self.fold > 1 else ""))
 
     def write(self, buffer: Array, value: Array) -> None:
         """Put an int8 array into the bytes of the host buffer. Raises ``CompileError`` for another shape or element type."""
         if tuple(value.shape) != self.shape or value.dtype != np.int8:
             raise CompileError(f"{self.buffer}: expected int8 of {list(self.shape)}, got {value.dtype} of {list(value.shape)}")
-        group, lane = np.divmod(self.lanes, GROUP)
-        self._within(buffer)[:, group, :, lane] = value.reshape(len(self.lanes), self.height, self.width)
+        whole, values = self._within(buffer), value.reshape(len(self.lanes), self.height, self.width)
+        for place in range(self.fold):
+            columns = values[:, :, place :: self.fold]
+            group, lane = self._lanes(place)
+            whole[:, group, : columns.shape[2], lane] = columns
 
     def read(self, buffer: Array) -> Array:
         """The int8 array that the bytes of the host buffer hold."""
-        group, lane = np.divmod(self.lanes, GROUP)
-        return np.array(self._within(buffer)[:, group, :, lane].reshape(self.shape))
+        whole, values = self._within(buffer), np.zeros((len(self.lanes), self.height, self.width), np.int8)
+        for place in range(self.fold):
+            columns = values[:, :, place :: self.fold]
+            group, lane = self._lanes(place)
+            columns[...] = whole[:, group, : columns.shape[2], lane]
+        return values.reshape(self.shape)
+
+    def _lanes(self, place: int) -> tuple[Array, Array]:
+        """Groups and lanes of the columns that come at that place of a fold."""
+        return np.divmod(np.array(self.lanes) + place * len(self.lanes), GROUP)
 
     def _within(self, buffer: Array) -> Array:
-        """The pixels of the value: [height, groups, width, 8]."""
+        """The pixels of the value: [height, groups, width / fold, 8]."""
         shape = (self.rows, self.groups, self.columns, GROUP)
         if buffer.nbytes < prod(shape):
             raise CompileError(f"{self.buffer}: expected at least {prod(shape)} bytes, got {buffer.nbytes}")
         whole = buffer.reshape(-1).view(np.int8)[: prod(shape)].reshape(shape)
-        return whole[self.y : self.y + self.height, :, self.x : self.x + self.width]
+        return whole[self.y : self.y + self.height, :, self.x : self.x - (-self.width // self.fold)]
 
 
 def noted(place: Place, tensor: Tensor) -> HostValue:
@@ -148,18 +164,18 @@ def noted(place: Place, tensor: Tensor) -> HostValue:
                      place.shape)
 
 
-FORM = re.compile(r"(.+)\[(\d+)\]\[(\d+)\]\[(\d+)\]\[8\] at (\d+),(\d+) of (\d+)x(\d+) lanes ([\d,-]+) shape ([\dx]+)")
+FORM = re.compile(r"(.+)\[(\d+)\]\[(\d+)\]\[(\d+)\]\[8\] at (\d+),(\d+) of (\d+)x(\d+) lanes ([\d,-]+) shape ([\dx]+)(?: folded (\d+))?")
 
 
 def host_value(text: str) -> HostValue:
     """What ``str`` of a ``HostValue`` says. Raises ``CompileError`` if it can't be one."""
     if (found := FORM.fullmatch(text)) is None:
         raise CompileError(f"expected a value in a host buffer ({FORM.pattern}), got {text!r}")
-    buffer, *numbers, runs, shape = found.groups()
+    buffer, *numbers, runs, shape, fold = found.groups()
     rows, groups, columns, y, x, height, width = map(int, numbers)
     ends = [[int(end) for end in run.split("-")] for run in runs.split(",")]
     lanes = tuple(lane for run in ends for lane in range(run[0], run[-1] + 1))
-    return HostValue(buffer, rows, groups, columns, y, x, lanes, height, width, tuple(map(int, shape.split("x"))))
+    return HostValue(buffer, rows, groups, columns, y, x, lanes, height, width, tuple(map(int, shape.split("x"))), int(fold or 1))
 
 
 def _runs(lanes: Lanes) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from zellige.aie2.lowering.place import place
 from zellige.aie2.lowering.placement import Placement
 from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.lowering.sequence import Starts
+from zellige.aie2.lowering.stems import fold_stems
 from zellige.aie2.lowering.streams import Lowering, idle
 from zellige.aie2.lowering.tiling import choose, fits
 from zellige.aie2.overlay import Overlay, fixed_parts
@@ -39,10 +40,12 @@ def lower(graph: QuantizedGraph, on: Overlay) -> Program:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is decided before anything is written: where values lie, and how phases are cut."""
+    """What is decided before anything is written: where values lie, and how phases are cut. ``folds``: inputs of which so many
+    columns lie in one."""
 
     placement: Placement
     schedules: tuple[Schedule, ...]
+    folds: Mapping[str, int]
 
 
 def plan(graph: QuantizedGraph, on: Overlay) -> Plan:
@@ -51,6 +54,7 @@ def plan(graph: QuantizedGraph, on: Overlay) -> Plan:
     Results of convolutions have their channel groups in the order that shares out the work best; so a network is placed twice.
     Raises ``CompileError`` naming the first node that can't be placed.
     """
+    graph, folds = fold_stems(graph)
     added = {name for node in graph if node.op in ("add", "subtract") for name in node.inputs}
     chosen, orders = {}, {}
     for phase in place(graph).phases:
@@ -65,7 +69,7 @@ def plan(graph: QuantizedGraph, on: Overlay) -> Plan:
         if schedule is None or phase.residual is not None or not fits(schedule):
             schedule = choose(phase, on).schedule
         schedules.append(schedule)
-    return Plan(found, tuple(schedules))
+    return Plan(found, tuple(schedules), folds)
 
 
 def _may_be_ordered(phase: Phase) -> bool:
@@ -89,12 +93,18 @@ def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
     buffers, locks, flows, cores = fixed_parts(on)
     read = [name for output in graph.outputs for name in (graph.tail[output].inputs if output in graph.tail else (output,))]
     return Program(graph.name, on.device.name, buffers, tuple(host), locks, flows, cores, sequence.tasks, tuple(sequence.steps),
-                   {name: str(_noted(found, tensors, name)) for name in graph.inputs},
+                   {name: str(_unfolded(_noted(found, tensors, name), shape, planned.folds.get(name, 1)))
+                    for name, shape in graph.inputs.items()},
                    {name: str(_noted(found, tensors, name)) for name in dict.fromkeys(read)})  # fmt: skip
 
 
 def _noted(found: Placement, tensors: dict[str, Tensor], name: str) -> HostValue:
     return noted(found.places[name], tensors[found.places[name].tensor])
+
+
+def _unfolded(value: HostValue, shape: tuple[int, ...], fold: int) -> HostValue:
+    """An input, as it is before its columns are folded."""
+    return value if fold == 1 else replace(value, lanes=value.lanes[: shape[1]], width=shape[3], shape=shape, fold=fold)
 
 
 def _held(found: Placement, tensor: Tensor) -> np.ndarray | None:
