@@ -164,7 +164,8 @@ def noted(place: Place, tensor: Tensor) -> HostValue:
                      place.shape)
 
 
-FORM = re.compile(r"(.+)\[(\d+)\]\[(\d+)\]\[(\d+)\]\[8\] at (\d+),(\d+) of (\d+)x(\d+) lanes ([\d,-]+) shape ([\dx]+)(?: folded (\d+))?")
+FORM = re.compile(r"(.+)\[(\d+)\]\[(\d+)\]\[(\d+)\]\[8\] at (\d+),(\d+) of (\d+)x(\d+) lanes ([\d,-]+) shape ([\dx]+)"
+                  r"(?: folded (\d+))?")
 
 
 def host_value(text: str) -> HostValue:

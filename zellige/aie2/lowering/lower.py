@@ -87,7 +87,8 @@ def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
         phase, sent = schedule.phase, parcels(schedule)
         host += [HostBuffer(f"{phase.name}.packets{column}", parcel.data.size, parcel.data.reshape(-1))
                  for column, parcel in sorted(sent.items())]
-        sequence.phase(phase.name, Lowering(schedule, tensors, sent, turns).streams(), writers[phase.name])
+        lowered = Lowering(schedule, tensors, sent, turns)
+        sequence.phase(phase.name, lowered.streams(), writers[phase.name], lowered.ready)
     sequence.finish()
     host += _idle(on, schedules)
     buffers, locks, flows, cores = fixed_parts(on)

@@ -3,7 +3,7 @@
 Chains get descriptor numbers of their channel's share; numbers are used again when the sequence knows that the task which had them
 is done, or at once for descriptors that are the same. Tasks start in the order of the steps in which they begin: whoever waits for
 one then waits for work that has all been started, so nothing can get stuck. What a phase doesn't read from host memory starts
-before the phases that it depends on are done: its packets are then already there.
+before the phases that it depends on are done; its first packets even while the phase before is at work.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from zellige.aie2.device import KINDS
 from zellige.aie2.lowering.chains import Chain, numbered
@@ -60,6 +61,35 @@ class _Used:
     task: str
 
 
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """A chain that is to be started when its turn comes at a step."""
+
+    position: float
+    phase: str
+    chain: Chain
+    stream: Stream
+
+
+@dataclass(frozen=True, eq=False)
+class _Phase:
+    """What ``Starts.phase`` was given."""
+
+    name: str
+    streams: Sequence[Stream]
+    after: tuple[str, ...]
+    ready: float
+
+    @cached_property
+    def chains(self) -> list[_Due]:
+        return [_Due(chain.position, self.name, chain, stream) for stream in self.streams for chain in stream.chains]
+
+    @cached_property
+    def ahead(self) -> list[_Due]:
+        """Those that start while the phase before is at work."""
+        return [one for one in self.chains if one.stream.ahead and one.position == 0]
+
+
 class Starts:
     """The tasks and the sequence, as phase after phase is added."""
 
@@ -73,25 +103,35 @@ class Starts:
         self._known: set[str] = set()
         self._givers: dict[str, list[str]] = {}
         self._named: Counter[str] = Counter()
+        self._phases: list[_Phase] = []
 
-    def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str]) -> None:
-        """Add a phase that reads what the phases ``after`` write."""
-        all_chains = [(chain.position, stream.needs, chain, stream) for stream in streams for chain in stream.chains]
-        ordered = sorted(all_chains, key=lambda one: one[:2])
-        for early in (True, False):
-            if not early:
-                for earlier in after:
-                    for task in self._givers[earlier]:
-                        self._await(task)
-            for position, needs, chain, stream in ordered:
-                if early == (position == 0 and not needs):
-                    self._start(name, chain, stream)
+    def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str], ready: float) -> None:
+        """Add a phase that reads what the phases ``after`` write, and from whose step ``ready`` on the next one's packets start."""
+        self._phases.append(_Phase(name, streams, tuple(after), ready))
 
     def finish(self) -> None:
-        """Wait for all results."""
+        """Start everything, and wait for all results."""
+        for phase, following in zip(self._phases, (*self._phases[1:], None), strict=False):
+            self._do(phase, following)
         for tasks in self._givers.values():
             for task in tasks:
                 self._await(task)
+
+    def _do(self, phase: _Phase, following: _Phase | None) -> None:
+        begun = phase.ahead if phase is not self._phases[0] else []
+        due = [one for one in phase.chains if one not in begun]
+        if following is not None:
+            last = max((one.position for one in due if one.stream.ahead), default=0.0)
+            due += [replace(one, position=max(last, phase.ready)) for one in following.ahead]
+        due.sort(key=lambda one: (one.position, one.stream.needs))
+        for early in (True, False):
+            if not early:
+                for earlier in phase.after:
+                    for task in self._givers[earlier]:
+                        self._await(task)
+            for one in due:
+                if early == (one.position == 0 and not one.stream.needs):
+                    self._start(one.phase, one.chain, one.stream)
 
     def _start(self, phase: str, chain: Chain, stream: Stream) -> None:
         numbers = self._numbers(chain, stream.channel)

@@ -27,13 +27,14 @@ def idle(column: int, number: int) -> str:
 @dataclass(frozen=True)
 class Stream:
     """All that a channel does in a phase. ``what`` is for names. ``needs``: it reads results of phases before; ``gives``: it
-    writes results."""
+    writes results; ``ahead``: it brings packets, the first of which may come while the phase before is at work."""
 
     what: str
     channel: Channel
     chains: tuple[Chain, ...]
     needs: bool = False
     gives: bool = False
+    ahead: bool = False
 
 
 def _ahead(stream: Stream, each: float) -> Stream:
@@ -41,7 +42,7 @@ def _ahead(stream: Stream, each: float) -> Stream:
     then waits for a task with an earlier packet, waits for a core to be done with the last but ``DEPTH`` before that: for steps
     that have been started."""
     chains = (replace(one, position=min(one.position, max(one.position - DEPTH * each, each / DEPTH))) for one in stream.chains)
-    return replace(stream, chains=tuple(chains))
+    return replace(stream, chains=tuple(chains), ahead=True)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Lowering:
     tensors: Mapping[str, Tensor]
     parcels: Mapping[int, Parcel]
     turns: Turns
+
+    @property
+    def ready(self) -> float:
+        """The step in which packets of the next phase may start: as many packets before the end as ``_ahead`` says."""
+        schedule = self.schedule
+        return len(schedule.passes) * schedule.steps * (1 - DEPTH / schedule.packets)
 
     def streams(self) -> list[Stream]:
         """Packets first: they may come before what the phase reads is there."""
