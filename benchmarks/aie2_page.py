@@ -1,4 +1,4 @@
-"""Write what ``aie2.py`` estimated into ``docs/aie2.md``.
+"""Write what ``aie2.py`` and ``aie2_bounds.py`` estimated into ``docs/aie2.md``, and draw the figure of the sensitivity.
 
     python benchmarks/aie2_page.py
 
@@ -15,7 +15,13 @@ from typing import Any
 from pages import replaced, table
 from result_file import RESULTS
 
+from zellige.figures import look, save_figure
+
 PAGE = Path(__file__).parent.parent / "docs" / "aie2.md"
+FIGURE = PAGE.parent / "figures" / "aie2-sensitivity.svg"
+DESIGNS = ("one stream, host memory", "one stream, all resident", "two streams, all resident", "four streams, all resident")
+"""Those of ``aie2_bounds.py``, the first of which is what is built."""
+
 TITLES = {"resnet50": "ResNet-50", "inception_v3": "Inception V3", "vgg16": "VGG-16"}
 PUBLISHED = {"resnet50": (2.95, 2.98), "inception_v3": (9.0, 9.8), "vgg16": (18.1, 19.1)}
 """Milliseconds of an image on a batch handler of AMD's DPU at 1.25 GHz, its 16 cores for convolutions: from the frames a second of
@@ -63,14 +69,48 @@ def _theirs(dense: float | None, pruned: float | None) -> str:
     return " / ".join("fails" if value is None else f"{value:.2f}" for value in (dense, pruned)) + ratio
 
 
-PARTS = {"dpu": ("aie2-ve2802", beside_the_dpu), "paper": ("aie2-paper", beside_the_paper)}
+def at_best(cells: dict[str, Any]) -> str:
+    """What ResNet-50 takes at least, design by design."""
+    rows = []
+    for side in PAPER["resnet50"]:
+        both = [[cells[f"resnet50 {side} {share} {design}"] for share in ("0", "0.5")] for design in DESIGNS]
+        rows.append([side, *(f"{dense:.2f} / {pruned:.2f} ({dense / pruned:.2f})" for dense, pruned in both)])
+    return table(["overlay", *DESIGNS], rows)
+
+
+SETTINGS = {"clock": ("clock, GHz", 1e9), "ddr_bytes": ("external memory, GB/s", 1e9), "macs": ("products a cycle and core", 1.0)}
+"""What is varied: how an axis is called, and its unit."""
+
+
+def draw_sensitivity(cells: dict[str, Any]) -> None:
+    """ResNet-50, dense and pruned, against what is not known well."""
+    def draw(axes: Any) -> None:  # Any: matplotlib's own types come and go
+        for panel, (what, (label, unit)) in zip(axes, SETTINGS.items(), strict=True):
+            for at, (share, name) in enumerate((("0", "dense"), ("0.5", "half of the blocks"))):
+                found = sorted((float(key.split()[1]) / unit, cell["ms"]) for key, cell in cells.items()
+                               if key.split()[0] == what and key.split()[2] == share)
+                panel.plot(*zip(*found, strict=True), label=name, **look(at))
+            panel.set_xlabel(label)
+            panel.set_ylim(bottom=0)
+        axes[0].set_ylabel("ResNet-50, ms (an estimate)")
+        axes[0].legend()
+
+    save_figure(FIGURE, draw, panels=len(SETTINGS))
+
+
+PARTS = {"dpu": ("aie2-ve2802", beside_the_dpu), "paper": ("aie2-paper", beside_the_paper), "bounds": ("aie2-bounds", at_best)}
+
+
+def _cells(file: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["cells"]
+    return found
 
 
 def main() -> int:
     text = PAGE.read_text(encoding="utf-8")
     for name, (file, made) in PARTS.items():
-        cells = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["cells"]
-        text = replaced(text, f"<!-- {name} -->", f"<!-- /{name} -->", made(cells))
+        text = replaced(text, f"<!-- {name} -->", f"<!-- /{name} -->", made(_cells(file)))
+    draw_sensitivity(_cells("aie2-sensitivity"))
     PAGE.write_text(text, encoding="utf-8")
     return 0
 
