@@ -30,7 +30,7 @@ def fold_stems(graph: QuantizedGraph) -> tuple[QuantizedGraph, dict[str, int]]:
 
 def _steps(node: QuantizedNode) -> tuple[int, int]:
     a: Mapping[str, Any] = node.attributes
-    return a.get("stride", (1, 1))  # type: ignore[no-any-return]
+    return a.get("stride", (1, 1))
 
 
 def _may_fold(node: QuantizedNode, graph: QuantizedGraph) -> bool:
