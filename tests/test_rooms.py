@@ -172,3 +172,9 @@ def test_importing_zellige_imports_little() -> None:
     script = "import sys, zellige; print([name for name in ('torch', 'numpy', 'llvmlite') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """They are imported by their bare names, so that two of one name can't be collected together."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name not in ("__init__.py", "conftest.py")]
+    assert sorted(set(names)) == sorted(names)
