@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
 from stand_in import tiny_network
 from torch import nn
 
@@ -194,6 +196,17 @@ def test_weights_come_back_from_a_file(tmp_path: Path, suffix: str) -> None:
     said = load_weights(fresh, path)
     assert path.name in said and ("random (seed 0)" in said) == (suffix == ".safetensors")
     assert all(torch.equal(tensor, fresh.state_dict()[key]) for key, tensor in saved.state_dict().items())
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    """In whatever order notes were given, and whichever process writes them."""
+    model, notes = tiny_network(), {"weights": "random", "model": "tiny", "é": "ü", "a": "1", "z": "2"}
+    save_weights(model, tmp_path / "one.safetensors", notes)
+    save_weights(model, tmp_path / "other.safetensors", dict(reversed(notes.items())))
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+    with safe_open(tmp_path / "one.safetensors", "pt") as file:
+        assert file.metadata() == notes
+    assert all(torch.equal(tensor, load_file(tmp_path / "one.safetensors")[key]) for key, tensor in model.state_dict().items())
 
 
 def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:

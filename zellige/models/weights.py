@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from zellige.errors import FileFormatError, ZelligeError, in_one_line
 from zellige.pack.atomic import write_atomically
 
 SAFETENSORS = ".safetensors"
+LENGTH = 8  # bytes that tell how long a file's header is, and what its end is aligned to
 ORIGIN = "weights"
 """The note in a safetensors file that tells where its weights come from."""
 
@@ -41,14 +43,24 @@ def load_weights(model: torch.nn.Module, path: Path) -> str:
 
 
 def save_weights(model: torch.nn.Module, path: Path, notes: dict[str, str] | None = None) -> int:
-    """Write the state dict as safetensors, whole or not at all; returns the bytes written.
+    """Write the state dict as safetensors, whole or not at all; returns the bytes written. Equal input gives equal bytes.
 
     Tensors that share memory are written under each of their names.
     """
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    content = save(state, metadata=notes)
-    write_atomically(path, [content])
-    return len(content)
+    parts = _with_notes_in_order(save(state, metadata=notes))
+    write_atomically(path, parts)
+    return sum(map(len, parts))
+
+
+def _with_notes_in_order(content: bytes) -> list[bytes | memoryview]:
+    """The library writes notes in an order that changes from process to process; the header is written anew with them sorted."""
+    end = LENGTH + int.from_bytes(content[:LENGTH], "little")
+    header = json.loads(content[LENGTH:end])
+    header |= {name: dict(sorted(notes.items())) for name, notes in header.items() if name == "__metadata__"}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % LENGTH)
+    return [len(text).to_bytes(LENGTH, "little"), text, memoryview(content)[end:]]
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
