@@ -115,14 +115,14 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def text(quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Bits per byte on files that were kept apart: dense, and after fine-tuning for a fifth of its steps, with the dense network as
     teacher. After every run, what is known."""
-    steps = 20 if quick else TEXT_STEPS
+    steps, points = (20, 1) if quick else (TEXT_STEPS, POINTS)
     few = int(steps * TEXT_SHARE)
     data = "text:" + os.pathsep.join(library_sources())
     options = {"context": CONTEXT, "validation": TEXT_KEPT}
     common = {"batch": TEXT_BATCH, "clip": 1.0, "precision": "bf16", "data": options}
     torch.manual_seed(0)
     dense = SmallGPT(longest=CONTEXT)
-    recipe = zl.Recipe(scheme="dense", steps=steps, evaluate_every=max(1, steps // POINTS),
+    recipe = zl.Recipe(scheme="dense", steps=steps, evaluate_every=max(1, steps // points),
                        optimizer=OptimizerOptions(learning_rate=2e-3), **common)
     trained = zl.finetune(dense, recipe, data, progress=quiet)
     before = trained.history[-1].bits
@@ -140,7 +140,7 @@ def text(quick: bool, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         else:
             changes = {"scheme": {"name": "gradual", "until": 0.35}, "optimizer": OptimizerOptions(learning_rate=2e-3),
                        "pattern": "block:8x8", "sparsity": sparsity, "ignore": "head"}
-        recipe = zl.Recipe(steps=few, seed=1, evaluate_every=max(1, few // POINTS), distillation=Distillation(), **common,
+        recipe = zl.Recipe(steps=few, seed=1, evaluate_every=max(1, few // points), distillation=Distillation(), **common,
                            **changes)
         result = zl.finetune(tuned, recipe, data, teacher=dense, progress=quiet)
         bits = result.history[-1].bits
