@@ -13,21 +13,12 @@
 
 #include "ptx.cuh"
 #include "activation.cuh"
+#include "ring.cuh"
 
 constexpr int ROWS = 128, STEP = 64;
 constexpr int X_BYTES = TOKENS * STEP * 2, W_BYTES = ROWS * STEP * 2, STAGE_BYTES = X_BYTES + W_BYTES;
 constexpr int MULTIPLYING_WARPS = 8, ASKING_WARP = 8, MOVING_WARP = 9;
 constexpr int OUT_BYTES = TOKENS * 128;          // of a warpgroup: TOKENS x 64 rows of W
-
-struct Ring {                                    // a stage after the other, and how often all have been used
-    int stage = 0;
-    u32 parity = 0;
-
-    __device__ __forceinline__ void step()
-    {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-    }
-};
 
 struct Shared {
     u32 base;

@@ -18,6 +18,16 @@ WARMUPS = 2
 Module = Callable[..., Sequence[torch.Tensor]]
 
 
+def warm_up(module: Module, inputs: Sequence[torch.Tensor]) -> None:
+    """Call a module on a stream of its own, as its capture will, and wait until that is done."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARMUPS):
+            module(*inputs)
+    torch.cuda.synchronize()
+
+
 class Captured:
     """One graph. ``inputs`` are the tensors it reads, ``results`` those it writes; the module is kept with all that it owns."""
 
@@ -25,12 +35,7 @@ class Captured:
         self.module, self.inputs = module, tuple(inputs)
         self.device, self.done = self.inputs[0].device, torch.cuda.Event()
         with torch.no_grad(), torch.cuda.device(self.device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(WARMUPS):
-                    module(*self.inputs)
-            torch.cuda.synchronize()
+            warm_up(module, self.inputs)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self.results = tuple(module(*self.inputs))

@@ -16,7 +16,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from zellige.cuda.capture import WARMUPS
+from zellige.cuda.capture import warm_up
 
 host_clock: Callable[[], float] = time.perf_counter
 
@@ -43,12 +43,7 @@ class CapturedSteps:
         self.module, self.inputs = module, tuple(inputs)
         self.device, self.stamps = self.inputs[0].device, list[tuple[fx.Node, torch.cuda.Event]]()
         with torch.no_grad(), torch.cuda.device(self.device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(WARMUPS):
-                    module(*self.inputs)
-            torch.cuda.synchronize()
+            warm_up(module, self.inputs)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self.start = _recorded()

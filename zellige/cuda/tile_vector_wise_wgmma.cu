@@ -11,22 +11,13 @@
 // for both, which saves a ninth (a sixth without 2:4) of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
 
 #include "tile_vector_wise.cuh"
+#include "ring.cuh"
 
 constexpr int STAGE_BYTES = X_BYTES + IMAGE_BYTES, COPIERS = 128, MULTIPLYING_WARPS = 8, LAG = STAGES - 2;
 constexpr int AHEAD = 4;                         // steps between asking for column numbers and using them: the L2 cache takes its time
 constexpr bool COPIES_ARRIVE = SELF_ARRIVING && ALIGNED;
 constexpr int PART_BYTES = IMAGE_BYTES / TOGETHER;
 constexpr int OUT_ROW_BYTES = 128 + 16, OUT_BYTES = 16 * OUT_ROW_BYTES;   // of a warp: 16 rows x 64 tokens, rows in different banks
-
-struct Ring {                                    // a stage after the other, and how often all have been used
-    int stage = 0;
-    u32 parity = 0;
-
-    __device__ __forceinline__ void step()
-    {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-    }
-};
 
 struct Shared {
     u32 base;
