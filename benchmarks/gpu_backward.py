@@ -16,11 +16,12 @@ from gpu_layers import compared
 from gpu_run import Run, say
 from gpu_vectors import FUNCTIONS
 
-from zellige.cuda import gradient
-from zellige.cuda.config import Config, candidates
-from zellige.cuda.product import DeviceTiles, multiply
-from zellige.cuda.tiles import cut_tiles
-from zellige.cuda.timing import Repeated
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.timing import Repeated
+from zellige.cuda.operators import gradient
+from zellige.cuda.operators.product import multiply
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import cut_tiles
 
 SIZE, SPARSITY, TILE, STEP = 4096, 0.75, 128, 64
 INPUTS = 3  # of 32 MB, and as many gradients of outputs: several times the L2 cache

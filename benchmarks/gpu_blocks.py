@@ -10,7 +10,7 @@ from gpu_masks import blocks, columns_only, tile_wise
 from gpu_run import Run, say
 from gpu_vectors import FUNCTIONS, hopper
 
-from zellige.cuda.block_product import KERNELS, multiply
+from zellige.cuda.operators.block_product import KERNELS, multiply
 
 TOLERANCE = 5e-3  # one rounding to bfloat16, and sums in another order
 SHAPES = ((1000, 777, 4095), (512, 2048, 64), (304, 257, 17), (128, 128, 1), (40, 4099, 130), (3072, 768, 8192))

@@ -11,14 +11,15 @@ import torch
 from gpu_masks import MASKS
 from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
 
-from zellige.cuda.block_product import KERNELS, suits
-from zellige.cuda.block_product import multiply as multiply_blocks
-from zellige.cuda.config import Config, candidates
-from zellige.cuda.product import DeviceTiles, multiply
-from zellige.cuda.tile_vector_wise import multiply as multiply_vectors
-from zellige.cuda.tiles import cut_tiles
-from zellige.cuda.timing import Repeated
-from zellige.cuda.vector_tiles import vector_tiles
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.timing import Repeated
+from zellige.cuda.operators.block_product import KERNELS, suits
+from zellige.cuda.operators.block_product import multiply as multiply_blocks
+from zellige.cuda.operators.product import multiply
+from zellige.cuda.operators.tile_vector_wise import multiply as multiply_vectors
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import cut_tiles
+from zellige.cuda.tiling.vector_tiles import vector_tiles
 
 TOKENS = 4096
 BY_STEPS = "tw1-128 by 64"  # the mask whose columns go in whole steps

@@ -16,10 +16,10 @@ from gpu_masks import tile_wise, tile_wise_in_eights
 from gpu_run import Run, say
 from gpu_vectors import FUNCTIONS
 
-from zellige.cuda.config import Config, candidates
-from zellige.cuda.convolution import convolve
-from zellige.cuda.convolution_tiles import ConvolutionTiles, Window
-from zellige.cuda.timing import Repeated
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.timing import Repeated
+from zellige.cuda.operators.convolution import convolve
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 
 IMAGES = 64
 CHECKED = 4  # images whose answers are compared with float32

@@ -19,8 +19,9 @@ from gpu_masks import MASKS
 from gpu_run import Run, say
 from gpu_vectors import FUNCTIONS
 
-from zellige.cuda.config import Config, candidates
-from zellige.cuda.product import DeviceTiles, multiply
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.operators.product import multiply
+from zellige.cuda.tiling.device_tiles import DeviceTiles
 
 TOLERANCE = 2e-2
 

@@ -15,9 +15,9 @@ from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer,
 from gpu_correctness import TOLERANCE
 from gpu_run import Run, say
 
-from zellige.cuda.choices import ChoiceCache
-from zellige.cuda.linear import TileWiseLinear, choose
-from zellige.cuda.timing import Repeated, fastest, race
+from zellige.cuda.layers.choices import ChoiceCache
+from zellige.cuda.layers.linear import TileWiseLinear, choose
+from zellige.cuda.layers.timing import Repeated, fastest, race
 
 W = TypeVar("W")
 

@@ -27,10 +27,10 @@ import zellige as zl
 from zellige.bench.clock import Call
 from zellige.bench.device_clock import device_lap
 from zellige.bench.rivals import cuda_compile, cuda_eager
-from zellige.cuda import features
-from zellige.cuda.config import Config
-from zellige.cuda.prices import worth_timing
-from zellige.cuda.product import multiply
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.network.prices import worth_timing
+from zellige.cuda.operators import features
+from zellige.cuda.operators.product import multiply
 
 BATCH, SEQUENCE, WORDS = 64, 128, 30522
 PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)

@@ -9,10 +9,10 @@ import torch
 from gpu_masks import tile_vector_wise, tile_wise
 from gpu_run import Run, say
 
-from zellige.cuda.launch import architecture
-from zellige.cuda.tile_vector_wise import Kernel, multiply
-from zellige.cuda.two_four import ROWS
-from zellige.cuda.vector_tiles import VectorTiles, vector_tiles
+from zellige.cuda.kernels.launch import architecture
+from zellige.cuda.operators.tile_vector_wise import Kernel, multiply
+from zellige.cuda.tiling.two_four import ROWS
+from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_tiles
 
 EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
 HOPPER = [Kernel("wgmma", 256, 5, self_arriving=True), Kernel("wgmma", 256, 5, together=2, self_arriving=True),

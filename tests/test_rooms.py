@@ -125,6 +125,18 @@ def test_imports_run_downwards(file: str) -> None:
     assert trespasses((PACKAGE / file).read_text(encoding="utf-8"), file) == []
 
 
+FOLDERS = ("tiling", "kernels", "operators", "layers", "network")
+"""Of the cuda room, in the way of the data: each imports those before it alone."""
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("cuda/") and file.count("/") == 2])
+def test_folders_of_the_cuda_room_import_those_before(file: str) -> None:
+    folder = file.split("/")[1]
+    entered = {name.split(".")[2] for _, name in imports((PACKAGE / file).read_text(encoding="utf-8"), file)
+               if name.startswith("zellige.cuda.")}
+    assert entered <= set(FOLDERS[:FOLDERS.index(folder) + 1])
+
+
 @pytest.mark.parametrize("file, source", [
     ("graph/ir.py", "import torch"), ("graph/ir.py", "def f():\n    from torch import nn"),
     ("graph/ir.py", "from zellige.passes.fold import fold"), ("graph/ir.py", "from ..passes import fold"),

@@ -15,7 +15,7 @@ from zellige.bench.on_gpu import driver
 from zellige.bench.rivals import Rival, cuda_eager
 from zellige.bench.rivals.torch_eager import arrays_of
 from zellige.bench.subject import Subject, as_it_is
-from zellige.cuda.capture import Direct
+from zellige.cuda.network.capture import Direct
 from zellige.errors import BenchmarkError, CompileError, VerificationError
 from zellige.models import NamedModel
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import zellige.cuda
-from zellige.cuda.block_product import SOURCE, THREADS, BlockKernel, schedule
-from zellige.cuda.product import DeviceTiles
-from zellige.cuda.tile_vector_wise import Kernel
-from zellige.cuda.vector_tiles import VectorTiles
+import zellige.cuda.kernels
+from zellige.cuda.operators.block_product import SOURCE, THREADS, BlockKernel, schedule
+from zellige.cuda.operators.tile_vector_wise import Kernel
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles
 
-HERE, ROOM = Path(__file__).parent, Path(zellige.cuda.__file__).parent
+HERE, ROOM = Path(__file__).parent, Path(zellige.cuda.kernels.__file__).parent
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="running CUDA C++ on the CPU needs g++")
 GUARD = 64

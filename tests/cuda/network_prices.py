@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from zellige.cuda.choices import Choice
-from zellige.cuda.config import Config
-from zellige.cuda.layers import FEATURES, TOKENS, Layer, WithWeights
-from zellige.cuda.linear import DENSE
-from zellige.cuda.modules import WAYS, tile_groups
-from zellige.cuda.prices import ways_of
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, WithWeights
+from zellige.cuda.network.modules import WAYS, tile_groups
+from zellige.cuda.network.prices import ways_of
 
 CONFIG = Config(16, 4, 3, 1)
 

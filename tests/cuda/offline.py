@@ -26,10 +26,10 @@ NUMBERS = ("x", "dy", "values", "y", "bias", "residual", "gradient")
 TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False,
          "RAGGED": False, "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
 KERNELS = {
-    "tile_product": ("kernel", TILES | {"X_BOXES": False}),
-    "tile_convolution": ("convolution_kernel", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1,
+    "tile_product": ("tile_product", TILES | {"X_BOXES": False}),
+    "tile_convolution": ("convolution", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1,
                                                         "STRIDE_X": 1, "PAD_Y": 1, "PAD_X": 1, "ALIGNED": 8}),
-    "tile_gradient": ("gradient_kernel", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
+    "tile_gradient": ("gradient", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
                                           "RAGGED": False}),
 }
 """Name → the file that has it, and its constants."""
@@ -46,7 +46,7 @@ def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = 
     from triton.compiler import ASTSource
 
     file, defaults = KERNELS[kernel]
-    function = getattr(importlib.import_module(f"zellige.cuda.{file}"), kernel)
+    function = getattr(importlib.import_module(f"zellige.cuda.kernels.{file}"), kernel)
     constants = defaults | choices  # a number that is 1 is a constant of the compiled kernel, as ``tokens`` may be
     names = function.arg_names
     signature = dict.fromkeys(names, "i32")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-import zellige.cuda
+import zellige.cuda.kernels
 
-ROOM = Path(zellige.cuda.__file__).parent
+ROOM = Path(zellige.cuda.kernels.__file__).parent
 ACTIVATIONS = {1: functional.relu, 2: functional.gelu, 3: functional.silu}
 SOURCE = """
 #include <cmath>

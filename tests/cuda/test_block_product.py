@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_weights import reference, relative_error
 
-from zellige.cuda.block_product import KERNELS, ROWS, SOURCE, STEP, BlockKernel, multiply, schedule, suits
-from zellige.cuda.config import shared_limit
-from zellige.cuda.nvrtc import machine_code
-from zellige.cuda.product import DeviceTiles
-from zellige.cuda.tiles import cut_tiles
+from zellige.cuda.kernels.config import shared_limit
+from zellige.cuda.kernels.nvrtc import machine_code
+from zellige.cuda.operators.block_product import KERNELS, ROWS, SOURCE, STEP, BlockKernel, multiply, schedule, suits
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
 
 WIDE, MIDDLE, NARROW = BlockKernel(256, 3, 2), BlockKernel(192, 4, 1), BlockKernel(128, 2, 16)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zellige.cuda.choices import Choice, ChoiceCache
-from zellige.cuda.config import Config
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.errors import CacheError
 
 CHOICE = Choice("groups", Config(256, 8, 3, 16, True), 1e-4, 2e-4)

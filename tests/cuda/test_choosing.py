@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from zellige.cuda import choosing, convolution_layer, linear
-from zellige.cuda.choices import Choice, ChoiceCache
-from zellige.cuda.config import Config
-from zellige.cuda.convolution_layer import choose_convolution
-from zellige.cuda.convolution_tiles import Window
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers import choosing, linear
+from zellige.cuda.layers import convolution as convolution_layer
+from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.convolution import choose_convolution
+from zellige.cuda.tiling.convolution_tiles import Window
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
 

@@ -7,9 +7,9 @@ import torch
 from device_networks import Encoder
 from torch import fx, nn
 
-from zellige.cuda.constant_features import MULTIPLE
 from zellige.cuda.engine import prepare
-from zellige.cuda.layers import Linear, layer_of
+from zellige.cuda.network.constant_features import MULTIPLE
+from zellige.cuda.network.layers import Linear, layer_of
 
 WIDTH = 3 * MULTIPLE
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 from test_product import FAR, FUNCTIONS, TOLERANCE
 
-from zellige.cuda import product
-from zellige.cuda.config import Config
-from zellige.cuda.convolution import check, convolve, launch
-from zellige.cuda.convolution_tiles import ConvolutionTiles, Window, cut_convolution
-from zellige.cuda.pieces import plan_pieces
-from zellige.cuda.product import ACTIVATIONS
-from zellige.cuda.tiles import expand
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.operators import product
+from zellige.cuda.operators.convolution import check, convolve, launch
+from zellige.cuda.operators.product import ACTIVATIONS
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
+from zellige.cuda.tiling.pieces import plan_pieces
+from zellige.cuda.tiling.tiles import expand
 from zellige.errors import CompileError, InputError
 
 CONFIG = Config(16, 4, 3, 1)

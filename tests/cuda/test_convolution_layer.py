@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zellige.cuda.choices import Choice
-from zellige.cuda.config import Config
-from zellige.cuda.convolution_layer import TileWiseConv2d, choose_convolution, dense
-from zellige.cuda.convolution_tiles import Window
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.convolution import TileWiseConv2d, choose_convolution, dense
+from zellige.cuda.tiling.convolution_tiles import Window
 from zellige.errors import CompileError
 
 WINDOW = Window((3, 3), stride=(2, 1), padding=(1, 1))

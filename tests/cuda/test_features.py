@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 
-from zellige.cuda.config import Config
-from zellige.cuda.features import attention, layer_norm, transposed
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.operators.features import attention, layer_norm, transposed
 
 TOLERANCE = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 """The result is rounded once; the interpreter cuts bits of bfloat16 off."""

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 from test_product import FUNCTIONS, TOLERANCE, sparse
 
-from zellige.cuda import gradient
-from zellige.cuda.choices import Choice
-from zellige.cuda.config import Config
-from zellige.cuda.linear import TileWiseLinear
-from zellige.cuda.product import ACTIVATIONS, DeviceTiles, multiply
-from zellige.cuda.tiles import Tiles, cut_tiles, expand
-from zellige.cuda.transposed import transpose
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.linear import TileWiseLinear
+from zellige.cuda.operators import gradient
+from zellige.cuda.operators.product import ACTIVATIONS, multiply
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import Tiles, cut_tiles, expand
+from zellige.cuda.tiling.transposed import transpose
 from zellige.errors import CompileError, InputError
 
 CONFIG = Config(16, 4, 3, 1)

@@ -12,9 +12,9 @@ from network_prices import RuledPrices
 from torch import fx
 
 from zellige.cuda.engine import prepare
-from zellige.cuda.layers import FEATURES, TOKENS, Layer, layer_of
-from zellige.cuda.layouts import PAIRS, Problem, _site, decide
-from zellige.cuda.network import lower
+from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, layer_of
+from zellige.cuda.network.layouts import PAIRS, Problem, _site, decide
+from zellige.cuda.network.network import lower
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from interpreter import widen_bfloat16
 
-from zellige.cuda.choices import Choice
-from zellige.cuda.config import Config
-from zellige.cuda.linear import TileWiseLinear, choose
-from zellige.cuda.outlook import outlooks
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.linear import TileWiseLinear, choose
+from zellige.cuda.tiling.outlook import outlooks
 from zellige.errors import CompileError
 
 CONFIG = Config(16, 4, 3, 1)

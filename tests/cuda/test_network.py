@@ -18,13 +18,13 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import zellige as zl
-from zellige.cuda import block_product
-from zellige.cuda.block_product import BlockKernel
-from zellige.cuda.capture import Direct
 from zellige.cuda.engine import CudaEngine, build, prepare
-from zellige.cuda.layers import FEATURES, TOKENS, Attention, Convolution, Linear, layer_of
-from zellige.cuda.modules import BLOCKS
-from zellige.cuda.product import DeviceTiles
+from zellige.cuda.network.capture import Direct
+from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Linear, layer_of
+from zellige.cuda.network.modules import BLOCKS
+from zellige.cuda.operators import block_product
+from zellige.cuda.operators.block_product import BlockKernel
+from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import CompileError, InputError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")

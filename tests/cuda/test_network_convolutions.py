@@ -12,15 +12,16 @@ from network_prices import CONFIG, RuledPrices
 from test_network import CPU, assert_right, compiled
 
 import zellige as zl
-from zellige.cuda import block_product
-from zellige.cuda.block_product import BlockKernel
-from zellige.cuda.convolution_tiles import Window
 from zellige.cuda.engine import prepare
-from zellige.cuda.layers import TOKENS, Convolution, layer_of
-from zellige.cuda.layouts import decide
-from zellige.cuda.modules import BLOCKS, ConvolutionModule
-from zellige.cuda.network import lower
-from zellige.cuda.product import DeviceTiles, multiply
+from zellige.cuda.network.layers import TOKENS, Convolution, layer_of
+from zellige.cuda.network.layouts import decide
+from zellige.cuda.network.modules import BLOCKS, ConvolutionModule
+from zellige.cuda.network.network import lower
+from zellige.cuda.operators import block_product
+from zellige.cuda.operators.block_product import BlockKernel
+from zellige.cuda.operators.product import multiply
+from zellige.cuda.tiling.convolution_tiles import Window
+from zellige.cuda.tiling.device_tiles import DeviceTiles
 
 
 @pytest.fixture(scope="module", autouse=True)

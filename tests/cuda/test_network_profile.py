@@ -11,9 +11,9 @@ import torch
 from device_networks import network
 from test_network import compiled
 
-from zellige.cuda import steps
 from zellige.cuda.engine import CudaEngine
-from zellige.cuda.layers import TOKENS
+from zellige.cuda.network import steps
+from zellige.cuda.network.layers import TOKENS
 from zellige.errors import InputError, ZelligeError
 
 

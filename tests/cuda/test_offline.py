@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zellige.cuda.config import SHARED_BYTES
+from zellige.cuda.kernels.config import SHARED_BYTES
 
 BOXED = {"UNIT": 64, "X_BOXES": True, "W_BOXES": True}
 BY_TOKENS = {"X_FEATURES": False, "Y_FEATURES": False}

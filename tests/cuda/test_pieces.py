@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zellige.cuda.pieces import CARRIED, FEWEST_STEPS, plan_pieces, span
+from zellige.cuda.tiling.pieces import CARRIED, FEWEST_STEPS, plan_pieces, span
 
 LENGTHS = st.builds(list.__add__, st.lists(st.integers(1, 40), max_size=12), st.lists(st.just(0), max_size=40)).filter(len)
 """Steps of the tiles of a weight; those without any come last."""

@@ -16,17 +16,17 @@ from test_network import assert_right
 
 import zellige as zl
 from zellige.cuda import engine as engines
-from zellige.cuda import prices
-from zellige.cuda.block_product import KERNELS
-from zellige.cuda.capture import Direct
-from zellige.cuda.choices import ChoiceCache
-from zellige.cuda.config import Config, candidates
-from zellige.cuda.convolution_tiles import Window
 from zellige.cuda.engine import CudaEngine
-from zellige.cuda.layers import FEATURES, TOKENS, Convolution, Linear, Norm
-from zellige.cuda.layouts import PAIRS
-from zellige.cuda.modules import BLOCKS
-from zellige.cuda.prices import MeasuredPrices
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.choices import ChoiceCache
+from zellige.cuda.network import prices
+from zellige.cuda.network.capture import Direct
+from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
+from zellige.cuda.network.layouts import PAIRS
+from zellige.cuda.network.modules import BLOCKS
+from zellige.cuda.network.prices import MeasuredPrices
+from zellige.cuda.operators.block_product import KERNELS
+from zellige.cuda.tiling.convolution_tiles import Window
 from zellige.errors import CompileError
 
 CPU = torch.device("cpu")

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 
-from zellige.cuda import product
-from zellige.cuda.config import Config
-from zellige.cuda.pieces import plan_pieces
-from zellige.cuda.product import ACTIVATIONS, DeviceTiles, check, launch, multiply
-from zellige.cuda.tiles import cut_tiles
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.operators import product
+from zellige.cuda.operators.product import ACTIVATIONS, check, launch, multiply
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.pieces import plan_pieces
+from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
 
 TOLERANCE = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}

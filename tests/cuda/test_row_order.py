@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zellige.cuda.outlook import outlooks
-from zellige.cuda.row_order import kept_groups, row_order
-from zellige.cuda.tiles import cut_tiles, expand, multiply
+from zellige.cuda.tiling.outlook import outlooks
+from zellige.cuda.tiling.row_order import kept_groups, row_order
+from zellige.cuda.tiling.tiles import cut_tiles, expand, multiply
 
 
 @st.composite

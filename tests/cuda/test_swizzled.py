@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vector_weights import random_weight
 
-from zellige.cuda.swizzled import IMAGE_BYTES, from_images, images
-from zellige.cuda.two_four import ROWS, STEP
-from zellige.cuda.vector_tiles import DTYPES, vector_tiles
+from zellige.cuda.tiling.swizzled import IMAGE_BYTES, from_images, images
+from zellige.cuda.tiling.two_four import ROWS, STEP
+from zellige.cuda.tiling.vector_tiles import DTYPES, vector_tiles
 from zellige.errors import InputError
 
 

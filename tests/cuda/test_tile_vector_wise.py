@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_weights import random_weight, reference, relative_error
 
-from zellige.cuda import tile_vector_wise
-from zellige.cuda.launch import architecture
-from zellige.cuda.nvrtc import MachineCode, machine_code
-from zellige.cuda.tile_vector_wise import DENSE, ELSEWHERE, KERNELS, Kernel, multiply
-from zellige.cuda.vector_tiles import vector_tiles
+from zellige.cuda.kernels.launch import architecture
+from zellige.cuda.kernels.nvrtc import MachineCode, machine_code
+from zellige.cuda.operators import tile_vector_wise
+from zellige.cuda.operators.tile_vector_wise import DENSE, ELSEWHERE, KERNELS, Kernel, multiply
+from zellige.cuda.tiling.vector_tiles import vector_tiles
 from zellige.errors import CompileError, InputError
 
 MMA, WIDE_MMA = Kernel("mma", tokens=128, stages=3), Kernel("mma", tokens=256, stages=4, tokens_first=True)
@@ -188,7 +188,7 @@ def test_tensor_cores_are_used(kernel: Kernel, target: str, instruction: str, co
 
 def test_every_source_goes_with_the_package() -> None:
     listed = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
-    assert '"cuda/*.cu"' in listed and '"cuda/*.cuh"' in listed
+    assert '"cuda/kernels/*.cu"' in listed and '"cuda/kernels/*.cuh"' in listed
 
 
 def test_what_the_product_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zellige.cuda.tiles import PADDING, Tiles, cut_tiles, expand, multiply, step_columns
+from zellige.cuda.tiling.tiles import PADDING, Tiles, cut_tiles, expand, multiply, step_columns
 from zellige.errors import CompileError
 
 

@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 
-from zellige.cuda.timing import Repeated
+from zellige.cuda.layers.timing import Repeated
 
 
 def test_what_a_graph_reads_stays_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sparse_instruction import load_matrix_transposed, mma_sp
 from vector_weights import random_weight
 
-from zellige.cuda.two_four import IMAGE_BYTES, ROWS, STEP, VALUE_BYTES, compress, expand, from_images, images, violations
-from zellige.cuda.vector_tiles import DTYPES, VectorTiles, vector_tiles
+from zellige.cuda.tiling.two_four import IMAGE_BYTES, ROWS, STEP, VALUE_BYTES, compress, expand, from_images, images, violations
+from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, vector_tiles
 from zellige.errors import InputError
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zellige.cuda.two_four import ROWS
+from zellige.cuda.tiling.two_four import ROWS
 
 FUNCTIONS = {None: lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 

@@ -32,7 +32,7 @@ from zellige.terminal import show, working, write_json
 if TYPE_CHECKING:
     from zellige.cpu.calls import LayerPlan
     from zellige.cuda.engine import CudaEngine
-    from zellige.cuda.network import LayerPlan as GpuLayerPlan
+    from zellige.cuda.network.network import LayerPlan as GpuLayerPlan
     from zellige.graph.ir import Graph
 
 SHOWN = (0.5, 0.75, 0.9)

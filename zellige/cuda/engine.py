@@ -1,8 +1,8 @@
 """A network compiled for an NVIDIA GPU: ``zl.compile(model, inputs, target="cuda")``.
 
-The model is traced in bfloat16 or float16 (``trace.py``), its layers are found and joined (``rewrite.py``), what they take is
-measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), and the module that comes of it
-(``network.py``) is captured in a CUDA graph.
+All steps are in ``network/``: the model is traced in bfloat16 or float16 (``trace.py``), its layers are found and joined
+(``rewrite.py``), what they take is measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), and the
+module that comes of it (``network.py``) is captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import fx
 
-from zellige.cuda.capture import Captured, Direct
-from zellige.cuda.fusion import fuse
-from zellige.cuda.layouts import Prices, decide
-from zellige.cuda.network import LayerPlan, layer_plans, lower
-from zellige.cuda.prices import MeasuredPrices
-from zellige.cuda.product import OLDEST
-from zellige.cuda.profile import Profile, profile_steps, random_inputs
-from zellige.cuda.rewrite import rewrite
-from zellige.cuda.steps import CapturedSteps, DirectSteps
-from zellige.cuda.trace import DTYPES, Program, static_inputs, trace
+from zellige.cuda.network.capture import Captured, Direct
+from zellige.cuda.network.fusion import fuse
+from zellige.cuda.network.layouts import Prices, decide
+from zellige.cuda.network.network import LayerPlan, layer_plans, lower
+from zellige.cuda.network.prices import MeasuredPrices
+from zellige.cuda.network.profile import Profile, profile_steps, random_inputs
+from zellige.cuda.network.rewrite import rewrite
+from zellige.cuda.network.steps import CapturedSteps, DirectSteps
+from zellige.cuda.network.trace import DTYPES, Program, static_inputs, trace
+from zellige.cuda.operators.product import OLDEST
 from zellige.errors import CompileError, InputError, UnsavedEngineError, ZelligeError
 from zellige.graph.trees import flatten, unflatten
 

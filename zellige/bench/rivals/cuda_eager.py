@@ -13,7 +13,7 @@ import torch
 from zellige.bench.device_clock import device_lap
 from zellige.bench.rivals.rival import Inputs, Rival, UnavailableRivalError
 from zellige.bench.rivals.torch_eager import LAYOUTS, arrays_of, in_layout
-from zellige.cuda.capture import Captured
+from zellige.cuda.network.capture import Captured
 from zellige.errors import FAILURES, in_one_line
 
 NAME = "torch"

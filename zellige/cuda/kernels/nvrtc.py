@@ -1,0 +1,62 @@
+"""CUDA C++ of this room → machine code, through NVRTC. No GPU is needed, nor any header: the sources include none but their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from zellige.errors import CompileError
+
+INSTALL = "install cuda-bindings and nvidia-cuda-nvrtc of PyTorch's CUDA version (they come with its CUDA builds)"
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """A cubin, and what the compiler said: registers, spills, shared memory."""
+
+    cubin: bytes
+    log: str
+
+
+@cache
+def machine_code(source: str, architecture: str, defines: tuple[tuple[str, int], ...] = ()) -> MachineCode:
+    """Compile ``source``, a ``.cu`` file of this room, for an ``sm_…``.
+
+    Raises ``CompileError`` where NVRTC is missing, or refuses the source or the architecture.
+    """
+    try:
+        from cuda.bindings import nvrtc
+    except ImportError as error:
+        raise CompileError(f"CUDA C++ kernels need NVRTC's Python bindings: {error}; {INSTALL}") from error
+
+    def call(function: Any, *arguments: Any) -> Any:
+        try:
+            status, *results = function(*arguments)
+        except RuntimeError as error:  # the bindings are there, the library isn't
+            raise CompileError(f"CUDA C++ kernels need NVRTC: {error}; {INSTALL}") from error
+        return status, results[0] if results else None
+
+    def text(size_of: Any, read: Any) -> bytes:
+        _, size = call(size_of, program)
+        buffer = b" " * size
+        call(read, program, buffer)
+        return buffer
+
+    room = files("zellige.cuda.kernels")
+    headers = sorted(entry.name for entry in room.iterdir() if entry.name.endswith(".cuh"))
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--ptxas-options=-v", "-lineinfo",
+               *(f"-D{name}={value}" for name, value in defines)]  # fmt: skip
+    status, program = call(nvrtc.nvrtcCreateProgram, room.joinpath(source).read_bytes(), source.encode(), len(headers),
+                           [room.joinpath(name).read_bytes() for name in headers], [name.encode() for name in headers])  # fmt: skip
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise CompileError(f"NVRTC could not take {source}: {status.name}")
+    try:
+        status, _ = call(nvrtc.nvrtcCompileProgram, program, len(options), [option.encode() for option in options])
+        log = text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog).rstrip(b"\0 \n").decode()
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            raise CompileError(f"NVRTC could not compile {source} for {architecture} with {dict(defines)}: {status.name}\n{log}")
+        return MachineCode(text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN), log)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)

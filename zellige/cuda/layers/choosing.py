@@ -1,0 +1,75 @@
+"""The choice of a way for a layer: all are timed against the dense one, which wins where nothing is gained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+import triton
+
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.timing import Repeated, fastest
+from zellige.cuda.operators.product import capability_of
+from zellige.cuda.tiling.device_tiles import DTYPES
+from zellige.cuda.tiling.tiles import Tiles
+from zellige.errors import CompileError
+
+DENSE = "dense"
+GROUPS = {"groups": 8, "columns": 1}
+"""Way → the columns of a group."""
+
+ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
+MOST_INPUTS = 64
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
+    """``CompileError`` if a weight can't be timed."""
+    if weight.device.type != "cuda" or weight.dtype not in DTYPES or weight.ndim != dimensions:
+        raise CompileError(f"ways are timed for a weight of {dimensions} dimensions, bfloat16 or float16, on a GPU, not for "
+                           f"{list(weight.shape)} of {weight.dtype} on {weight.device}; move and convert the model first")
+
+
+def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config, torch.Tensor], torch.Tensor]]],
+                configs: list[Config], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
+    """Time ``dense`` and each of ``ways`` in each of ``configs``, or take what was chosen before under the same key.
+
+    A way is prepared when it is to be timed. ``example``: what an input looks like.
+    """
+    cache = cache or ChoiceCache()
+    known = cache.get(key)
+    if known is not None and (known.way == DENSE or known.way in ways):
+        return known
+    count = max(2, min(MOST_INPUTS, int(ROTATED_BYTES / (example.numel() * example.itemsize))))
+    inputs = [torch.randn_like(example) for _ in range(count)]
+    calls: dict[tuple[str, Config | None], Call] = {(DENSE, None): dense}
+    for way, prepare in ways.items():
+        product = prepare()
+        calls |= {(way, config): partial(product, config) for config in configs}
+    contestants = {name: partial(repeated, call, inputs) for name, call in calls.items()}
+    times, _ = fastest(contestants)
+    (best, chosen), seconds = next(iter(times.items()))
+    baseline = times.get((DENSE, None))
+    if baseline is None:  # it did not come through the heat
+        baseline = fastest({0: contestants[DENSE, None]})[0][0]
+    choice = Choice(best, chosen, seconds, baseline)
+    cache.put(key, choice)
+    return choice
+
+
+def repeated(call: Call, inputs: list[torch.Tensor]) -> Repeated:
+    return Repeated([partial(call, x) for x in inputs])
+
+
+def configurations(device: torch.device, tile: int, step: int, tokens: int) -> list[Config]:
+    return candidates(tile, step, tokens, capability_of(device))
+
+
+def key_of(weight: torch.Tensor, tile: int, step: int, cuts: Mapping[str, Tiles], *about: object) -> str:
+    """All that a choice depends on: the work of each way stands for the pattern of the zeros."""
+    parts = (torch.cuda.get_device_name(weight.device), torch.__version__, triton.__version__, weight.dtype, list(weight.shape),
+             *about, tile, step, sorted((way, cut.steps) for way, cut in cuts.items()))
+    return " | ".join(map(str, parts))

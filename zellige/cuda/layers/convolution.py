@@ -1,0 +1,87 @@
+"""A convolution that runs as tiles where that was measured to be faster, and dense where it was not.
+
+Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Three ways race: *dense*, by
+cuDNN's fastest algorithm for channels-last; *groups*, tiles that keep channels in groups of 8, read as they lie; *columns*, tiles
+that keep single channels, for which the input is laid out in planes first.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.choosing import DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
+from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.operators.convolution import convolve
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
+from zellige.cuda.tiling.outlook import outlook
+
+
+class TileWiseConv2d(TileWiseLayer):
+    """y = conv(x, W) + b (+ residual) for x of images × channels × height × width, by the way that was chosen.
+
+    Args:
+        weight: rows × channels × kernel, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
+        bias: rows, or None.
+        window: kernel, stride, padding and dilation; groups of channels there are none.
+        choice: what ``choose_convolution`` found; its way ``"dense"`` needs no GPU.
+    """
+
+    taps: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, window: Window, choice: Choice, tile: int = 128,
+                 step: int = 64):
+        super().__init__(weight.shape[0], bias, choice)
+        self.window, self.channels = window, weight.shape[1]
+        if choice.way == DENSE:
+            self.keep_dense(weight.to(memory_format=torch.channels_last))
+        else:
+            cut = ConvolutionTiles.upload(weight, window, tile, GROUPS[choice.way], step)
+            self.keep_tiles(cut.tiles)
+            self.register_buffer("taps", cut.taps)
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        if self.choice.way == DENSE:
+            y = dense(self.weight, self.window, x, self.bias)
+            return y if residual is None else y + residual
+        weight = ConvolutionTiles(self.tiles, self.taps, self.channels, self.window)
+        return product(weight, self.choice.way, self.choice.config, x, self.bias, residual)
+
+
+def dense(weight: torch.Tensor, window: Window, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    return torch.nn.functional.conv2d(x, weight, bias, window.stride, window.padding, window.dilation)
+
+
+def product(weight: ConvolutionTiles, way: str, config: Config | None, x: torch.Tensor, bias: torch.Tensor | None = None,
+            residual: torch.Tensor | None = None) -> torch.Tensor:
+    """Images × rows × height × width, channels-last, from images × channels × height × width."""
+    features = way == "columns"
+    laid = (x.transpose(0, 1) if features else x.permute(0, 2, 3, 1)).contiguous()
+    addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
+    return convolve(weight, laid, bias, addend, x_features=features, config=config).permute(0, 3, 1, 2)
+
+
+def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, int, int], cache: ChoiceCache | None = None,
+                       tile: int = 128, step: int = 64) -> Choice:
+    """Time the ways to convolve inputs of ``shape`` (images, height, width), or take what was chosen for the like before.
+
+    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    """
+    check_timeable(weight, 4)
+    images, height, width = shape
+    pixels = images * window.output(height, width)[0] * window.output(height, width)[1]
+    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in GROUPS.items()}
+    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
+    example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        return fastest_way(key_of(weight, tile, step, cuts, shape, window),
+                           partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
+                           configurations(weight.device, tile, step, pixels), example, cache)
+
+
+def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:
+    return partial(product, ConvolutionTiles.upload(weight, window, tile, GROUPS[way], step), way)

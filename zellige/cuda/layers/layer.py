@@ -1,0 +1,78 @@
+"""What layers in tiles have in common: the way that was chosen, and the weight in the form of that way alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.choosing import DENSE
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import Tiles, expand
+from zellige.errors import CompileError
+
+
+class TileWiseLayer(torch.nn.Module):
+    """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows``.
+
+    Trainable layers have ``values`` and ``bias`` as parameters. What was pruned has no number there, so it stays zero.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    values: torch.Tensor
+    units: torch.Tensor
+    rows: torch.Tensor
+    back_units: torch.Tensor
+    back_rows: torch.Tensor
+    back_sources: torch.Tensor
+
+    def __init__(self, rows: int, bias: torch.Tensor | None, choice: Choice, trainable: bool = False):
+        super().__init__()
+        if trainable and choice.way == DENSE:
+            raise CompileError("a layer whose way is dense is trained as what it was before, by zl.finetune, which keeps its zeros")
+        self.choice, self.features, self.trainable = choice, rows, trainable
+        self._hold("bias", None if bias is None else bias.detach().clone())
+
+    def _hold(self, name: str, tensor: torch.Tensor | None) -> None:
+        """As a parameter where the layer is trained, as a buffer elsewhere."""
+        if self.trainable and tensor is not None:
+            self.register_parameter(name, torch.nn.Parameter(tensor))
+        else:
+            self.register_buffer(name, tensor)
+
+    def keep_dense(self, weight: torch.Tensor) -> None:
+        self.register_buffer("weight", weight.detach().clone())
+
+    def keep_tiles(self, tiles: DeviceTiles) -> None:
+        self._hold("values", tiles.values)
+        self.register_buffer("units", tiles.units)
+        self.register_buffer("rows", tiles.rows)
+        nothing, back = torch.empty(0), tiles.transposed
+        if back is not None:
+            self.register_buffer("back_units", back.units)
+            self.register_buffer("back_rows", back.rows)
+            self.register_buffer("back_sources", back.sources)
+            back = replace(back, units=nothing, rows=nothing, sources=nothing)
+        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing, transposed=back)  # the numbers alone
+
+    @property
+    def tiles(self) -> DeviceTiles:
+        """The tiles, of the tensors that the module has now: they may have been moved."""
+        back = self.form.transposed
+        if back is not None:
+            back = replace(back, units=self.back_units, rows=self.back_rows, sources=self.back_sources)
+        return replace(self.form, values=self.values, units=self.units, rows=self.rows, transposed=back)
+
+    def matrix(self) -> torch.Tensor:
+        """What the tiles hold now, rows × columns as they were cut, on the CPU."""
+        form = self.form
+        values = self.values.detach().float().cpu().numpy().reshape(-1, form.tile, form.step)
+        units = self.units.cpu().numpy()[:form.starts[-1] * (form.step // form.unit)]
+        tiles = Tiles(form.shape, form.tile, form.unit, form.step, self.rows.cpu().numpy(), np.array(form.starts), units, values)
+        return torch.from_numpy(expand(tiles)).to(self.values.dtype)
+
+    def extra_repr(self) -> str:
+        return f"rows={self.features}, {self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"

@@ -1,0 +1,78 @@
+"""A linear layer that runs as tiles where that was measured to be faster, and dense where it was not.
+
+Three ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *groups*, tiles that keep
+columns in groups of 8, read as they lie; *columns*, tiles that keep single columns, for which the input is transposed first. The
+weight is kept in the form of the winner alone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from zellige.cuda.kernels.config import Config
+from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.choosing import DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
+from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.operators.product import multiply
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.outlook import outlook
+from zellige.cuda.tiling.tiles import cut_tiles
+
+
+class TileWiseLinear(TileWiseLayer):
+    """y = x · Wᵀ + b (+ residual) for x of … × columns, by the way that was chosen.
+
+    Args:
+        weight: rows × columns, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
+        bias: rows, or None.
+        choice: what ``choose`` found; its way ``"dense"`` needs no GPU.
+        trainable: keep the tiles' values and the bias as parameters. ``CompileError`` if the way is dense.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choice: Choice, tile: int = 128, step: int = 64,
+                 trainable: bool = False):
+        super().__init__(weight.shape[0], bias, choice, trainable)
+        if choice.way == DENSE:
+            self.keep_dense(weight)
+        else:
+            self.keep_tiles(upload(weight, GROUPS[choice.way], tile, step, trainable))
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        if self.choice.way == DENSE:
+            y = torch.nn.functional.linear(x, self.weight, self.bias)
+            return y if residual is None else y + residual
+        tiles = self.tiles
+        flat = x.reshape(-1, tiles.shape[1]).contiguous()
+        addend = None if residual is None else residual.reshape(-1, self.features).contiguous()
+        return product(tiles, self.choice.way, self.choice.config, flat, self.bias, addend).reshape(*x.shape[:-1], self.features)
+
+
+def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool = False) -> DeviceTiles:
+    cut = cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
+    return DeviceTiles.upload(cut, weight.device, weight.dtype, trained)
+
+
+def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor, bias: torch.Tensor | None = None,
+            residual: torch.Tensor | None = None) -> torch.Tensor:
+    """Tokens × rows, from tokens × columns."""
+    features = way == "columns"
+    return multiply(tiles, x.T.contiguous() if features else x, bias, residual, x_features=features, config=config)
+
+
+def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, tile: int = 128, step: int = 64) -> Choice:
+    """Time the ways to multiply ``weight`` with so many tokens, or take what was chosen for the like before.
+
+    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    """
+    check_timeable(weight, 2)
+    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step) for way, group in GROUPS.items()}
+    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    ways = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
+    return fastest_way(key_of(weight, tile, step, cuts, tokens), partial(torch.nn.functional.linear, weight=weight), ways,
+                       configurations(weight.device, tile, step, tokens), weight.new_empty(tokens, weight.shape[1]), cache)
+
+
+def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:
+    return partial(product, upload(weight, GROUPS[way], tile, step), way)

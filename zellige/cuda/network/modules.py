@@ -1,0 +1,221 @@
+"""Layers as modules that run in the orders that were decided, their weights in the form of the way that was chosen.
+
+In one order an activation comes and goes as … × features; in the other it is a matrix, features × tokens, contiguous. Those of
+convolutions have PyTorch's shape.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
+from zellige.cuda.operators import block_product, features
+from zellige.cuda.operators.convolution import convolve
+from zellige.cuda.operators.product import multiply, pieces_for
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import Tiles, cut_tiles
+
+TILE, STEP = 128, 64
+BLOCKS = "blocks"
+WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
+    BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
+    "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
+"""Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
+are fast in. Those of blocks run by ``operators/block_product.py``, others by ``product.py``; of convolutions all but 1 × 1 by
+``convolution.py``."""
+
+ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
+TORCH, KERNEL = "torch", "kernel"
+"""Ways of norms and attention: PyTorch's own operator, and Zellige's for features × tokens."""
+
+
+class Ordered(torch.nn.Module):
+    """What all have in common: ``lead``, the sizes of an activation before its features, and both orders."""
+
+    def __init__(self, orders: tuple[str, str], lead: Sequence[int]) -> None:
+        super().__init__()
+        self.x_features, self.y_features = (order == FEATURES for order in orders)
+        self.lead = tuple(lead)
+
+    def flat(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens × features, however these lie."""
+        return x.T if self.x_features else x.reshape(-1, x.shape[-1])
+
+    def shaped(self, y: torch.Tensor) -> torch.Tensor:
+        return y if self.y_features else y.reshape(*self.lead, y.shape[-1])
+
+
+class WeightedModule(Ordered):
+    """A layer with weights and its epilogue: the weight as it is, or its tiles. The residual comes in the order of the result."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    values: torch.Tensor
+    units: torch.Tensor
+    lines: torch.Tensor
+
+    def __init__(self, layer: WithWeights, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
+                 dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> None:
+        super().__init__(orders, lead)
+        self.choice, self.activation = choice, layer.activation
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().to(device, dtype))
+        if choice.way == DENSE:
+            form = torch.channels_last if layer.weight.ndim == 4 else torch.preserve_format
+            self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
+            return
+        tiles = DeviceTiles.upload(cut(layer, WAYS[choice.way][0], dtype, tile, step), device, dtype)
+        for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows)):
+            self.register_buffer(name, tensor)
+        nothing = torch.empty(0)
+        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing)  # the numbers alone
+        self.pieces = self._pieces()
+
+    def tuned(self, choice: Choice) -> WeightedModule:
+        """The same layer, by the same way in another configuration, with the same weights."""
+        other = copy.copy(self)
+        other.choice = choice
+        if choice.way != DENSE:  # a captured graph reads the pieces for as long as the module lives
+            other.pieces = other._pieces()
+        return other
+
+    def _pieces(self) -> object:
+        """What a launch reads that the operator keeps for itself."""
+        if self.choice.way == BLOCKS:
+            return block_product.schedule_on(self.form.starts, self.values.device)
+        return pieces_for(self.tiles(), math.prod(self.lead), self.choice.config)
+
+    def tiles(self) -> DeviceTiles:
+        return replace(self.form, values=self.values, units=self.units, rows=self.lines)
+
+    def product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Through tiles, of matrices in the orders of this layer."""
+        config = self.choice.config
+        if self.choice.way == BLOCKS and config is not None:
+            kernel = block_product.BlockKernel(config.tokens, config.stages, config.width)
+            return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
+        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, config)
+
+    def ended(self, y: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """With the epilogue behind a dense product."""
+        return ACTIVATIONS[self.activation](y if residual is None else y + residual)
+
+    def extra_repr(self) -> str:
+        return f"{self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"
+
+
+class LinearModule(WeightedModule):
+    """A linear layer."""
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        if self.choice.way == DENSE:
+            return self._dense(x, residual)
+        source = x if self.x_features else self.flat(x).contiguous()
+        if residual is not None and not self.y_features:
+            residual = residual.reshape(-1, residual.shape[-1]).contiguous()
+        return self.shaped(self.product(source, residual))
+
+    def _dense(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        if self.y_features:
+            right = self.flat(x).T
+            y = self.weight @ right if self.bias is None else torch.addmm(self.bias[:, None], self.weight, right)
+        else:
+            y = self.shaped(functional.linear(self.flat(x), self.weight, self.bias))
+        return self.ended(y, residual)
+
+
+class ConvolutionModule(WeightedModule):
+    """A convolution of images × channels × height × width that lie channels-last; 1 × 1 through tiles is a plain product."""
+
+    taps: torch.Tensor
+
+    def __init__(self, layer: Convolution, *how: Any) -> None:
+        super().__init__(layer, *how)
+        self.window, self.channels = layer.window, layer.channels
+        if self.choice.way != DENSE:
+            placed = ConvolutionTiles.of(self.tiles(), self.channels, self.window)
+            self.units = placed.tiles.units
+            self.register_buffer("taps", placed.taps)
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        window = self.window
+        if self.choice.way == DENSE:
+            y = functional.conv2d(x, self.weight, self.bias, window.stride, window.padding, window.dilation)
+            return self.ended(y, residual)
+        source = x.permute(0, 2, 3, 1).contiguous()
+        addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
+        if window.pointwise:
+            y = self.shaped(self.product(self.flat(source), None if addend is None else self.flat(addend)))
+        else:
+            y = convolve(ConvolutionTiles(self.tiles(), self.taps, self.channels, window), source, self.bias, addend,
+                         self.activation, config=self.choice.config)
+        return y.permute(0, 3, 1, 2)
+
+
+def tile_groups(layer: WithWeights) -> dict[str, int]:
+    """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
+    blocks is for plain products."""
+    return {way: group for way, (group, orders) in WAYS.items() if isinstance(layer, Linear) or (
+        (TOKENS, TOKENS) in orders and (layer.window.pointwise or way != BLOCKS))}
+
+
+def cut(layer: WithWeights, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:
+    """The tiles of a layer's weight; of a linear layer's, of rows that keep like columns: those of stacked weights share none, as a
+    rule."""
+    if isinstance(layer, Convolution):
+        return cut_convolution(layer.weight.detach().to(dtype), layer.window, tile, group, step)
+    return cut_tiles(layer.weight.detach().to(dtype).float().numpy(), tile, group, step, clustered=True)
+
+
+class NormModule(Ordered):
+    """A layer norm: PyTorch's where tokens × features come and go."""
+
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+
+    def __init__(self, layer: Norm, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
+                 dtype: torch.dtype) -> None:
+        super().__init__(orders, lead)
+        self.way, self.features, self.epsilon = choice.way, layer.features, layer.epsilon
+        for name, vector in (("weight", layer.weight), ("bias", layer.bias)):
+            self.register_buffer(name, None if vector is None else vector.detach().to(device, dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == TORCH:
+            return functional.layer_norm(x, (self.features,), self.weight, self.bias, self.epsilon)
+        source = x if self.x_features else self.flat(x).contiguous()
+        return self.shaped(features.layer_norm(source, self.weight, self.bias, self.epsilon, self.x_features, self.y_features))
+
+
+class AttentionModule(Ordered):
+    """Attention of queries, keys and values that lie side by side: PyTorch's where tokens × features come and go."""
+
+    def __init__(self, layer: Attention, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
+                 dtype: torch.dtype) -> None:
+        super().__init__(orders, lead)
+        self.layer, self.way, self.config = layer, choice.way, choice.config
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layer = self.layer
+        if self.way == KERNEL:
+            return features.attention(x, layer.heads, layer.sequence, layer.scale, self.config)
+        heads = x.reshape(-1, layer.sequence, 3, layer.heads, layer.features // layer.heads).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], scale=layer.scale)
+        return self.shaped(y.transpose(1, 2).reshape(-1, layer.features))
+
+
+def module_for(layer: Layer, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
+               dtype: torch.dtype) -> Ordered:
+    """The module that runs a layer so; its weights are copies."""
+    kinds: dict[type, type] = {Linear: LinearModule, Convolution: ConvolutionModule, Norm: NormModule, Attention: AttentionModule}
+    found: Ordered = kinds[type(layer)](layer, choice, orders, lead, device, dtype)
+    return found

@@ -1,0 +1,219 @@
+"""What the layers of a network take on this GPU, in each order and by each way: measured, and kept on disk.
+
+Layers that are alike are timed once: of the same shape and epilogue, with about as many steps to their tiles. The dense product is
+in every race, in every order, so nothing is chosen that was not faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+import triton
+
+from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.layers.timing import Repeated, fastest
+from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
+from zellige.cuda.network.modules import (
+    BLOCKS,
+    KERNEL,
+    STEP,
+    TILE,
+    TORCH,
+    WAYS,
+    Ordered,
+    WeightedModule,
+    cut,
+    module_for,
+    tile_groups,
+)
+from zellige.cuda.operators import features
+from zellige.cuda.operators.block_product import KERNELS, THREADS
+from zellige.cuda.tiling.tiles import Tiles
+from zellige.errors import CompileError
+
+Orders = tuple[str, str]
+
+WORTH_TIMING = 0.9
+"""Of the dense multiplications: tiles that take more are not timed."""
+
+CLEARLY_LESS = 0.9
+"""Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
+
+MOST_CONFIGS = 3
+FEW_ITEMS = 600
+"""Where tiles × blocks of 128 tokens are fewer, smaller blocks are timed too: they leave fewer multiprocessors idle at the end."""
+
+ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
+ALIKE = 32
+"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications."""
+
+
+class MeasuredPrices:
+    """Prices for one GPU and element type."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, cache: ChoiceCache | None = None) -> None:
+        self.device, self.dtype = device, dtype
+        self.cache = cache or ChoiceCache()
+        major, minor = torch.cuda.get_device_capability(device)
+        self.capability = 10 * major + minor
+        self.known: dict[str, Choice] = {}
+        self._cuts: dict[WithWeights, dict[str, Tiles]] = {}
+
+    def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
+        ways = self._ways(layer, tokens, orders)
+        if not ways:
+            return None
+        key = self._key(layer, tokens, residual, orders)
+        choice = self.known.get(key) or self.cache.get(key)
+        if choice is None or all(choice.way != way for way, _ in ways):
+            choice = self._race(layer, tokens, residual, orders, ways)
+            self.cache.put(key, choice)
+        self.known[key] = choice
+        return choice
+
+    def turning(self, features_: int, tokens: int) -> float:
+        key = " | ".join(map(str, (*self._machine(), "turning", features_, tokens)))
+        choice = self.known.get(key) or self.cache.get(key)
+        if choice is None:
+            inputs = self._inputs((features_, tokens))
+            times, failed = fastest({KERNEL: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
+            choice = Choice(KERNEL, None, _best(times, failed, "turning an activation")[1], 1.0)
+            self.cache.put(key, choice)
+        self.known[key] = choice
+        return choice.seconds
+
+    def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[tuple[str, Config | None]]:
+        plain = ways_of(layer, orders)
+        if isinstance(layer, Attention) and KERNEL in plain:
+            return [(KERNEL, config) for config in features.attention_configs(layer.sequence)]
+        tiles = self._able(layer, tokens) if isinstance(layer, WithWeights) and plain else {}
+        return [*((way, None) for way in plain),
+                *((way, config) for way, configs in tiles.items() if orders in WAYS[way][1] for config in configs)]
+
+    def _able(self, layer: WithWeights, tokens: int) -> dict[str, list[Config]]:
+        """Ways through tiles with their configurations: a finer one where it takes clearly less than all coarser ones."""
+        configs = worth_timing(layer.rows, tokens, self.capability)
+        if isinstance(layer, Convolution):  # every window compiles a kernel of its own
+            configs = list(dict.fromkeys([*configs[:MOST_CONFIGS - 1], configs[-1]]))
+        found: dict[str, list[Config]] = {}
+        least = WORTH_TIMING
+        for way, tiles in self._cut(layer).items():
+            work = _work(layer, tiles)
+            own = worth_timing_of_blocks(layer.rows, layer.weight.shape[1], self.capability) if way == BLOCKS else configs
+            if own and work < least:
+                found[way], least = own, CLEARLY_LESS * work
+        return found
+
+    def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
+        lead, operand, result = shapes(layer, tokens, orders)
+        inputs = self._inputs(operand)
+        beside = [self._random(result)] if residual else []
+        modules: dict[str, Ordered] = {}
+
+        def prepared(way: tuple[str, Config | None]) -> Repeated:
+            choice = Choice(*way, 1.0, 1.0)
+            if way[0] not in modules or not isinstance(layer, WithWeights):
+                modules[way[0]] = module_for(layer, choice, orders, lead, self.device, self.dtype)
+            module = modules[way[0]]
+            module = module.tuned(choice) if isinstance(module, WeightedModule) else module
+            return Repeated([partial(module, x, *beside) for x in inputs])
+
+        with torch.no_grad():
+            times, failed = fastest({way: partial(prepared, way) for way in ways})
+            (way, config), seconds = _best(times, failed, " and ".join(layer.names))
+            first = ways[0]
+            baseline = times[first] if first in times else fastest({first: partial(prepared, first)})[0].get(first, math.nan)
+        return Choice(way, config, seconds, seconds if math.isnan(baseline) else baseline)
+
+    def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
+        """Enough of them that none is in the L2 cache when its turn comes."""
+        count = max(2, min(64, math.ceil(ROTATED_BYTES / (2 * math.prod(shape)))))
+        return [self._random(shape) for _ in range(count)]
+
+    def _random(self, shape: Sequence[int]) -> torch.Tensor:
+        """Numbers; maps of them lie channels-last."""
+        form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+        return torch.empty(tuple(shape), device=self.device, dtype=self.dtype, memory_format=form).normal_()
+
+    def _cut(self, layer: WithWeights) -> dict[str, Tiles]:
+        if layer not in self._cuts:
+            groups = tile_groups(layer)
+            by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in set(groups.values())}
+            self._cuts[layer] = {way: by_group[group] for way, group in groups.items()}
+        return self._cuts[layer]
+
+    def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
+        own: tuple[object, ...]
+        if isinstance(layer, WithWeights):
+            steps = [(way, round(ALIKE * _work(layer, tiles))) for way, tiles in self._cut(layer).items()]
+            kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
+                "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
+            own = (*kind, layer.activation, layer.bias is None, residual, steps, TILE, STEP)
+        elif isinstance(layer, Norm):
+            own = ("norm", layer.features, layer.weight is None, layer.bias is None)
+        else:
+            own = ("attention", layer.features, layer.heads, layer.sequence)
+        return " | ".join(map(str, (*self._machine(), *own, tokens, *orders)))
+
+    def _machine(self) -> tuple[object, ...]:
+        return (torch.cuda.get_device_name(self.device), torch.__version__, triton.__version__, self.dtype)
+
+
+def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
+    """Configurations for tiles of so many rows."""
+    able = candidates(TILE, STEP, tokens, capability)
+    small = [config for config in able if config.tokens == 64 and -(-rows // TILE) * -(-tokens // 128) < FEW_ITEMS]
+    return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
+
+
+def worth_timing_of_blocks(rows: int, columns: int, capability: int) -> list[Config]:
+    """Those of the kernel of blocks, where it runs and tokens begin at multiples of 16 bytes."""
+    if capability != 90 or rows % 8 or columns % 8:
+        return []
+    return [Config(kernel.tokens, THREADS // 32, kernel.stages, kernel.width, boxes=True) for kernel in KERNELS]
+
+
+def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:
+    """How a layer can run in these orders, without tiles."""
+    if isinstance(layer, WithWeights):
+        return (DENSE,) if isinstance(layer, Linear) or orders == (TOKENS, TOKENS) else ()
+    if orders == (TOKENS, TOKENS):
+        return (TORCH,)
+    if isinstance(layer, Norm):
+        return (KERNEL,) if layer.features <= features.MOST_FEATURES else ()
+    able = orders == (FEATURES, FEATURES) and layer.features // layer.heads in features.HEAD_WIDTHS
+    return (KERNEL,) if able else ()
+
+
+def shapes(layer: Layer, tokens: int, orders: Orders) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Of a layer that makes so many tokens: the lead of its result (``lead_of``), and how operand and result lie."""
+    if isinstance(layer, Convolution):
+        down, right = layer.window.output(layer.height, layer.width)
+        images = tokens // (down * right)
+        return (images, down, right), (images, layer.channels, layer.height, layer.width), (images, layer.rows, down, right)
+    lead = (tokens // layer.sequence, layer.sequence) if isinstance(layer, Attention) else (tokens,)
+    columns, rows = (layer.columns, layer.rows) if isinstance(layer, Linear) else (
+        layer.features * (3 if isinstance(layer, Attention) else 1), layer.features)
+    return lead, _shape(orders[0], tokens, columns), _shape(orders[1], tokens, rows)
+
+
+def _work(layer: WithWeights, tiles: Tiles) -> float:
+    """Multiplications that tiles take as a share of the dense layer's, columns that only fill up groups too."""
+    return tiles.values.size / layer.weight.numel()
+
+
+def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:
+    return (tokens, width) if order == TOKENS else (width, tokens)
+
+
+def _best(times: Mapping, failed: Mapping, what: str) -> tuple:
+    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
+        raise torch.OutOfMemoryError(next(iter(failed.values())))
+    if not times:
+        raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(map(str, failed.values())))
+    return next(iter(times.items()))

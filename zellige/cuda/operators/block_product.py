@@ -1,0 +1,134 @@
+"""The product of blocks of 128 rows × 64 columns on Hopper: Y = act(X · Wᵀ + bias + residual), X and Y token-major.
+
+Where a tile keeps whole steps of columns, both operands come as boxes of tensor maps, as they do in a dense product, whatever is
+left out; and activations stay in the order that PyTorch has them in. The kernel is ``block_product.cu``, through
+``wgmma.mma_async``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ctypes import c_int, c_longlong
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zellige.cuda.kernels.launch import Boxes, architecture, launch, loaded
+from zellige.cuda.operators.product import ACTIVATIONS, check
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.errors import InputError
+
+ROWS, STEP = 128, 64
+SOURCE, ENTRY = "block_product.cu", "block_product"
+ARCHITECTURE = "sm_90a"
+THREADS = 320
+"""Eight warps that multiply, one that asks for boxes, one that moves residuals and results."""
+
+
+@dataclass(frozen=True, order=True)
+class BlockKernel:
+    """One way to compile the kernel: ``tokens`` of a block, ``stages`` of its ring; ``width``: blocks of tokens that are made side
+    by side, tile after tile."""
+
+    tokens: int = 256
+    stages: int = 3
+    width: int = 8
+
+    @property
+    def shared_bytes(self) -> int:
+        """The ring, the result, barriers, and room to align all of it."""
+        return (self.stages * (self.tokens + ROWS) * STEP + self.tokens * ROWS) * 2 + (self.stages + 2) * 16 + 1024
+
+    def defines(self, dtype: torch.dtype, activation: str) -> tuple[tuple[str, int], ...]:
+        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
+                ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+
+
+KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 4, 8), BlockKernel(128, 5, 8))
+"""What is worth timing: more tokens fetch less, fewer leave fewer multiprocessors idle at the end."""
+
+
+def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
+    """Whether the kernel can multiply this: blocks as tall and wide as it wants, and lines of x, y and the residual that begin at
+    multiples of 16 bytes."""
+    blocks = weight.tile == ROWS and weight.step == STEP and weight.unit == STEP
+    lines = [x] if residual is None else [x, residual]
+    aligned = all(line.data_ptr() % 16 == 0 and line.stride(0) % 8 == 0 < line.stride(0) for line in lines)
+    return blocks and aligned and weight.shape[0] % 8 == 0
+
+
+def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "none",
+             kernel: BlockKernel = KERNELS[0]) -> Tensor:
+    """act(x · Wᵀ + bias + residual) for x of tokens × columns; tokens × rows. Numbers are added up in float32 and rounded once.
+
+    An operator of PyTorch's, ``zellige::block_product``, for inference. Raises ``InputError`` for another shape, dtype, device, or
+    what the kernel does not suit, ``CompileError`` where the GPU is too old to compile for.
+    """
+    numbers = [kernel.tokens, kernel.stages, kernel.width]
+    return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
+                                           list(weight.shape), weight.unit, activation, numbers)
+
+
+@torch.library.custom_op("zellige::block_product", mutates_args=())
+def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
+             starts: Sequence[int], shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+    tile = rows.numel() // (len(starts) - 1)
+    weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
+    check(weight, x, bias, residual, activation, False, False)
+    if not suits(weight, x, residual):
+        raise InputError(f"expected blocks of {ROWS} rows × {STEP} columns, a multiple of 8 rows, and lines that begin at "
+                         f"multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, lines "
+                         f"{x.stride(0)} apart; multiply them by zellige.cuda.operators.product")  # fmt: skip
+    name = architecture(x.device)
+    if name != ARCHITECTURE:
+        raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; multiply by "
+                         "zellige.cuda.operators.product")  # fmt: skip
+    y = x.new_empty(x.shape[0], shape[0])
+    if y.numel():
+        _launch(weight, x, y, bias, residual, activation, BlockKernel(*numbers))
+    return y
+
+
+@_product.register_fake
+def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None, starts: Sequence[int],
+      shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+    return x.new_empty(x.shape[0], shape[0])
+
+
+def _launch(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+            kernel: BlockKernel) -> None:
+    tokens, rows = y.shape
+    tiles = schedule_on(weight.starts, x.device)
+    token_blocks = -(-tokens // kernel.tokens)
+    blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
+    compiled = loaded(SOURCE, ENTRY, kernel.defines(x.dtype, activation), kernel.shared_bytes, x.device)
+    launch(compiled, blocks, THREADS, kernel.shared_bytes,
+           [Boxes(x, kernel.tokens), Boxes(_some_values(weight), ROWS), Boxes(y if residual is None else residual, kernel.tokens),
+            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, bias, residual, y,
+            c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)), c_int(rows), c_int(tokens),
+            c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width)], x.device)  # fmt: skip
+
+
+def schedule(starts: tuple[int, ...]) -> np.ndarray:
+    """Tile, first step and steps of every tile, longest first; int32.
+
+    >>> schedule((0, 1, 4, 4)).tolist()
+    [[1, 1, 3], [0, 0, 1], [2, 4, 0]]
+    """
+    steps = np.diff(starts)
+    order = np.argsort(-steps, kind="stable")
+    return np.column_stack([order, np.array(starts)[order], steps[order]]).astype(np.int32)
+
+
+@lru_cache(maxsize=4096)
+def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
+    """The schedule on a device. Whoever captures a launch in a graph keeps it alive: the graph knows its address alone."""
+    return torch.from_numpy(schedule(starts)).to(device)
+
+
+def _some_values(weight: DeviceTiles) -> Tensor:
+    """The values, or where there are none a block that nobody asks for: a tensor map is of something."""
+    return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, STEP)

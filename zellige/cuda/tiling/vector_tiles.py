@@ -1,0 +1,126 @@
+"""A weight as tile-vector-wise tiles: 128 surviving rows, a list of columns for each tile, 2:4 along that list (arXiv 2402.10876).
+
+Tile-wise weights without 2:4 are packed in the same way, into other images (``swizzled``).
+
+The order of a list is free, since the kernel gathers rows of X by it. Lists are padded to whole steps of 64, with zeros at their
+last column. Rows without any non-zero come last, in tiles without columns: the kernel gives them what the epilogue makes of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zellige.cuda.tiling import swizzled, two_four
+from zellige.cuda.tiling.two_four import ROWS, STEP, compress
+from zellige.errors import InputError
+
+DTYPES = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class VectorTiles:
+    """Tiles of an N × K weight, longest first; all arrays on one device."""
+
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    rows: Tensor
+    """int32 [tiles, 128]: the output that each row makes; -1 where a tile has fewer."""
+    starts: Tensor
+    """int32 [tiles + 1]: the first step of each tile, and how many steps there are."""
+    columns: Tensor
+    """int32 [steps × 64]: the row of X that each column takes."""
+    images: Tensor
+    """uint8 [steps, 9216]: values and metadata, as ``two_four`` lays them out; [steps, 16384]: values as ``swizzled`` does."""
+    longest: int
+    """Steps of the longest tile."""
+
+    @property
+    def density(self) -> float:
+        """Stored values, padding included, in those of the dense weight."""
+        stored = len(self.images) * ROWS * STEP / (2 if self.two_four else 1)
+        return stored / (self.shape[0] * self.shape[1])
+
+    @property
+    def two_four(self) -> bool:
+        """Whether they are 2:4 along their lists, and packed so."""
+        return self.images.shape[1] == two_four.IMAGE_BYTES
+
+    def to(self, device: torch.device | str) -> VectorTiles:
+        arrays = {name: getattr(self, name).to(device) for name in ("rows", "starts", "columns", "images")}
+        return replace(self, **arrays)
+
+
+def vector_tiles(
+    weight: Tensor, columns: Sequence[Sequence[int] | NDArray] | None = None, sparse: bool = True
+) -> VectorTiles:
+    """Pack a bf16 or fp16 weight, on any device; the tiles are on the CPU.
+
+    ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are
+    the columns that have a non-zero in the tile, ascending. Without ``sparse`` values are kept as they are, 2:4
+    or not. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list misses a column that isn't zero or names one
+    twice.
+    """
+    if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
+        raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
+    bits = weight.detach().contiguous().view(torch.int16).cpu().numpy().view(np.uint16)
+    bits = np.where(bits == 0x8000, np.uint16(0), bits)  # a negative zero is a zero
+    full = (bits != 0).any(axis=1)
+    surviving, dropped = np.flatnonzero(full), np.flatnonzero(~full)
+    tiles = [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
+    if columns is not None and len(columns) != len(tiles):
+        raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
+    lists = [_columns(bits[rows], None if columns is None else columns[index], index) for index, rows in enumerate(tiles)]
+    order = sorted(range(len(tiles)), key=lambda index: -len(lists[index]))
+    parts = [_pack(bits, tiles[index], lists[index], index, sparse) for index in order]
+    row_tiles = [tiles[index] for index in order] + [dropped[first : first + ROWS] for first in range(0, len(dropped), ROWS)]
+    steps = [len(part) for part in parts] + [0] * (len(row_tiles) - len(parts))
+    image_bytes = two_four.IMAGE_BYTES if sparse else swizzled.IMAGE_BYTES
+    return VectorTiles(
+        shape=(weight.shape[0], weight.shape[1]),
+        dtype=weight.dtype,
+        rows=torch.from_numpy(np.stack([_of_128(rows) for rows in row_tiles])),
+        starts=torch.from_numpy(np.concatenate([[0], np.cumsum(steps)]).astype(np.int32)),
+        columns=torch.from_numpy(np.concatenate([np.zeros(0), *(_padded(lists[index]) for index in order)]).astype(np.int32)),
+        images=torch.from_numpy(np.concatenate([np.zeros((0, image_bytes), np.uint8), *parts])),
+        longest=max(steps),
+    )
+
+
+def _of_128(rows: NDArray) -> NDArray[np.int32]:
+    return np.pad(rows, (0, ROWS - len(rows)), constant_values=-1).astype(np.int32)
+
+
+def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) -> NDArray[np.int64]:
+    """The kept columns of one tile, in order."""
+    used = np.flatnonzero((tile != 0).any(axis=0))
+    if listed is None:
+        return used
+    columns = np.asarray(listed, np.int64)
+    missing = np.setdiff1d(used, columns)
+    strange = np.setdiff1d(columns, np.arange(tile.shape[1]))
+    twice = len(columns) - len(np.unique(columns))
+    if len(missing) or len(strange) or twice:
+        raise InputError(f"tile {index}: expected every column that isn't zero once, out of {tile.shape[1]}; "
+                         f"{len(missing)} are missing, {len(strange)} don't exist, {twice} are listed twice")  # fmt: skip
+    return columns
+
+
+def _padded(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.pad(columns, (0, -len(columns) % STEP), mode="edge")
+
+
+def _pack(bits: NDArray[np.uint16], rows: NDArray, columns: NDArray[np.int64], index: int, sparse: bool) -> NDArray[np.uint8]:
+    tile = np.zeros((ROWS, len(columns) + -len(columns) % STEP), np.uint16)
+    tile[: len(rows), : len(columns)] = bits[np.ix_(rows, columns)]
+    if not sparse:
+        return swizzled.images(tile)
+    try:
+        return two_four.images(*compress(tile))
+    except InputError as error:
+        raise InputError(f"tile {index} of 128 surviving rows, in the order of its columns: {error}") from error
