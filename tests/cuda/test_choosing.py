@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers import choosing, linear
 from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.convolution import choose_convolution
+from zellige.cuda.operators.block_product import KERNELS, BlockKernel
 from zellige.cuda.tiling.convolution_tiles import Window
+from zellige.cuda.tiling.device_tiles import DeviceTiles
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
 
@@ -22,10 +25,11 @@ CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
 class Clock:
     """Instead of a GPU's: every contestant runs once, and takes what ``seconds`` says of its way."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, seconds: Mapping[str, float]):
+    def __init__(self, patch: pytest.MonkeyPatch, seconds: Mapping[str, float], capability: int = 80):
         self.seconds, self.answers = seconds, {}  # type: ignore[var-annotated]
         patch.setattr(choosing, "fastest", self.fastest)
         patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
+        patch.setattr(linear, "capability_of", lambda device: capability)
         for room in (linear, convolution_layer):
             patch.setattr(room, "check_timeable", lambda weight, dimensions: None)
             patch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS)
@@ -65,3 +69,32 @@ def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == Choice("dense", None, 1e-4, 1e-4)
     assert set(clock.answers) == {("dense", None)}
+
+
+def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On Hopper, in its own configurations; a trained layer has a backward pass, and so another kernel."""
+    def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
+                 activation: str = "none", kernel: BlockKernel = KERNELS[0]) -> torch.Tensor:
+        used.append(kernel)
+        return functional.linear(x, dense, bias) + (0 if residual is None else residual)
+
+    used: list[BlockKernel] = []
+    generator = torch.Generator().manual_seed(1)
+    dense = (torch.randn(128, 256, generator=generator) * (torch.arange(256) // 64 == 2)).half()
+    seconds = {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
+    clock, cache = Clock(monkeypatch, seconds, 90), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(linear.block_product, "multiply", multiply)
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    choice = linear.choose(dense, 6, cache)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
+    x, bias = torch.randn(3, 2, 256, generator=generator).half(), torch.ones(128).half()
+    residual = torch.ones(3, 2, 128).half()
+    layer, used[:] = linear.TileWiseLinear(dense, bias, choice), []
+    torch.testing.assert_close(layer(x, residual), functional.linear(x, dense, bias) + residual)
+    assert used == [KERNELS[0]]
+    trained, used[:] = linear.TileWiseLinear(dense, bias, choice, trainable=True), []
+    y = trained(x.requires_grad_())
+    y.sum().backward()
+    torch.testing.assert_close(y, functional.linear(x, dense, bias), rtol=4e-3, atol=4e-3)
+    assert not used and x.grad is not None and trained.values.grad is not None

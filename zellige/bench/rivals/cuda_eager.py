@@ -35,8 +35,7 @@ def captured(model: torch.nn.Module, inputs: Inputs, dtype: torch.dtype,
              layout: torch.memory_format = torch.contiguous_format) -> Callable[[], list[torch.Tensor]]:
     """The network's operators in that type, as one CUDA graph, bound to inputs on the GPU."""
     network, arguments = on_device(model, inputs, dtype, layout)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        graph = Captured(lambda *them: torch.utils._pytree.tree_leaves(network(*them)), [x.clone() for x in arguments])
+    graph = Captured(lambda *them: torch.utils._pytree.tree_leaves(network(*them)), [x.clone() for x in arguments])
     return lambda: graph.run(arguments)
 
 

@@ -16,7 +16,7 @@ from zellige.cuda.tiling.device_tiles import DTYPES
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
-DENSE = "dense"
+DENSE, BLOCKS = "dense", "blocks"
 GROUPS = {"groups": 8, "columns": 1}
 """Way → the columns of a group."""
 
@@ -34,8 +34,8 @@ def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
 
 
 def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config, torch.Tensor], torch.Tensor]]],
-                configs: list[Config], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
-    """Time ``dense`` and each of ``ways`` in each of ``configs``, or take what was chosen before under the same key.
+                configs: Mapping[str, list[Config]], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
+    """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
     A way is prepared when it is to be timed. ``example``: what an input looks like.
     """
@@ -48,7 +48,7 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[
     calls: dict[tuple[str, Config | None], Call] = {(DENSE, None): dense}
     for way, prepare in ways.items():
         product = prepare()
-        calls |= {(way, config): partial(product, config) for config in configs}
+        calls |= {(way, config): partial(product, config) for config in configs[way]}
     contestants = {name: partial(repeated, call, inputs) for name, call in calls.items()}
     times, _ = fastest(contestants)
     (best, chosen), seconds = next(iter(times.items()))

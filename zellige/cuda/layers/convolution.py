@@ -77,10 +77,9 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        return fastest_way(key_of(weight, tile, step, cuts, shape, window),
-                           partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
-                           configurations(weight.device, tile, step, pixels), example, cache)
+    return fastest_way(key_of(weight, tile, step, cuts, shape, window),
+                       partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
+                       dict.fromkeys(ways, configurations(weight.device, tile, step, pixels)), example, cache)
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:

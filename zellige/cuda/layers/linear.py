@@ -1,8 +1,9 @@
 """A linear layer that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Three ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *groups*, tiles that keep
-columns in groups of 8, read as they lie; *columns*, tiles that keep single columns, for which the input is transposed first. The
-weight is kept in the form of the winner alone.
+Four ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
+steps of columns, by the kernel of blocks (``operators/block_product.py``); *groups*, tiles that keep columns in groups of 8, read
+as they lie; *columns*, tiles that keep single columns, for which the input is transposed first. The weight is kept in the form of
+the winner alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
 from zellige.cuda.layers.layer import TileWiseLayer
-from zellige.cuda.operators.product import multiply
+from zellige.cuda.operators import block_product
+from zellige.cuda.operators.product import capability_of, multiply
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.outlook import outlook
 from zellige.cuda.tiling.tiles import cut_tiles
@@ -28,7 +30,8 @@ class TileWiseLinear(TileWiseLayer):
         weight: rows × columns, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
         bias: rows, or None.
         choice: what ``choose`` found; its way ``"dense"`` needs no GPU.
-        trainable: keep the tiles' values and the bias as parameters. ``CompileError`` if the way is dense.
+        trainable: keep the tiles' values and the bias as parameters. ``CompileError`` if the way is dense. Blocks are then
+            multiplied by the kernel of groups, which has a backward pass.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choice: Choice, tile: int = 128, step: int = 64,
@@ -37,7 +40,7 @@ class TileWiseLinear(TileWiseLayer):
         if choice.way == DENSE:
             self.keep_dense(weight)
         else:
-            self.keep_tiles(upload(weight, GROUPS[choice.way], tile, step, trainable))
+            self.keep_tiles(upload(weight, groups(step)[choice.way], tile, step, trainable))
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         if self.choice.way == DENSE:
@@ -46,7 +49,15 @@ class TileWiseLinear(TileWiseLayer):
         tiles = self.tiles
         flat = x.reshape(-1, tiles.shape[1]).contiguous()
         addend = None if residual is None else residual.reshape(-1, self.features).contiguous()
-        return product(tiles, self.choice.way, self.choice.config, flat, self.bias, addend).reshape(*x.shape[:-1], self.features)
+        way, config = self.choice.way, self.choice.config
+        if self.trainable and way == BLOCKS:
+            way, config = "groups", None
+        return product(tiles, way, config, flat, self.bias, addend).reshape(*x.shape[:-1], self.features)
+
+
+def groups(step: int) -> dict[str, int]:
+    """Way → the columns of a group."""
+    return {BLOCKS: step, **GROUPS}
 
 
 def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool = False) -> DeviceTiles:
@@ -57,6 +68,8 @@ def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool
 def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor, bias: torch.Tensor | None = None,
             residual: torch.Tensor | None = None) -> torch.Tensor:
     """Tokens × rows, from tokens × columns."""
+    if way == BLOCKS and config is not None:
+        return block_product.multiply(tiles, x, bias, residual, kernel=block_product.BlockKernel.of(config))
     features = way == "columns"
     return multiply(tiles, x.T.contiguous() if features else x, bias, residual, x_features=features, config=config)
 
@@ -67,12 +80,15 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
     Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 2)
-    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step) for way, group in GROUPS.items()}
+    configs = {BLOCKS: block_product.configurations(weight.shape, tile, step, capability_of(weight.device)),
+               **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens))}
+    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
+            for way, group in groups(step).items() if configs[way]}
     cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
     ways = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     return fastest_way(key_of(weight, tile, step, cuts, tokens), partial(torch.nn.functional.linear, weight=weight), ways,
-                       configurations(weight.device, tile, step, tokens), weight.new_empty(tokens, weight.shape[1]), cache)
+                       configs, weight.new_empty(tokens, weight.shape[1]), cache)
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:
-    return partial(product, upload(weight, GROUPS[way], tile, step), way)
+    return partial(product, upload(weight, groups(step)[way], tile, step), way)

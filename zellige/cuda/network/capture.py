@@ -7,10 +7,13 @@ out, all on the caller's stream; another stream that calls next waits until that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import torch
+
+from zellige.cuda.layers.timing import cudnn_search
 
 WARMUPS = 2
 """Calls before the capture: kernels are compiled and loaded, libraries make their plans."""
@@ -18,14 +21,20 @@ WARMUPS = 2
 Module = Callable[..., Sequence[torch.Tensor]]
 
 
-def warm_up(module: Module, inputs: Sequence[torch.Tensor]) -> None:
-    """Call a module on a stream of its own, as its capture will, and wait until that is done."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARMUPS):
-            module(*inputs)
-    torch.cuda.synchronize()
+@contextmanager
+def recording(module: Module, inputs: Sequence[torch.Tensor]) -> Iterator[torch.cuda.CUDAGraph]:
+    """A graph that records what is launched inside. Before that the module is called on a stream of its own, as its capture will be:
+    by then cuDNN has timed its algorithms and keeps the fastest."""
+    with torch.no_grad(), torch.cuda.device(inputs[0].device), cudnn_search():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARMUPS):
+                module(*inputs)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            yield graph
 
 
 class Captured:
@@ -34,11 +43,8 @@ class Captured:
     def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)
         self.device, self.done = self.inputs[0].device, torch.cuda.Event()
-        with torch.no_grad(), torch.cuda.device(self.device):
-            warm_up(module, self.inputs)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.results = tuple(module(*self.inputs))
+        with recording(module, self.inputs) as self.graph:
+            self.results = tuple(module(*self.inputs))
 
     def run(self, arguments: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The results for these arguments, as tensors of their own. Arguments may lie on the CPU, and be of any stride."""

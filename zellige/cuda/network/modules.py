@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.layers.choosing import BLOCKS, DENSE
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.operators import block_product, features
 from zellige.cuda.operators.convolution import convolve
@@ -26,7 +26,6 @@ from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, cut_tiles
 
 TILE, STEP = 128, 64
-BLOCKS = "blocks"
 WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
@@ -101,7 +100,7 @@ class WeightedModule(Ordered):
         """Through tiles, of matrices in the orders of this layer."""
         config = self.choice.config
         if self.choice.way == BLOCKS and config is not None:
-            kernel = block_product.BlockKernel(config.tokens, config.stages, config.width)
+            kernel = block_product.BlockKernel.of(config)
             return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
         return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, config)
 

@@ -15,11 +15,10 @@ import triton
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.layers.choosing import BLOCKS, DENSE
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
-    BLOCKS,
     KERNEL,
     STEP,
     TILE,
@@ -31,8 +30,7 @@ from zellige.cuda.network.modules import (
     module_for,
     tile_groups,
 )
-from zellige.cuda.operators import features
-from zellige.cuda.operators.block_product import KERNELS, THREADS
+from zellige.cuda.operators import block_product, features
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
@@ -104,7 +102,7 @@ class MeasuredPrices:
         least = WORTH_TIMING
         for way, tiles in self._cut(layer).items():
             work = _work(layer, tiles)
-            own = worth_timing_of_blocks(layer.rows, layer.weight.shape[1], self.capability) if way == BLOCKS else configs
+            own = block_product.configurations(layer.weight.shape[:2], TILE, STEP, self.capability) if way == BLOCKS else configs
             if own and work < least:
                 found[way], least = own, CLEARLY_LESS * work
         return found
@@ -169,13 +167,6 @@ def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
     able = candidates(TILE, STEP, tokens, capability)
     small = [config for config in able if config.tokens == 64 and -(-rows // TILE) * -(-tokens // 128) < FEW_ITEMS]
     return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
-
-
-def worth_timing_of_blocks(rows: int, columns: int, capability: int) -> list[Config]:
-    """Those of the kernel of blocks, where it runs and tokens begin at multiples of 16 bytes."""
-    if capability != 90 or rows % 8 or columns % 8:
-        return []
-    return [Config(kernel.tokens, THREADS // 32, kernel.stages, kernel.width, boxes=True) for kernel in KERNELS]
 
 
 def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:

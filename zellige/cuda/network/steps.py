@@ -16,7 +16,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from zellige.cuda.network.capture import warm_up
+from zellige.cuda.network.capture import recording
 
 host_clock: Callable[[], float] = time.perf_counter
 
@@ -42,12 +42,9 @@ class CapturedSteps:
     def __init__(self, module: fx.GraphModule, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)
         self.device, self.stamps = self.inputs[0].device, list[tuple[fx.Node, torch.cuda.Event]]()
-        with torch.no_grad(), torch.cuda.device(self.device):
-            warm_up(module, self.inputs)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.start = _recorded()
-                self.results = Steps(module, lambda node: self.stamps.append((node, _recorded()))).run(*self.inputs)
+        with recording(module, self.inputs) as self.graph:
+            self.start = _recorded()
+            self.results = Steps(module, lambda node: self.stamps.append((node, _recorded()))).run(*self.inputs)
 
     def replay(self) -> dict[fx.Node, float]:
         """The seconds of every step, in the order in which they ran."""

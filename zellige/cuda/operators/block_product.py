@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zellige.cuda.kernels.config import Config
 from zellige.cuda.kernels.launch import Boxes, architecture, launch, loaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -37,6 +38,15 @@ class BlockKernel:
     stages: int = 3
     width: int = 8
 
+    @classmethod
+    def of(cls, config: Config) -> BlockKernel:
+        return cls(config.tokens, config.stages, config.width)
+
+    @property
+    def config(self) -> Config:
+        """The same, as choices are kept."""
+        return Config(self.tokens, THREADS // 32, self.stages, self.width, boxes=True)
+
     @property
     def shared_bytes(self) -> int:
         """The ring, the result, barriers, and room to align all of it."""
@@ -49,6 +59,13 @@ class BlockKernel:
 
 KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 4, 8), BlockKernel(128, 5, 8))
 """What is worth timing: more tokens fetch less, fewer leave fewer multiprocessors idle at the end."""
+
+
+def configurations(shape: Sequence[int], tile: int, step: int, capability: int) -> list[Config]:
+    """What is worth timing for a weight of rows × columns in tiles; nothing where the kernel doesn't run, or lines of the result or
+    of activations would not begin at multiples of 16 bytes."""
+    able = (tile, step, capability) == (ROWS, STEP, 90) and all(size % 8 == 0 for size in shape)
+    return [kernel.config for kernel in KERNELS] if able else []
 
 
 def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
