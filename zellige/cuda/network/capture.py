@@ -23,8 +23,8 @@ Module = Callable[..., Sequence[torch.Tensor]]
 
 @contextmanager
 def recording(module: Module, inputs: Sequence[torch.Tensor]) -> Iterator[torch.cuda.CUDAGraph]:
-    """A graph that records what is launched inside. Before that the module is called on a stream of its own, as its capture will be:
-    by then cuDNN has timed its algorithms and keeps the fastest."""
+    """A graph that records what is launched inside. Before that the module is called on a stream of its own, as its capture will
+    be: by then cuDNN has timed its algorithms and keeps the fastest."""
     with torch.no_grad(), torch.cuda.device(inputs[0].device), cudnn_search():
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
