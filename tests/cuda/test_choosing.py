@@ -84,6 +84,7 @@ def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_pat
     seconds = {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
     clock, cache = Clock(monkeypatch, seconds, 90), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(linear.block_product, "multiply", multiply)
+    monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
     assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)

@@ -1,7 +1,7 @@
 """The kernel's C++ as a step function: compiled by g++ against ``emulation/``, our own header with the few classes of AMD's AIE API
 that it uses. What runs here is what would be compiled for the cores.
 
-A compiled kernel is kept in ``$ZELLIGE_CACHE/aie2`` (``pack/owned.py``), under a digest of all that it depends on: sources, flags,
+A compiled kernel is kept in ``$ZELLIGE_CACHE/aie2`` (``pack/sealed.py``), under a digest of all that it depends on: sources, flags,
 compiler and machine.
 """
 
@@ -12,7 +12,6 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from zellige.aie2.packet import ALIGNMENT, decode
 from zellige.aie2.step import StepFunction, check
 from zellige.errors import CompileError
-from zellige.pack.owned import OwnedDirectory, default_directory
+from zellige.pack.sealed import SealedDirectory
 
 KERNELS = Path(__file__).parent / "kernels"
 """The C++ of the cores, as it is emitted."""
@@ -30,6 +29,7 @@ KERNELS = Path(__file__).parent / "kernels"
 EMULATION = Path(__file__).parent / "emulation"
 SOURCE = "step.cc"
 FLAGS = ("-std=c++20", "-O2", "-march=native", "-shared", "-fPIC")
+MAGIC = b"zellige emulated kernel 1\n"
 BEFORE, BEHIND = 32, 96
 """Bytes around its inputs that the kernel may read, and uses none of."""
 
@@ -72,24 +72,7 @@ def _image(kernels: Path) -> bytes:
     files = [*kernel_files(kernels), *kernel_files(EMULATION)]
     parts = [*FLAGS, _machine(), *(part for path in files for part in (path.name, path.read_text(encoding="utf-8")))]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    kept = OwnedDirectory(default_directory() / "aie2", "cache of emulated kernels")
-    try:
-        content = kept.read(key)
-        if content is not None and _unsealed(content) is not None:
-            return content[hashlib.sha256().digest_size :]
-        image = _compile(kernels)
-        kept.write(key, hashlib.sha256(image).digest() + image)
-        return image
-    except OSError as error:
-        warnings.warn(f"the emulated kernel is compiled anew, since {kept.directory} can't be used: {error}", RuntimeWarning,
-                      stacklevel=3)
-        return _compile(kernels)
-
-
-def _unsealed(content: bytes) -> bytes | None:
-    """The code in an entry; ``None`` if it is damaged."""
-    size = hashlib.sha256().digest_size
-    return content[size:] if hashlib.sha256(content[size:]).digest() == content[:size] else None
+    return SealedDirectory("aie2", "cache of emulated kernels", MAGIC).made(key, lambda: _compile(kernels))
 
 
 def _compile(kernels: Path) -> bytes:

@@ -1,8 +1,8 @@
 """Machine code kept between runs: compiled once for a text, a CPU and a compiler, then loaded from disk.
 
 Whoever can write an entry decides what this process executes, so the directory is its owner's alone (``pack/owned.py``). A
-checksum over key and code finds damage (a cut write, a bad disk). What is not right in every respect is compiled anew and
-replaced, never run.
+checksum over key and code (``pack/sealed.py``) finds damage (a cut write, a bad disk). What is not right in every respect is
+compiled anew and replaced, never run.
 
 The directory is ``$ZELLIGE_CACHE``, by default ``~/.cache/zellige``. Its code takes at most ``$ZELLIGE_CACHE_SIZE``, by default 1G:
 what was used least recently goes (``eviction.py``).
@@ -28,6 +28,7 @@ from zellige.cpu.fork import ForkLock
 from zellige.cpu.isa import Isa
 from zellige.cpu.toolchain import Library
 from zellige.pack.owned import VARIABLE, OwnedDirectory, default_directory
+from zellige.pack.sealed import seal, unseal
 from zellige.version import __version__
 
 MAGIC = b"zellige machine code 1\n"
@@ -88,10 +89,10 @@ class MachineCodeCache(OwnedDirectory):
     def _fetch(self, key: str) -> bytes | None:
         """The code under a key; None if there is none that can be trusted."""
         content = self.read(key, mark_used)
-        return None if content is None else _unseal(key, content)
+        return None if content is None else unseal(MAGIC, key, content)
 
     def _store(self, key: str, image: bytes) -> None:
-        self.write(key, _seal(key, image))
+        self.write(key, seal(MAGIC, key, image))
         with self.opened() as directory:
             evict(directory, self.limit)
 
@@ -112,14 +113,3 @@ def entry_key(text: str, isa: Isa, native: bool = True) -> str:
     compiler = (toolchain.PIPELINE, llvmlite.__version__, ".".join(map(str, llvm.llvm_version_info)), __version__)
     parts = (text, *astuple(toolchain.target(isa, native)), *compiler)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _seal(key: str, image: bytes) -> bytes:
-    return MAGIC + hashlib.sha256(key.encode() + image).digest() + image
-
-
-def _unseal(key: str, content: bytes) -> bytes | None:
-    """The code in an entry; None if it is damaged, of another format, or of another key."""
-    start = len(MAGIC) + hashlib.sha256().digest_size
-    image = content[start:]
-    return image if content == _seal(key, image) else None

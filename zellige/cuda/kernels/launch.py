@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zellige.cuda.kernels.nvrtc import INSTALL, machine_code
+from zellige.cuda.kernels.cubins import Request, cubin
+from zellige.cuda.kernels.nvrtc import INSTALL
 from zellige.errors import CompileError
 
 
@@ -43,10 +44,10 @@ def architecture(device: torch.device) -> str:
 def loaded(source: str, name: str, defines: tuple[tuple[str, int], ...], shared_bytes: int, device: torch.device) -> Any:
     """The kernel ``name`` of ``source``, loaded on ``device``, where its blocks may have that many bytes of shared memory."""
     driver = _driver()
-    code = machine_code(source, architecture(device), defines)
+    code = cubin(Request(source, architecture(device), defines))
     with torch.cuda.device(device):
         _enter_context(driver, device)
-        module = _checked(driver.cuModuleLoadData(code.cubin), f"load {source}")
+        module = _checked(driver.cuModuleLoadData(code), f"load {source}")
         kernel = _checked(driver.cuModuleGetFunction(module, name.encode()), f"find the kernel of {source}")
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _checked(driver.cuFuncSetAttribute(kernel, attribute, shared_bytes), f"give {source} {shared_bytes} bytes of shared memory")

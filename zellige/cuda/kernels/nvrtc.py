@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from typing import Any
 
@@ -18,6 +19,26 @@ class MachineCode:
 
     cubin: bytes
     log: str
+
+
+@cache
+def sources(source: str) -> tuple[tuple[str, str], ...]:
+    """Name and text of a ``.cu`` file of this room, and of every header that it may include."""
+    room = files("zellige.cuda.kernels")
+    headers = sorted(entry.name for entry in room.iterdir() if entry.name.endswith(".cuh"))
+    return tuple((name, room.joinpath(name).read_text(encoding="utf-8")) for name in (source, *headers))
+
+
+@cache
+def compiler_version() -> str:
+    """Of the bindings; they bring NVRTC of their own version, or find PyTorch's. Empty where there are none."""
+    found = []
+    for package in ("cuda-bindings", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "torch"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
 @cache
@@ -44,12 +65,11 @@ def machine_code(source: str, architecture: str, defines: tuple[tuple[str, int],
         call(read, program, buffer)
         return buffer
 
-    room = files("zellige.cuda.kernels")
-    headers = sorted(entry.name for entry in room.iterdir() if entry.name.endswith(".cuh"))
+    (_, text_of_source), *headers = sources(source)
     options = [f"--gpu-architecture={architecture}", "--std=c++17", "--ptxas-options=-v", "-lineinfo",
                *(f"-D{name}={value}" for name, value in defines)]  # fmt: skip
-    status, program = call(nvrtc.nvrtcCreateProgram, room.joinpath(source).read_bytes(), source.encode(), len(headers),
-                           [room.joinpath(name).read_bytes() for name in headers], [name.encode() for name in headers])  # fmt: skip
+    status, program = call(nvrtc.nvrtcCreateProgram, text_of_source.encode(), source.encode(), len(headers),
+                           [contents.encode() for _, contents in headers], [name.encode() for name, _ in headers])  # fmt: skip
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise CompileError(f"NVRTC could not take {source}: {status.name}")
     try:

@@ -91,4 +91,6 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:
+    if way == BLOCKS:
+        block_product.compile_ahead(weight.dtype)
     return partial(product, upload(weight, groups(step)[way], tile, step), way)

@@ -108,6 +108,8 @@ class MeasuredPrices:
         return found
 
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
+        if isinstance(layer, WithWeights) and any(way == BLOCKS for way, _ in ways):
+            block_product.compile_ahead(self.dtype, layer.activation)
         lead, operand, result = shapes(layer, tokens, orders)
         inputs = self._inputs(operand)
         beside = [self._random(result)] if residual else []

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from zellige.cuda.kernels.config import Config
+from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.kernels.launch import Boxes, architecture, launch, loaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -66,6 +67,11 @@ def configurations(shape: Sequence[int], tile: int, step: int, capability: int) 
     of activations would not begin at multiples of 16 bytes."""
     able = (tile, step, capability) == (ROWS, STEP, 90) and all(size % 8 == 0 for size in shape)
     return [kernel.config for kernel in KERNELS] if able else []
+
+
+def compile_ahead(dtype: torch.dtype, activation: str = "none") -> None:
+    """Have the machine code of all kernels for this type and epilogue at hand, compiled side by side."""
+    compile_together(Request(SOURCE, ARCHITECTURE, kernel.defines(dtype, activation)) for kernel in KERNELS)
 
 
 def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
