@@ -54,10 +54,10 @@ def backward(run: Run) -> object:
     """Correctness, and what will be timed is compiled; then one layer under each mask, whole passes and their parts."""
     jobs: list[tuple[Any, int]] = [(shape, form) for shape in range(len(AWKWARD)) for form in range(len(FORMS))]
     jobs += [(job, number) for number in range(CONFIGS + len(GRADIENTS)) for job in JOBS]
-    checked = verdict(run, "gradients", prepare, jobs, min(45, 0.5 * run.left))
+    checked = verdict(run, "gradients", prepare, jobs, 0.4 * run.left)
     found: list[dict[str, Any]] = []
     run.facts["backward"] = {"correctness": checked, "layers": found}
-    for job, result, reason in run.one_by_one(time_job, JOBS, 2, PATIENCE):
+    for job, result, reason in run.one_by_one(time_job, JOBS, PATIENCE):
         found.append({"name": str(job), "mask": job.mask, "sparsity": SPARSITY, "rows": SIZE, "columns": SIZE, "tokens": TOKENS}
                      | (result or {"error": reason}))
         say(f"   {job} " + (f"FAILED: {reason}" if result is None else str(result["work"])))

@@ -146,11 +146,11 @@ def convolution(run: Run) -> object:
     jobs: list[tuple[Any, int]] = [(shape, cut) for shape in range(len(AWKWARD)) for cut in range(len(CUTS))]
     jobs += [(layer, number) for layer in layers() if layer.sparsity == SPARSITIES[0] and layer.name in UNLIKE
              for number in range(2 * CONFIGS)]
-    checked = verdict(run, "convolutions", prepare, jobs, min(45, 0.35 * run.left))
+    checked = verdict(run, "convolutions", prepare, jobs, 0.35 * run.left)
     best = run.facts.get("ceilings") or ceilings(run)
     found: list[dict[str, Any]] = []
     run.facts["convolution"] = {"correctness": checked, "ceilings": best, "layers": found}
-    for layer, result, reason in run.one_by_one(time_layer, list(layers()), 45, PATIENCE):
+    for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):
         if result is None:
             say(f"   {layer.name:22} {layer.mask:17} {layer.sparsity:.0%}  FAILED: {reason}")
             found.append(asdict(layer) | {"error": reason})

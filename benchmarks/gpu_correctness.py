@@ -43,7 +43,7 @@ SANITIZE_SECONDS = 40
 def correctness(run: Run) -> object:
     """Configurations over awkward shapes, against float32 on the GPU, outputs poisoned beforehand."""
     jobs = [(shape, number) for shape in SHAPES for number in range(len(CUTS))]
-    return verdict(run, "products", shape_cases, jobs, min(60, 0.3 * run.left))
+    return verdict(run, "products", shape_cases, jobs, run.left)
 
 
 def verdict(run: Run, what: str, check: Callable[[Any], list[tuple[str, float]]], jobs: Sequence[Any], limit: float,
@@ -155,7 +155,7 @@ def compile_ahead(run: Run) -> object:
     wanted = {(*cut, config, features) for mask in MASKS.values() for cut in mask.cuts
               for config in candidates(cut[0], cut[2], TOKENS, capability())
               for features in ((True, False) if cut[1] >= 8 else (True,))}
-    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, sorted(wanted), min(40, 0.3 * run.left)) if reason]
+    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, sorted(wanted), run.left) if reason]
     say(f"   {len(wanted)} configurations, {len(failed)} failed to compile or run")
     for reason in failed[:8]:
         say(f"   {reason}")

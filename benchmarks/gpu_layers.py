@@ -51,37 +51,37 @@ def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Seq
 
 
 def large(run: Run) -> object:
-    return timed(run, list(of(LARGE, ("block-128", "tw2-128", "block-64"))), spare=60)
+    return timed(run, list(of(LARGE, ("block-128", "tw2-128", "block-64"))))
 
 
 def blocks(run: Run) -> object:
     """Tile-wise with columns in runs as long as a step, by the kernel from tensor maps."""
-    return timed(run, [*of(LARGE, (BY_STEPS,), (0.5, 0.75, 0.9)), *of(SMALL, (BY_STEPS,), (0.5, 0.75))], spare=2)
+    return timed(run, [*of(LARGE, (BY_STEPS,), (0.5, 0.75, 0.9)), *of(SMALL, (BY_STEPS,), (0.5, 0.75))])
 
 
 def small(run: Run) -> object:
-    return timed(run, list(of(SMALL, ("tw1-128", "block-128"))), spare=20)
+    return timed(run, list(of(SMALL, ("tw1-128", "block-128"))))
 
 
 def vectors(run: Run) -> object:
-    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))), spare=30)
+    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))))
 
 
 def others(run: Run) -> object:
     """For the comparison with smaller blocks and with no structure, at the same sparsity."""
     few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
-    return timed(run, list(of(few, ("block-32", "unstructured"))), spare=45)
+    return timed(run, list(of(few, ("block-32", "unstructured"))))
 
 
 def uneven(run: Run) -> object:
-    return timed(run, list(of({"llama-8b q": LARGE["llama-8b q"]}, ("tw2-128 uneven",))), spare=5)
+    return timed(run, list(of({"llama-8b q": LARGE["llama-8b q"]}, ("tw2-128 uneven",))))
 
 
-def timed(run: Run, layers: list[Layer], spare: float) -> dict[str, float]:
+def timed(run: Run, layers: list[Layer]) -> dict[str, float]:
     """Add what is found of each layer to the run's facts, which are written after every one; the geometric means."""
     found: list[dict[str, Any]] = run.facts.setdefault("layers", [])
     before = len(found)
-    for layer, result, reason in run.one_by_one(time_layer, layers, spare, PATIENCE):
+    for layer, result, reason in run.one_by_one(time_layer, layers, PATIENCE):
         if result is None:
             say(f"   {layer.name:16} {layer.mask:15} {layer.sparsity:.0%}  FAILED: {reason}")
             found.append(asdict(layer) | {"error": reason})
@@ -162,7 +162,7 @@ def autotuned(run: Run) -> object:
     """Whether PyTorch's compiler, trying what it can, multiplies dense weights faster than cuBLAS in its best layout."""
     few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
     found = []
-    for layer, result, reason in run.one_by_one(time_autotuned, list(of(few, ("tw2-128",), (0.5,))), 5, 2 * PATIENCE):
+    for layer, result, reason in run.one_by_one(time_autotuned, list(of(few, ("tw2-128",), (0.5,))), 2 * PATIENCE):
         found.append({"name": layer.name, "rows": layer.rows, "columns": layer.columns} | (result or {"error": reason}))
         say(f"   {found[-1]}")
     return found
@@ -181,7 +181,7 @@ def linears(run: Run) -> object:
     jobs = [Layer("llama-8b q", 4096, 4096, mask, sparsity)
             for mask, sparsity in (("tw2-128", 0.75), ("block-128", 0.75), ("block-64", 0.5), ("unstructured", 0.5))]
     found = []
-    for layer, result, reason in run.one_by_one(time_linear, jobs, 10, PATIENCE):
+    for layer, result, reason in run.one_by_one(time_linear, jobs, PATIENCE):
         found.append(asdict(layer) | (result or {"error": reason}))
         say(f"   {found[-1]}")
     return found

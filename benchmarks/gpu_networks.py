@@ -37,6 +37,9 @@ PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
 """Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
 
+SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%")
+"""Those of which small networks are checked."""
+
 CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
                         for pattern, sparsity in (("block:128x64", 0.5), ("block:128x8", 0.75))}
 """Blocks of input channels, with all their taps: as wide as a step, and the least that channels-last loads fast."""
@@ -133,13 +136,16 @@ def correctness(run: Run) -> object:
     text = torch.randint(100, (4, 48))
     residual, maps = residual_network(), torch.randn(4, 3, 96, 96)
     cases: dict[str, tuple[nn.Module, torch.Tensor]] = {
-        "bert of 2 layers": (tile_wise(small, "", 0), text),
-        **{f"bert of 2 layers, {name}": (tile_wise(small, *pruning), text) for name, pruning in PRUNINGS.items()},
-        "resnet-18": (residual.eval(), maps),
         **{f"resnet-18, {name}": (tile_wise(residual, *pruning), torch.randn(16, 3, 224, 224))
-           for name, pruning in CONVOLUTION_PRUNINGS.items()}}
-    for name, check in {"kernels": partial(kernels, run), **{name: partial(network_error, *case) for name, case in cases.items()},
-                        "memory": partial(out_of_memory, small, text)}.items():
+           for name, pruning in CONVOLUTION_PRUNINGS.items()},
+        "bert of 2 layers": (tile_wise(small, "", 0), text),
+        **{f"bert of 2 layers, {name}": (tile_wise(small, *PRUNINGS[name]), text) for name in SHOWN},
+        "resnet-18": (residual.eval(), maps)}
+    for name, check in {"kernels": partial(kernels, run), "memory": partial(out_of_memory, small, text),
+                        **{name: partial(network_error, *case) for name, case in cases.items()}}.items():
+        if run.left < 5:
+            say(f"   {name}: left out")
+            continue
         begin = time.monotonic()
         try:
             found[name] = check()
@@ -179,7 +185,7 @@ def kernels(run: Run) -> dict[str, float]:
     jobs = [*((norm_error, (*shape, *order)) for shape in NORMS for order in orders),
             *((attention_error, (*shape, config)) for shape in ATTENTIONS for config in features.attention_configs(shape[1]))]
     found: dict[str, float] = {}
-    for (check, shape), error, reason in run.many(kernel_error, jobs, 40):
+    for (check, shape), error, reason in run.many(kernel_error, jobs, 0.3 * run.left):
         if reason or not error < TOLERANCE:
             say(f"   WRONG {check.__name__} {shape}: {error} {reason}")
         found[check.__name__] = max(found.get(check.__name__, 0.0), float("inf") if reason else error)
@@ -229,7 +235,7 @@ def compile_ahead(run: Run) -> object:
     configs = worth_timing(768, BATCH * SEQUENCE, capability())
     wanted = [(config, y_features, activation, residual) for config in configs for y_features in (True, False)
               for activation, residual in (("none", False), ("none", True), ("gelu", False))]
-    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, wanted, 45) if reason]
+    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, wanted, run.left) if reason]
     for reason in failed[:8]:
         say(f"   {reason}")
     return {"configurations": len(wanted), "failed": failed}

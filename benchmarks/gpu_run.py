@@ -94,17 +94,20 @@ class Run:
     def left(self) -> float:
         return self.end - time.monotonic()
 
-    def section(self, name: str, work: Callable[[Run], object], needs: float) -> None:
-        if self.left < needs:
-            say(f"== {name}: left out, {self.left:.0f} s are left of the budget and it takes {needs:.0f}")
+    def section(self, name: str, work: Callable[[Run], object], least: float, most: float) -> None:
+        """Do a part of the whole, if ``least`` seconds are left; to it, the budget ends after ``most``."""
+        if self.left < least:
+            say(f"== {name}: left out, {self.left:.0f} s are left of the budget and it takes {least:.0f}")
             return
         say(f"== {name} ({self.left:.0f} s left)")
-        begin = time.monotonic()
+        begin, end = time.monotonic(), self.end
+        self.end = min(end, begin + most)
         try:
             self.facts[name] = work(self)
         except Exception:
             self.facts[name] = {"error": traceback.format_exc()}
             say(traceback.format_exc())
+        self.end = end
         say(f"-- {name}: {time.monotonic() - begin:.1f} s")
         self.write()
 
@@ -116,12 +119,11 @@ class Run:
         finally:
             processes.end()
 
-    def one_by_one(self, work: Callable[[Any], Any], jobs: Sequence[Any], spare: float, patience: float,
-                   ) -> Iterator[tuple[Any, Any, str]]:
-        """Jobs that are timed, until ``spare`` seconds are left."""
+    def one_by_one(self, work: Callable[[Any], Any], jobs: Sequence[Any], patience: float) -> Iterator[tuple[Any, Any, str]]:
+        """Jobs that are timed."""
         processes = Processes(1)
         try:
-            yield from processes.each(work, jobs, self.end - spare, patience)
+            yield from processes.each(work, jobs, self.end, patience)
         finally:
             processes.end()
 
