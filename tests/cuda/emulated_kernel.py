@@ -43,9 +43,9 @@ def library(name: str, defines: tuple[tuple[str, int], ...], edit: tuple[str, st
         for source, text in sources.items():
             Path(directory, source).write_text(text)
         options = [f"-D{Path(name).stem.upper()}", *(f"-D{key}={value}" for key, value in defines)]
-        shared = Path(directory, "kernel.so")
+        kernel, shared = Path(directory, name), Path(directory, "kernel.so")
         subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *options,
-                        "-include", HERE / "emulated_gpu.h", "-x", "c++", Path(directory, name), "-o", shared], check=True)  # fmt: skip
+                        "-include", HERE / "emulated_gpu.h", "-x", "c++", kernel, "-o", shared], check=True)  # fmt: skip
         loaded = ctypes.CDLL(shared)
         loaded.emulate.restype = ctypes.c_char_p
         return loaded

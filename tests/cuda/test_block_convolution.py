@@ -34,7 +34,8 @@ def random_filters(rows: int, channels: int, window: Window, density: float, dro
 
 def check(
     kernel: BlockKernel, rows: int, channels: int, shape: tuple[int, int, int], window: Window, density: float, dropped: float,
-    dtype: torch.dtype, with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+    dtype: torch.dtype, with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int,
+    edit: tuple[str, str] | None = None,
 ) -> None:  # fmt: skip
     """``shape``: images, height, width. What lies around the images, and between their pixels, is NaN."""
     generator = torch.Generator().manual_seed(seed)
@@ -137,8 +138,9 @@ def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
 def test_corners_bound_the_beginnings_of_windows(window: Window, sides: tuple[int, int]) -> None:
     """As many steps fit between them as there are output pixels."""
     corners = Corners.of(window)
-    for side, first, last, stride, made in zip(sides, corners.lower, corners.upper, window.stride, window.output(*sides), strict=True):
-        assert len(range(first, side + last, stride)) == max(made, 0)
+    made = window.output(*sides)
+    for side, first, last, stride, count in zip(sides, corners.lower, corners.upper, window.stride, made, strict=True):
+        assert len(range(first, side + last, stride)) == max(count, 0)
 
 
 @pytest.mark.parametrize("window, able", [

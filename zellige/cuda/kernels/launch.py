@@ -111,7 +111,7 @@ def _pixel_map(driver: Any, boxes: PixelBoxes) -> ctypes.Array[ctypes.c_uint64]:
     return _words(driver.cuTensorMapEncodeIm2col(
         _kind(driver, boxes.images), 4, boxes.images.data_ptr(), [long(channels), long(width), long(height), long(images)],
         [long(pitch), long(pitch * width), long(pitch * width * height)], list(boxes.lower[::-1]), list(boxes.upper[::-1]), 64,
-        boxes.count, [short(1), short(right), short(down), short(1)], *_layout(driver)), f"map images of {list(boxes.images.shape)}")
+        boxes.count, [short(1), short(right), short(down), short(1)], *_layout(driver)), f"map {list(boxes.images.shape)}")
 
 
 def _kind(driver: Any, tensor: Tensor) -> Any:

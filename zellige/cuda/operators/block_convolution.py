@@ -3,8 +3,7 @@
 Y = act(conv(X, W) + bias + residual) of channels-last maps: the product of blocks (``block_product.py``) in which a token is an
 output pixel. What a step reads, 64 channels under one tap for some hundred output pixels in a row, comes as a box of a tensor map
 in im2col mode (PTX ISA, "im2col mode"): the hardware walks over rows and images with the window's stride, and gives zeros outside
-of the input. The kernel is ``block_convolution.cu``. A convolution that is a plain product is none for it, if one likes, but runs
-faster as one.
+of the input. The kernel is ``block_convolution.cu``. A 1×1 convolution that is a plain product is better run as one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
 
 ENTRY = "block_convolution"
-FARTHEST_CORNER, FARTHEST_TAP, LONGEST_STRIDE = range(-128, 128), range(256), range(1, 9)
+CORNERS, TAPS, STRIDES = range(-128, 128), range(256), range(1, 9)
 """What fits a tensor map of four dimensions: distances of corners and of taps, steps from pixel to pixel (CUDA driver API,
 cuTensorMapEncodeIm2col; PTX ISA, im2col offsets)."""
 
@@ -55,8 +54,8 @@ def reach(window: Window) -> tuple[int, int]:
 def fits(window: Window) -> bool:
     """Whether a tensor map can describe a window."""
     corners = Corners.of(window)
-    return (all(distance in FARTHEST_CORNER for distance in (*corners.lower, *corners.upper))
-            and all(distance in FARTHEST_TAP for distance in reach(window)) and all(step in LONGEST_STRIDE for step in window.stride))
+    limits = {CORNERS: (*corners.lower, *corners.upper), TAPS: reach(window), STRIDES: window.stride}
+    return all(number in limit for limit, numbers in limits.items() for number in numbers)
 
 
 def suits(weight: ConvolutionTiles, x: Tensor, residual: Tensor | None = None) -> bool:
@@ -97,9 +96,9 @@ def _convolution(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows
     weight = ConvolutionTiles(tiles, taps, form[1], Window.of(window))
     check(weight, x, bias, residual, activation, False, False)
     if not suits(weight, x, residual):
-        raise InputError(f"expected blocks of {ROWS} rows × {STEP} channels, a multiple of 8 rows, pixels that begin at multiples of "
-                         f"16 bytes, and a window whose taps and edges lie less than 128 pixels apart, with strides of 8 at most; "
-                         f"got tiles of {tiles.tile} × {tiles.unit} of {form[0]} rows, pixels {pitch_of(x)} apart and {weight.window}; "
+        raise InputError(f"expected blocks of {ROWS} rows × {STEP} channels, a multiple of 8 rows, pixels that begin at multiples "
+                         f"of 16 bytes, and a window that reaches less than 128 pixels far, with strides of 8 at most; got tiles "
+                         f"of {tiles.tile} × {tiles.unit} of {form[0]} rows, pixels {pitch_of(x)} apart and {weight.window}; "
                          "convolve by zellige.cuda.operators.convolution")  # fmt: skip
     check_hopper(x.device, "convolution")
     y = x.new_empty(result_shape(x, form[0], weight.window))
@@ -117,9 +116,10 @@ def _(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows: Tensor, b
 def launch(weight: ConvolutionTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
            kernel: BlockKernel) -> None:
     """Write the convolution into ``y``. Nothing is checked."""
+    tiles, window = weight.tiles, weight.window
     addend = None if residual is None else matrix_of(residual, False)
-    launch_blocks(ENTRY, pixel_boxes(x, weight.window, kernel), (weight.tiles.units, weight.taps), weight.tiles, matrix_of(y, False),
-                  bias, addend, activation, kernel, list(map(c_int, place_of_pixels(y, weight.window))))
+    launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), tiles, matrix_of(y, False), bias, addend,
+                  activation, kernel, list(map(c_int, place_of_pixels(y, window))))
 
 
 def pixel_boxes(x: Tensor, window: Window, kernel: BlockKernel) -> PixelBoxes:

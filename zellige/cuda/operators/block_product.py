@@ -136,16 +136,17 @@ def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], 
     """Write a product into ``y``, tokens × rows, as ``residual`` is. ``columns`` is what each step reads of ``x``, ``more`` what
     the kernel ``entry`` must know besides. Nothing is checked."""
     tokens, rows = y.shape
-    device, dtype = y.device, y.dtype
+    device = y.device
     tiles = schedule_on(weight.starts, device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(device).multi_processor_count)
-    compiled = loaded(f"{entry}.cu", entry, kernel.defines(dtype, activation), kernel.shared_bytes, device)
+    beside = y if residual is None else residual  # a tensor map is of something
+    maps = [x, Boxes(_some_values(weight), ROWS), Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
+    strides = [c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
+    numbers = map(c_int, (rows, tokens, len(tiles), token_blocks, kernel.width))
+    compiled = loaded(f"{entry}.cu", entry, kernel.defines(y.dtype, activation), kernel.shared_bytes, device)
     launch(compiled, blocks, THREADS, kernel.shared_bytes,
-           [x, Boxes(_some_values(weight), ROWS), Boxes(y if residual is None else residual, kernel.tokens), Boxes(y, kernel.tokens),
-            *columns, weight.rows, tiles, bias, residual, y, c_longlong(0 if residual is None else residual.stride(0)),
-            c_longlong(y.stride(0)), c_int(rows), c_int(tokens), c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width), *more],
-           device)  # fmt: skip
+           [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more], device)
 
 
 def schedule(starts: tuple[int, ...]) -> np.ndarray:
@@ -166,5 +167,5 @@ def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def _some_values(weight: DeviceTiles) -> Tensor:
-    """The values, or where there are none a block that nobody asks for: a tensor map is of something."""
+    """The values, or where there are none a block that nobody asks for."""
     return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, STEP)
