@@ -26,7 +26,8 @@ MASK = "blocks 128 × 64 of a tap"
 SPARSITIES = (0.5, 0.75, 0.9)
 LAYERS = {
     "resnet-50 3×3, second": (128, 128, 28, 3, 1), "resnet-50 3×3": (256, 256, 14, 3, 1),
-    "resnet-50 3×3, last": (512, 512, 7, 3, 1), "resnet-50 3×3, strided": (256, 256, 28, 3, 2), "resnet-50 1×1": (1024, 256, 14, 1, 1),
+    "resnet-50 3×3, last": (512, 512, 7, 3, 1), "resnet-50 3×3, strided": (256, 256, 28, 3, 2),
+    "resnet-50 1×1": (1024, 256, 14, 1, 1),
     "resnet-50 1×1, strided": (512, 1024, 28, 1, 2), "vgg-16 conv2": (128, 128, 112, 3, 1), "vgg-16 conv3": (256, 256, 56, 3, 1),
     "vgg-16 conv4": (512, 512, 28, 3, 1), "vgg-16 conv5": (512, 512, 14, 3, 1),
 }
@@ -134,7 +135,7 @@ def case_error(case: Case) -> float:
 
 @dataclass
 class Problem:
-    """A layer's weight, each of whose tiles of 128 rows has lost as many blocks, and its inputs. A way is a kernel; None is cuDNN."""
+    """A weight, each of whose tiles of 128 rows has lost as many blocks, and its inputs. A way is a kernel; None is cuDNN."""
 
     layer: Layer
 
