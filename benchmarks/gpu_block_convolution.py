@@ -86,10 +86,8 @@ def cases() -> Iterator[Case]:
                    list(FUNCTIONS)[number % 2], number % 5 == 0, DTYPE, 8 * (number % 2))
 
 
-def correctness(run: Run) -> object:
+def correctness() -> dict[str, object]:
     """Against float64, outputs poisoned beforehand."""
-    if not hopper():
-        return "for compute capability 9.0 alone"
     wrong, worst = [], 0.0
     every = list(cases())
     for case in every:
@@ -180,11 +178,13 @@ def layers() -> Iterator[Layer]:
         yield from (Layer(name, *numbers, MASK, sparsity) for name, numbers in LAYERS.items())
 
 
-def timed(run: Run) -> object:
+def block_convolution(run: Run) -> object:
+    """Correctness, then the layers."""
     if not hopper():
-        return "for compute capability 9.0 alone"
-    best: Any = run.facts.get("ceilings") or ceilings(run)
+        return {"error": "for compute capability 9.0 alone"}
     found: list[dict[str, Any]] = []
+    run.facts["block convolution"] = {"correctness": correctness(), "layers": found}
+    best: Any = run.facts.get("ceilings") or ceilings(run)
     for layer, result, reason in run.one_by_one(time_layer, list(layers()), 5, PATIENCE):
         if result is None:
             say(f"   {layer.name:22} {layer.sparsity:.0%}  FAILED: {reason}")
@@ -192,9 +192,8 @@ def timed(run: Run) -> object:
         else:
             found.append(result | {"floor_s": floor(layer, result["density"], best)})
             say(line(found[-1]))
-        run.facts["block convolution"] = found
         run.write()
-    return found
+    return run.facts["block convolution"]
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
@@ -203,4 +202,4 @@ def time_layer(layer: Layer) -> dict[str, Any]:
     density = problem.weight.count_nonzero().item() / problem.weight.numel()
     ours = {str(kernel): kernel for kernel in KERNELS}
     return asdict(layer) | {"density": density} | compared(
-        {"cudnn": lambda: {"channels-last": None}, "blocks": lambda: ours}, problem.repeated, problem.error)
+        {"cudnn": lambda: {"channels-last": None}, "blocks-cuda": lambda: ours}, problem.repeated, problem.error)
