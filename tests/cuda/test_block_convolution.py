@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ from test_block_product import MIDDLE, NARROW, TOLERANCE, WIDE
 from vector_weights import FUNCTIONS, relative_error
 
 from zellige.cuda.kernels.config import shared_limit
+from zellige.cuda.kernels.launch import _pixel_map
 from zellige.cuda.kernels.nvrtc import machine_code
-from zellige.cuda.operators.block_convolution import ENTRY, Corners, convolve, fits, suits
+from zellige.cuda.operators.block_convolution import ENTRY, Corners, convolve, fits, pixel_boxes, suits
 from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.errors import CompileError, InputError
@@ -132,6 +135,29 @@ def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
     registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
     assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) <= 8, log
     assert "serializ" not in log.lower()
+
+
+def test_what_the_driver_is_told() -> None:
+    """Innermost dimension first, and right before down (CUDA driver API, cuTensorMapEncodeIm2col)."""
+    driver = pytest.importorskip("cuda.bindings.driver", reason="tensor maps are encoded by the driver's Python bindings")
+    told: list[Any] = []
+
+    class Driver:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(driver, name)
+
+        def cuTensorMapEncodeIm2col(self, *arguments: Any) -> tuple[int, Any]:  # noqa: N802 (the driver's name)
+            told.extend(arguments)
+            return 0, SimpleNamespace(opaque=list(range(16)))
+
+    x = torch.zeros(2, 9, 7, 72, dtype=torch.bfloat16)[..., :64]
+    window = Window((3, 5), (2, 1), (1, 0), (1, 2))
+    assert list(_pixel_map(Driver(), pixel_boxes(x, window, NARROW))) == list(range(16))
+    kind, rank, address, sizes, strides, lower, upper, channels, pixels, steps, *_ = told
+    assert (kind, rank, address) == (driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, x.data_ptr())
+    assert [int(size) for size in sizes] == [64, 7, 9, 2] and [int(stride) for stride in strides] == [144, 144 * 7, 144 * 63]
+    assert (lower, upper, channels, pixels) == ([0, -1], [-8, -1], 64, NARROW.tokens)
+    assert [int(step) for step in steps] == [1, 1, 2, 1]
 
 
 @given(WINDOWS, pair(1, 40))
