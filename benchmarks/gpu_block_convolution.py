@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -17,9 +17,10 @@ from gpu_masks import columns_only
 from gpu_run import Run, say
 from gpu_vectors import FUNCTIONS, LIMITS, hopper
 
+from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.timing import Repeated
-from zellige.cuda.operators.block_convolution import convolve, result_shape
-from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel, multiply
+from zellige.cuda.operators.block_convolution import ENTRY, convolve, result_shape
+from zellige.cuda.operators.block_product import ARCHITECTURE, KERNELS, ROWS, STEP, BlockKernel
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 
 MASK = "blocks 128 × 64 of a tap"
@@ -90,6 +91,7 @@ def correctness() -> dict[str, object]:
     """Against float64, outputs poisoned beforehand."""
     wrong, worst = [], 0.0
     every = list(cases())
+    compile_for(every)
     for case in every:
         error = case_error(case)
         worst = max(worst, error)
@@ -98,6 +100,12 @@ def correctness() -> dict[str, object]:
             say(f"   WRONG {wrong[-1]}")
     say(f"   {len(every)} convolutions, {len(wrong)} wrong, largest relative error {worst:.2e}")
     return {"cases": len(every), "worst": str(worst), "wrong": wrong}
+
+
+def compile_for(every: Iterable[Case]) -> None:
+    """All code that cases want, side by side."""
+    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, case.kernel.defines(
+        case.dtype, "none" if case.plain else case.activation)) for case in every)
 
 
 def case_error(case: Case) -> float:
@@ -160,8 +168,6 @@ class Problem:
         if way is None:
             last = self.weight.to(memory_format=torch.channels_last)
             return Repeated([partial(dense, self.layer.window, last, x.permute(0, 3, 1, 2)) for x in self.inputs])
-        if self.layer.window.pointwise:
-            return Repeated([partial(multiply, self.cut.tiles, x.flatten(0, 2), kernel=way) for x in self.inputs])
         return Repeated([partial(convolve, self.cut, x, kernel=way) for x in self.inputs])
 
     def error(self, y: torch.Tensor, way: BlockKernel | None) -> float:
@@ -169,7 +175,7 @@ class Problem:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
             reference = dense(self.layer.window, self.weight.float(), self.inputs[0][:CHECKED].permute(0, 3, 1, 2).float())
         if way is not None:
-            y = y.view(IMAGES, *reference.shape[2:], -1).permute(0, 3, 1, 2)
+            y = y.permute(0, 3, 1, 2)
         return relative_error(y[:CHECKED], reference)
 
 
@@ -185,7 +191,7 @@ def block_convolution(run: Run) -> object:
     found: list[dict[str, Any]] = []
     run.facts["block convolution"] = {"correctness": correctness(), "layers": found}
     best: Any = run.facts.get("ceilings") or ceilings(run)
-    for layer, result, reason in run.one_by_one(time_layer, list(layers()), 5, PATIENCE):
+    for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):
         if result is None:
             say(f"   {layer.name:22} {layer.sparsity:.0%}  FAILED: {reason}")
             found.append(asdict(layer) | {"error": reason})

@@ -30,7 +30,7 @@ WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
-are fast in. Those of blocks run by ``operators/block_product.py``, others by ``product.py``; of convolutions all but 1 × 1 by
+are fast in. Those of blocks run by ``operators/block_product.py``, others by ``product.py``; of convolutions by
 ``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
@@ -102,12 +102,6 @@ class WeightedModule(Ordered):
         config = self.choice.config
         return block_product.BlockKernel.of(config) if self.choice.way == BLOCKS and config is not None else None
 
-    def product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """Through tiles, of matrices in the orders of this layer."""
-        if kernel := self.block_kernel:
-            return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
-        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, self.choice.config)
-
     def ended(self, y: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """With the epilogue behind a dense product."""
         return ACTIVATIONS[self.activation](y if residual is None else y + residual)
@@ -127,6 +121,12 @@ class LinearModule(WeightedModule):
             residual = residual.reshape(-1, residual.shape[-1]).contiguous()
         return self.shaped(self.product(source, residual))
 
+    def product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Through tiles, of matrices in the orders of this layer."""
+        if kernel := self.block_kernel:
+            return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
+        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, self.choice.config)
+
     def _dense(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         if self.y_features:
             right = self.flat(x).T
@@ -137,7 +137,7 @@ class LinearModule(WeightedModule):
 
 
 class ConvolutionModule(WeightedModule):
-    """A convolution of images × channels × height × width that lie channels-last; 1 × 1 through tiles is a plain product."""
+    """A convolution of images × channels × height × width that lie channels-last."""
 
     taps: torch.Tensor
 
@@ -156,18 +156,12 @@ class ConvolutionModule(WeightedModule):
             return self.ended(y, residual)
         source = x.permute(0, 2, 3, 1).contiguous()
         addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
-        if window.pointwise:
-            y = self.shaped(self.product(self.flat(source), None if addend is None else self.flat(addend)))
-        else:
-            y = self.convolution(source, addend)
-        return y.permute(0, 3, 1, 2)
-
-    def convolution(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """Through tiles, of images × height × width × channels."""
-        weight = ConvolutionTiles(self.tiles(), self.taps, self.channels, self.window)
+        weight = ConvolutionTiles(self.tiles(), self.taps, self.channels, window)
         if kernel := self.block_kernel:
-            return block_convolution.convolve(weight, x, self.bias, residual, self.activation, kernel)
-        return convolve(weight, x, self.bias, residual, self.activation, config=self.choice.config)
+            y = block_convolution.convolve(weight, source, self.bias, addend, self.activation, kernel)
+        else:
+            y = convolve(weight, source, self.bias, addend, self.activation, config=self.choice.config)
+        return y.permute(0, 3, 1, 2)
 
 
 def tile_groups(layer: WithWeights) -> dict[str, int]:

@@ -3,7 +3,8 @@
 Y = act(conv(X, W) + bias + residual) of channels-last maps: the product of blocks (``block_product.py``) in which a token is an
 output pixel. What a step reads, 64 channels under one tap for some hundred output pixels in a row, comes as a box of a tensor map
 in im2col mode (PTX ISA, "im2col mode"): the hardware walks over rows and images with the window's stride, and gives zeros outside
-of the input. The kernel is ``block_convolution.cu``. A 1×1 convolution that is a plain product is better run as one.
+of the input. The kernel is ``block_convolution.cu``. A 1×1 convolution without stride and padding is a plain product and runs as
+one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zellige.cuda.kernels.launch import PixelBoxes
+from zellige.cuda.kernels.launch import Boxes, PixelBoxes
+from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel, check_hopper, in_blocks, launch_blocks
 from zellige.cuda.operators.convolution import check, matrix_of, pitch_of, result_shape
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
@@ -117,9 +119,17 @@ def launch(weight: ConvolutionTiles, x: Tensor, y: Tensor, bias: Tensor | None, 
            kernel: BlockKernel) -> None:
     """Write the convolution into ``y``. Nothing is checked."""
     tiles, window = weight.tiles, weight.window
-    addend = None if residual is None else matrix_of(residual, False)
-    launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), tiles, matrix_of(y, False), bias, addend,
-                  activation, kernel, list(map(c_int, place_of_pixels(y, window))))
+    rest = tiles, matrix_of(y, False), bias, None if residual is None else matrix_of(residual, False), activation, kernel
+    if window.pointwise:
+        launch_blocks(block_product.ENTRY, Boxes(matrix_of(x, False), kernel.tokens), (tiles.units,), *rest)
+        return
+    place = list(map(c_int, place_of_pixels(y, window)))
+    launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), *rest, place)
+
+
+def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none") -> None:
+    """Have the machine code of all kernels for such convolutions at hand, compiled side by side."""
+    block_product.compile_ahead(dtype, activation, block_product.ENTRY if window.pointwise else ENTRY)
 
 
 def pixel_boxes(x: Tensor, window: Window, kernel: BlockKernel) -> PixelBoxes:
