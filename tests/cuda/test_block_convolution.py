@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from ctypes import c_int, c_longlong
+from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +18,19 @@ from test_block_product import MIDDLE, NARROW, TOLERANCE, WIDE
 from vector_weights import FUNCTIONS, relative_error
 
 from zellige.cuda.kernels.config import shared_limit
-from zellige.cuda.kernels.launch import _pixel_map
+from zellige.cuda.kernels.launch import Boxes, PixelBoxes, _pixel_map
 from zellige.cuda.kernels.nvrtc import machine_code
-from zellige.cuda.operators.block_convolution import ENTRY, Corners, convolve, fits, pixel_boxes, suits
+from zellige.cuda.operators import block_product
+from zellige.cuda.operators.block_convolution import (
+    ENTRY,
+    Corners,
+    convolve,
+    fits,
+    launch,
+    pixel_boxes,
+    result_shape,
+    suits,
+)
 from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.errors import CompileError, InputError
@@ -158,6 +170,40 @@ def test_what_the_driver_is_told() -> None:
     assert [int(size) for size in sizes] == [64, 7, 9, 2] and [int(stride) for stride in strides] == [144, 144 * 7, 144 * 63]
     assert (lower, upper, channels, pixels) == ([0, -1], [-8, -1], 64, NARROW.tokens)
     assert [int(step) for step in steps] == [1, 1, 2, 1]
+
+
+KINDS = {"TensorMap": (Boxes, PixelBoxes), "int": (c_int,), "long": (c_longlong,)}
+"""What is given for a kernel's parameter; pointers are tensors."""
+
+
+@pytest.mark.parametrize("window, entry", [(SAME, ENTRY), (Window((1, 1), (2, 1)), ENTRY), (Window((1, 1)), block_product.ENTRY)])
+def test_kernels_are_given_what_they_take(window: Window, entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every launch, its arguments are of the kernel's parameters' kinds, in their order; a plain product is one."""
+    given: list[Any] = []
+    properties = SimpleNamespace(multi_processor_count=3)
+    monkeypatch.setattr(block_product.torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(block_product, "loaded", lambda source, name, *_: (source, name))
+    monkeypatch.setattr(block_product, "launch", lambda *arguments: given.extend(arguments))
+    x, bias = torch.ones(2, 7, 9, 64, dtype=torch.bfloat16), torch.ones(128, dtype=torch.bfloat16)
+    weight = filters(window=window)
+    y = x.new_empty(result_shape(x, 128, window))
+    launch(weight, x, y, bias, y.clone(), "relu", MIDDLE)
+    kernel, blocks, _, shared_bytes, arguments, _ = given
+    assert kernel == (f"{entry}.cu", entry) and shared_bytes == MIDDLE.shared_bytes
+    assert blocks == -(-y[..., 0].numel() // MIDDLE.tokens)
+    text = files("zellige.cuda.kernels").joinpath(f"{entry}.cu").read_text()
+    parameters = re.search(entry + r"\((.*?)\)\n", text, re.DOTALL)
+    assert parameters
+    for parameter, argument in zip(parameters[1].replace("const ", "").split(","), arguments, strict=True):
+        kinds = (torch.Tensor,) if "*" in parameter else KINDS[parameter.split()[-2]]
+        assert isinstance(argument, kinds), (parameter, argument)
+    names = [parameter.split()[-1].lstrip("*") for parameter in parameters[1].split(",")]
+    numbers = {name: argument.value for name, argument in zip(names, arguments, strict=True) if isinstance(argument, c_int)}
+    wanted = {"row_count": 128, "tokens": y[..., 0].numel(), "tile_count": 1, "token_blocks": blocks, "width": MIDDLE.width}
+    if entry == ENTRY:
+        wanted |= {"out_height": y.shape[1], "out_width": y.shape[2]}
+        wanted |= dict(zip(("down", "right", "above", "before"), (*window.stride, *window.padding), strict=True))
+    assert numbers == wanted
 
 
 @given(WINDOWS, pair(1, 40))
