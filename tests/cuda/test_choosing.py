@@ -16,7 +16,7 @@ from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.convolution import choose_convolution
 from zellige.cuda.operators.block_product import KERNELS, BlockKernel
-from zellige.cuda.tiling.convolution_tiles import Window
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
@@ -29,8 +29,8 @@ class Clock:
         self.seconds, self.answers = seconds, {}  # type: ignore[var-annotated]
         patch.setattr(choosing, "fastest", self.fastest)
         patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
-        patch.setattr(linear, "capability_of", lambda device: capability)
         for room in (linear, convolution_layer):
+            patch.setattr(room, "capability_of", lambda device: capability)
             patch.setattr(room, "check_timeable", lambda weight, dimensions: None)
             patch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS)
             patch.setattr(room, "key_of", lambda weight, tile, step, cuts, *about: f"{list(weight.shape)} {sorted(cuts)} {about}")
@@ -99,3 +99,32 @@ def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_pat
     y.sum().backward()
     torch.testing.assert_close(y, functional.linear(x, dense, bias), rtol=4e-3, atol=4e-3)
     assert not used and x.grad is not None and trained.values.grad is not None
+
+
+def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a tensor map can hold the window."""
+    def convolve(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
+                 activation: str = "none", kernel: BlockKernel = KERNELS[0]) -> torch.Tensor:
+        assert weight.tiles.unit == 64 and x.is_contiguous()
+        used.append(kernel)
+        y = functional.conv2d(x.permute(0, 3, 1, 2), dense, bias, weight.window.stride, weight.window.padding).permute(0, 2, 3, 1)
+        return y if residual is None else y + residual
+
+    used: list[BlockKernel] = []
+    generator = torch.Generator().manual_seed(1)
+    dense = torch.randn(128, 128, 3, 3, generator=generator) * (torch.arange(9).view(3, 3) == 4)
+    dense = dense.half()
+    clock, cache = Clock(monkeypatch, {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}, 90), ChoiceCache(tmp_path)
+    monkeypatch.setattr(convolution_layer.block_convolution, "convolve", convolve)
+    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype: None)
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
+    window = Window((3, 3), stride=(2, 1), padding=(1, 1))
+    choice = choose_convolution(dense, window, (1, 5, 4), cache)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    x, residual = torch.randn(1, 128, 5, 4, generator=generator).half(), torch.ones(1, 128, 3, 4).half()
+    layer, used[:] = convolution_layer.TileWiseConv2d(dense, None, window, choice), []
+    torch.testing.assert_close(layer(x, residual), functional.conv2d(x, dense, None, (2, 1), (1, 1)) + residual)
+    assert used == [KERNELS[0]]
+    assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
+    choose_convolution(dense, Window((3, 3), stride=(9, 1), padding=(1, 1)), (1, 5, 4), cache)
+    assert {name[0] for name in clock.answers} == {"dense", "groups", "columns"}

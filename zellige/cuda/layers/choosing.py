@@ -18,12 +18,17 @@ from zellige.errors import CompileError
 
 DENSE, BLOCKS = "dense", "blocks"
 GROUPS = {"groups": 8, "columns": 1}
-"""Way → the columns of a group."""
+"""Way → the columns of a group; blocks have the whole step."""
 
 ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
 MOST_INPUTS = 64
 
 Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+def groups(step: int) -> dict[str, int]:
+    """The same of all ways, the coarsest first."""
+    return {BLOCKS: step, **GROUPS}
 
 
 def check_timeable(weight: torch.Tensor, dimensions: int) -> None:

@@ -1,8 +1,9 @@
 """A convolution that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Three ways race: *dense*, by
-cuDNN's fastest algorithm for channels-last; *groups*, tiles that keep channels in groups of 8, read as they lie; *columns*, tiles
-that keep single channels, for which the input is laid out in planes first.
+Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Four ways race: *dense*, by
+cuDNN's fastest algorithm for channels-last; *blocks*, tiles that keep 64 channels of a tap at a time, by the kernel of blocks
+(``operators/block_convolution.py``); *groups*, tiles that keep channels in groups of 8, read as they lie; *columns*, tiles that
+keep single channels, for which the input is laid out in planes first.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
 from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.operators import block_convolution, block_product
+from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.operators.convolution import convolve
+from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
 from zellige.cuda.tiling.outlook import outlook
 
@@ -39,7 +43,7 @@ class TileWiseConv2d(TileWiseLayer):
         if choice.way == DENSE:
             self.keep_dense(weight.to(memory_format=torch.channels_last))
         else:
-            cut = ConvolutionTiles.upload(weight, window, tile, GROUPS[choice.way], step)
+            cut = ConvolutionTiles.upload(weight, window, tile, groups(step)[choice.way], step)
             self.keep_tiles(cut.tiles)
             self.register_buffer("taps", cut.taps)
 
@@ -61,6 +65,8 @@ def product(weight: ConvolutionTiles, way: str, config: Config | None, x: torch.
     features = way == "columns"
     laid = (x.transpose(0, 1) if features else x.permute(0, 2, 3, 1)).contiguous()
     addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
+    if way == BLOCKS and config is not None:
+        return block_convolution.convolve(weight, laid, bias, addend, kernel=BlockKernel.of(config)).permute(0, 3, 1, 2)
     return convolve(weight, laid, bias, addend, x_features=features, config=config).permute(0, 3, 1, 2)
 
 
@@ -73,14 +79,19 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     check_timeable(weight, 4)
     images, height, width = shape
     pixels = images * window.output(height, width)[0] * window.output(height, width)[1]
-    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in GROUPS.items()}
+    able = block_product.configurations(weight.shape[:2], tile, step, capability_of(weight.device))
+    configs = {BLOCKS: able if block_convolution.fits(window) else [],
+               **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
+    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs[way]}
     cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
     return fastest_way(key_of(weight, tile, step, cuts, shape, window),
                        partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
-                       dict.fromkeys(ways, configurations(weight.device, tile, step, pixels)), example, cache)
+                       configs, example, cache)
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:
-    return partial(product, ConvolutionTiles.upload(weight, window, tile, GROUPS[way], step), way)
+    if way == BLOCKS:
+        block_convolution.compile_ahead(window, weight.dtype)
+    return partial(product, ConvolutionTiles.upload(weight, window, tile, groups(step)[way], step), way)

@@ -14,7 +14,7 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, key_of
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
 from zellige.cuda.layers.layer import TileWiseLayer
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
@@ -53,11 +53,6 @@ class TileWiseLinear(TileWiseLayer):
         if self.trainable and way == BLOCKS:
             way, config = "groups", None
         return product(tiles, way, config, flat, self.bias, addend).reshape(*x.shape[:-1], self.features)
-
-
-def groups(step: int) -> dict[str, int]:
-    """Way → the columns of a group."""
-    return {BLOCKS: step, **GROUPS}
 
 
 def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool = False) -> DeviceTiles:

@@ -30,7 +30,7 @@ from zellige.cuda.network.modules import (
     module_for,
     tile_groups,
 )
-from zellige.cuda.operators import block_product, features
+from zellige.cuda.operators import block_convolution, block_product, features
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
@@ -109,7 +109,7 @@ class MeasuredPrices:
 
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
         if isinstance(layer, WithWeights) and any(way == BLOCKS for way, _ in ways):
-            block_product.compile_ahead(self.dtype, layer.activation)
+            compile_blocks(layer, self.dtype)
         lead, operand, result = shapes(layer, tokens, orders)
         inputs = self._inputs(operand)
         beside = [self._random(result)] if residual else []
@@ -169,6 +169,14 @@ def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
     able = candidates(TILE, STEP, tokens, capability)
     small = [config for config in able if config.tokens == 64 and -(-rows // TILE) * -(-tokens // 128) < FEW_ITEMS]
     return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
+
+
+def compile_blocks(layer: WithWeights, dtype: torch.dtype) -> None:
+    """Have the kernels of blocks at hand that a layer may want."""
+    if isinstance(layer, Linear):
+        block_product.compile_ahead(dtype, layer.activation)
+    else:
+        block_convolution.compile_ahead(layer.window, dtype, layer.activation)
 
 
 def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:
