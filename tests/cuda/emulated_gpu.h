@@ -424,7 +424,7 @@ inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 bar
     for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
 }
 
-struct TensorMap { const u16* matrix; int columns, rows; long long stride; int box_rows; };    // boxes are 64 columns wide, swizzled
+struct TensorMap { const void* matrix; int columns, rows; long long stride; int box_rows, bytes = 2; };    // of a number; boxes are 128 bytes wide, swizzled
 
 inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
 {
@@ -433,10 +433,11 @@ inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 
     const auto copy = [=, block = my_block()] {
         Counter& counter = counter_at(block, barrier);
         for (int i = 0; i < map.box_rows; i++)
-            for (int j = 0; j < 64; j++) {
-                const bool inside = row + i < map.rows && column + j < map.columns;
-                const u16 number = inside ? map.matrix[(row + i) * map.stride + column + j] : 0;
-                std::memcpy(memories[block] + target + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, &number, 2);
+            for (int j = 0; j < 128; j += map.bytes) {
+                const bool inside = row + i < map.rows && column + j / map.bytes < map.columns;
+                unsigned char* place = memories[block] + target + i * 128 + ((j / 16 ^ i & 7) << 4) + j % 16;
+                if (inside) std::memcpy(place, (const unsigned char*)map.matrix + ((row + i) * map.stride + column) * map.bytes + j, map.bytes);
+                else std::memset(place, 0, map.bytes);
             }
         counter.bytes -= map.box_rows * 128;
         end_phase(counter);
@@ -451,7 +452,7 @@ inline void send_box(const TensorMap& map, int column, int row, u32 source)
     const auto send = [=, block = my_block()] {
         for (int i = 0; i < map.box_rows && row + i < map.rows; i++)
             for (int j = 0; j < 64 && column + j < map.columns; j++)
-                std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,
+                std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,       // of 16 bits, as results are
                             memories[block] + source + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, 2);
     };
     if (lazy) fibers[fiber].copies.back().push_back(send);
@@ -472,21 +473,39 @@ inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes 
     return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
 }
 
-// One number of A or B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side,
+// e4m3 (OCP): four bits of exponent, biased by 7, and three of mantissa; NaN where all are set; below 2^-6 steps of 2^-9.
+inline float widen_e4m3(unsigned char number)
+{
+    const int exponent = number >> 3 & 15, mantissa = number & 7;
+    const float size = (number & 127) == 127 ? NAN : exponent ? std::ldexp(8.0f + mantissa, exponent - 10) : std::ldexp((float)mantissa, -9);
+    return number & 128 ? -size : size;
+}
+
+#if E4M3
+using Number = unsigned char;
+inline float widen_number(Number number) { return widen_e4m3(number); }
+#else
+using Number = u16;
+inline float widen_number(Number number) { return widen(number); }
+#endif
+
+constexpr int LINE = 128 / sizeof(Number), DEPTH = 32 / sizeof(Number);     // numbers of 128 bytes; the k of wgmma.mma_async's shapes
+
+// One number of A or B, columns side by side in memory: LINE columns are 128 bytes, the next ones lie `leading` bytes on; 8 rows lie side by side,
 // the next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
 inline float number_in_shared(u64 descriptor, int row, int column)
 {
     if (descriptor >> 62 != 1 || descriptor >> 49 & 7) fail("a descriptor of another layout", descriptor >> 49);
     const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
-    const u32 address = start + column / 64 * leading + column % 64 * 2 + row / 8 * stride + row % 8 * 128;
-    u16 number;
-    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, 2), 2);
-    return widen(number);
+    const u32 address = start + column / LINE * leading + column % LINE * sizeof(Number) + row / 8 * stride + row % 8 * 128;
+    Number number;
+    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, sizeof number), sizeof number);
+    return widen_number(number);
 }
 
 template <int COUNT> void multiply_now(const Product& product)
 {
-    const int depth = product.sparse ? 32 : 16;
+    const int depth = product.sparse ? 32 : DEPTH;
     std::vector<float> b(depth * COUNT * 8);
     for (int k = 0; k < depth; k++)
         for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = product.side_by_side ? number_in_shared(product.b, k, n) : number_in_shared(product.b, n, k);
@@ -576,18 +595,20 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
 }
 #else
 void block_product(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* units,
-                   const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
-                   long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width);
+                   const int* rows, const int* tiles, const float* x_scale, const float* row_scales, const u16* bias, const u16* residual,
+                   u16* y, long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width);
 
-const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const u16* values, const int* units,
-             const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride, long long residual_stride,
-             long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks, int width)
+const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const void* x, const void* values, const int* units,
+             const int* rows, const int* tiles, const float* x_scale, const float* row_scales, const u16* bias, const u16* residual, u16* y,
+             long long x_stride, long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps,
+             int tile_count, int token_blocks, int width)
 {
-    const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, 64, steps * 128, 64, 128};
+    constexpr int size = sizeof(Number);
+    const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS, size}, values_map = {values, LINE, steps * 128, LINE, 128, size};
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
-        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
-                      tokens, tile_count, token_blocks, width);
+        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, x_scale, row_scales, bias, residual, y, residual_stride,
+                      y_stride, row_count, tokens, tile_count, token_blocks, width);
     });
 }
 #endif

@@ -72,20 +72,21 @@ def emulated(
 
 def emulated_blocks(
     kernel: BlockKernel, weight: DeviceTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
-    lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+    lazy: bool, seed: int, edit: tuple[str, str] | None = None, dtype: torch.dtype = torch.bfloat16,
+    scales: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
 ) -> Tensor:  # fmt: skip
-    """The same for ``block_product.cu``: tokens × rows."""
+    """The same for ``block_product.cu``: tokens × rows of ``dtype``. ``scales``: of x and of rows, if they are e4m3."""
     tokens, rows = x.shape[0], weight.shape[0]
     stride = rows + 8
     guard = 64 * stride  # as many tokens as are written at a time
-    whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=x.dtype)
+    whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=dtype)
     y = whole[guard:-guard].view(tokens, stride)
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
-               for array in (x, weight.values, weight.units, weight.rows, tiles, bias, residual, y)]  # fmt: skip
+               for array in (x, weight.values, weight.units, weight.rows, tiles, *scales, bias, residual, y)]  # fmt: skip
     strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
-    failure = library(SOURCE, kernel.defines(x.dtype, activation), edit).emulate(
+    failure = library(SOURCE, kernel.defines(dtype, activation, scales[0] is not None), edit).emulate(
         c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
         *strides, c_int(rows), c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)),
         c_int(token_blocks), c_int(kernel.width))  # fmt: skip

@@ -18,8 +18,8 @@ from zellige.errors import CompileError
 
 @dataclass(frozen=True)
 class Boxes:
-    """A tensor map (cuTensorMapEncodeTiled) of a matrix of 16-bit numbers, rows a multiple of 16 bytes apart: boxes of ``rows``
-    × 64 columns, 128 bytes a row and swizzled over 8 rows in shared memory; what lies outside is zero."""
+    """A tensor map (cuTensorMapEncodeTiled) of a matrix of 16-bit or 8-bit numbers, rows a multiple of 16 bytes apart: boxes of
+    ``rows`` × 64 or 128 columns, 128 bytes a row and swizzled over 8 rows in shared memory; what lies outside is zero."""
 
     matrix: Tensor
     rows: int
@@ -77,11 +77,12 @@ def _value(driver: Any, argument: Argument) -> Any:
 
 def _tensor_map(driver: Any, boxes: Boxes) -> ctypes.Array[ctypes.c_uint64]:
     matrix = boxes.matrix
-    kind = getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{str(matrix.dtype).removeprefix('torch.').upper()}")
+    name = "UINT8" if matrix.itemsize == 1 else str(matrix.dtype).removeprefix("torch.").upper()
+    kind = getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{name}")
     long, short = driver.cuuint64_t, driver.cuuint32_t
     encoded = _checked(driver.cuTensorMapEncodeTiled(
-        kind, 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])], [long(2 * matrix.stride(0))],
-        [short(64), short(boxes.rows)], [short(1), short(1)],
+        kind, 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])],
+        [long(matrix.itemsize * matrix.stride(0))], [short(128 // matrix.itemsize), short(boxes.rows)], [short(1), short(1)],
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE, driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
         driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
         driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE), f"map a matrix of {list(matrix.shape)}")

@@ -23,7 +23,9 @@ from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
 
-ROWS, STEP = 128, 64
+ROWS, STEP, LINE_BYTES = 128, 64, 128
+"""Rows of a block, its columns, and the bytes of one of its rows, whatever the numbers."""
+
 SOURCE, ENTRY = "block_product.cu", "block_product"
 ARCHITECTURE = "sm_90a"
 THREADS = 320
@@ -51,10 +53,11 @@ class BlockKernel:
     @property
     def shared_bytes(self) -> int:
         """The ring, the result, barriers, and room to align all of it."""
-        return (self.stages * (self.tokens + ROWS) * STEP + self.tokens * ROWS) * 2 + (self.stages + 2) * 16 + 1024
+        return self.stages * (self.tokens + ROWS) * LINE_BYTES + self.tokens * ROWS * 2 + (self.stages + 2) * 16 + 1024
 
-    def defines(self, dtype: torch.dtype, activation: str) -> tuple[tuple[str, int], ...]:
-        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
+    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False) -> tuple[tuple[str, int], ...]:
+        """``dtype``: of the result, and unless ``e4m3`` of what is multiplied."""
+        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TOKENS", self.tokens), ("STAGES", self.stages),
                 ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
@@ -77,10 +80,21 @@ def compile_ahead(dtype: torch.dtype, activation: str = "none") -> None:
 def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
     """Whether the kernel can multiply this: blocks as tall and wide as it wants, and lines of x, y and the residual that begin at
     multiples of 16 bytes."""
-    blocks = weight.tile == ROWS and weight.step == STEP and weight.unit == STEP
+    blocks = weight.tile == ROWS and weight.step == weight.unit == LINE_BYTES // weight.values.itemsize
     lines = [x] if residual is None else [x, residual]
-    aligned = all(line.data_ptr() % 16 == 0 and line.stride(0) % 8 == 0 < line.stride(0) for line in lines)
+    aligned = all(line.data_ptr() % 16 == 0 and line.stride(0) * line.itemsize % 16 == 0 < line.stride(0) for line in lines)
     return blocks and aligned and weight.shape[0] % 8 == 0
+
+
+def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, otherwise: str) -> None:
+    """``InputError``, with what to do ``otherwise``, if the kernel can't multiply this or the GPU is none of its kind."""
+    if not suits(weight, x, residual):
+        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // weight.values.itemsize} columns, a multiple of 8 rows, "
+                         f"and lines that begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of "
+                         f"{list(weight.shape)}, lines {x.stride(0)} apart; {otherwise}")  # fmt: skip
+    name = architecture(x.device)
+    if name != ARCHITECTURE:
+        raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; {otherwise}")
 
 
 def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "none",
@@ -101,17 +115,9 @@ def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tenso
     tile = rows.numel() // (len(starts) - 1)
     weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
     check(weight, x, bias, residual, activation, False, False)
-    if not suits(weight, x, residual):
-        raise InputError(f"expected blocks of {ROWS} rows × {STEP} columns, a multiple of 8 rows, and lines that begin at "
-                         f"multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, lines "
-                         f"{x.stride(0)} apart; multiply them by zellige.cuda.operators.product")  # fmt: skip
-    name = architecture(x.device)
-    if name != ARCHITECTURE:
-        raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; multiply by "
-                         "zellige.cuda.operators.product")  # fmt: skip
+    check_suits(weight, x, residual, "multiply by zellige.cuda.operators.product")
     y = x.new_empty(x.shape[0], shape[0])
-    if y.numel():
-        _launch(weight, x, y, bias, residual, activation, BlockKernel(*numbers))
+    launch_blocks(weight, x, y, bias, residual, activation, BlockKernel(*numbers))
     return y
 
 
@@ -121,16 +127,20 @@ def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | Non
     return x.new_empty(x.shape[0], shape[0])
 
 
-def _launch(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
-            kernel: BlockKernel) -> None:
+def launch_blocks(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+                  kernel: BlockKernel, x_scale: Tensor | None = None, row_scales: Tensor | None = None) -> None:
+    """Write the product into ``y``; nothing is checked. With scales the numbers are e4m3."""
     tokens, rows = y.shape
+    if not tokens:
+        return
     tiles = schedule_on(weight.starts, x.device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
-    compiled = loaded(SOURCE, ENTRY, kernel.defines(x.dtype, activation), kernel.shared_bytes, x.device)
+    defines = kernel.defines(y.dtype, activation, row_scales is not None)
+    compiled = loaded(SOURCE, ENTRY, defines, kernel.shared_bytes, x.device)
     launch(compiled, blocks, THREADS, kernel.shared_bytes,
            [Boxes(x, kernel.tokens), Boxes(_some_values(weight), ROWS), Boxes(y if residual is None else residual, kernel.tokens),
-            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, bias, residual, y,
+            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, x_scale, row_scales, bias, residual, y,
             c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)), c_int(rows), c_int(tokens),
             c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width)], x.device)  # fmt: skip
 
@@ -154,4 +164,4 @@ def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _some_values(weight: DeviceTiles) -> Tensor:
     """The values, or where there are none a block that nobody asks for: a tensor map is of something."""
-    return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, STEP)
+    return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, weight.step)
