@@ -595,20 +595,21 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
 }
 #else
 void block_product(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* units,
-                   const int* rows, const int* tiles, const float* x_scale, const float* row_scales, const u16* bias, const u16* residual,
-                   u16* y, long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width);
+                   const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
+                   long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width, const float* x_scale,
+                   const float* row_scales);
 
 const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const void* x, const void* values, const int* units,
-             const int* rows, const int* tiles, const float* x_scale, const float* row_scales, const u16* bias, const u16* residual, u16* y,
-             long long x_stride, long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps,
-             int tile_count, int token_blocks, int width)
+             const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride, long long residual_stride,
+             long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks, int width,
+             const float* x_scale, const float* row_scales)
 {
     constexpr int size = sizeof(Number);
     const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS, size}, values_map = {values, LINE, steps * 128, LINE, 128, size};
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
-        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, x_scale, row_scales, bias, residual, y, residual_stride,
-                      y_stride, row_count, tokens, tile_count, token_blocks, width);
+        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
+                      tokens, tile_count, token_blocks, width, x_scale, row_scales);
     });
 }
 #endif

@@ -129,20 +129,20 @@ def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | Non
 
 def launch_blocks(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
                   kernel: BlockKernel, x_scale: Tensor | None = None, row_scales: Tensor | None = None) -> None:
-    """Write the product into ``y``; nothing is checked. With scales the numbers are e4m3."""
+    """Write the product into ``y``; nothing is checked. There are scales if the numbers are e4m3."""
     tokens, rows = y.shape
     if not tokens:
         return
     tiles = schedule_on(weight.starts, x.device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
-    defines = kernel.defines(y.dtype, activation, row_scales is not None)
+    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1)
     compiled = loaded(SOURCE, ENTRY, defines, kernel.shared_bytes, x.device)
     launch(compiled, blocks, THREADS, kernel.shared_bytes,
            [Boxes(x, kernel.tokens), Boxes(_some_values(weight), ROWS), Boxes(y if residual is None else residual, kernel.tokens),
-            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, x_scale, row_scales, bias, residual, y,
+            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, bias, residual, y,
             c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)), c_int(rows), c_int(tokens),
-            c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width)], x.device)  # fmt: skip
+            c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width), x_scale, row_scales], x.device)  # fmt: skip
 
 
 def schedule(starts: tuple[int, ...]) -> np.ndarray:
