@@ -164,8 +164,8 @@ def fp8(facts: dict[str, Any]) -> str:
         rows.append([layer["name"], f"{layer['rows']} × {layer['columns']}", *(f"{1e6 * seconds:.0f}" for seconds in dense),
                      *(_faster(at.get(level), "blocks-e4m3", "cublas-e4m3") for level in SPARSITIES),
                      *(_faster(at.get(level), "layer-e4m3", "cublas-bf16") for level in SPARSITIES)])
-    headings = ["blocks 128 × 128 in e4m3", "rows × columns", "cuBLAS bf16, µs", "e4m3, µs", *(f"{level:.0%}" for level in SPARSITIES),
-                *(f"layer, {level:.0%}" for level in SPARSITIES)]
+    headings = ["blocks 128 × 128 in e4m3", "rows × columns", "cuBLAS bf16, µs", "e4m3, µs",
+                *(f"{level:.0%}" for level in SPARSITIES), *(f"layer, {level:.0%}" for level in SPARSITIES)]
     return (f"{facts['conditions']['gpu']}; {checked(found, 'products')} The largest relative error was "
             f"{float(found['correctness']['worst']):.1e}. cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3."
             f"\n\n{table(headings, rows, texts=2)}")

@@ -83,13 +83,13 @@ def emulated_blocks(
     y = whole[guard:-guard].view(tokens, stride)
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
-    address = [None if array is None else ctypes.c_void_p(array.data_ptr())
-               for array in (x, weight.values, weight.units, weight.rows, tiles, bias, residual, y, *scales)]  # fmt: skip
+    *address, x_scale, row_scales = (None if array is None else ctypes.c_void_p(array.data_ptr()) for array in (
+        x, weight.values, weight.units, weight.rows, tiles, bias, residual, y, *scales))  # fmt: skip
     strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
     failure = library(SOURCE, kernel.defines(dtype, activation, weight.values.itemsize == 1), edit).emulate(
-        c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address[:-2],
+        c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
         *strides, c_int(rows), c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)),
-        c_int(token_blocks), c_int(kernel.width), *address[-2:])  # fmt: skip
+        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales)  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"
