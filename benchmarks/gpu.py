@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gpu_backward
+import gpu_block_convolution
 import gpu_blocks
 import gpu_convolution
 import gpu_correctness
@@ -37,7 +38,8 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
     "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 20), "networks": (gpu_networks.correctness, 30, 75),
     "ceilings": (gpu_layers.ceilings, 5, 10), "blocks": (gpu_layers.blocks, 10, 25), "large layers": (gpu_layers.large, 15, 30),
     "other sparsities": (gpu_layers.others, 15, 22), "tile-vector-wise": (gpu_layers.vectors, 10, 22),
-    "convolution": (gpu_convolution.convolution, 20, 40), "bert-base": (gpu_networks.bert, 40, 110),
+    "block convolution": (gpu_block_convolution.block_convolution, 15, 30), "convolution": (gpu_convolution.convolution, 20, 40),
+    "bert-base": (gpu_networks.bert, 40, 110),
     "backward": (gpu_backward.backward, 15, 22), "linear": (gpu_layers.linears, 8, 16), "small layers": (gpu_layers.small, 8, 14),
     "fp8": (gpu_fp8.fp8, 15, 25), "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
     "uneven tiles": (gpu_layers.uneven, 5, 8),

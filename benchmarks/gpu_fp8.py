@@ -23,7 +23,7 @@ from gpu_vectors import FUNCTIONS, hopper
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
 from zellige.cuda.layers.timing import Repeated, race
-from zellige.cuda.operators.block_product import ARCHITECTURE, KERNELS, SOURCE, BlockKernel
+from zellige.cuda.operators.block_product import ARCHITECTURE, ENTRY, KERNELS, BlockKernel
 from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
 from zellige.cuda.tiling.scaled_tiles import E4M3, LARGEST, ScaledTiles, quantize
 
@@ -52,7 +52,7 @@ SCALE = 2.0**-7
 
 def correctness() -> dict[str, object]:
     """Every shape by one kernel, with everything and with nothing beside the product, against float64."""
-    compile_together(Request(SOURCE, ARCHITECTURE, kernel.defines(dtype, name, e4m3=True))
+    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(dtype, name, e4m3=True))
                      for kernel, activation, dtype in VARIANTS for name in (activation, "none"))
     wrong, worst, cases = [], 0.0, 0
     for number, shape in enumerate(SHAPES):

@@ -41,8 +41,8 @@ SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%")
 """Those of which small networks are checked."""
 
 CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
-                        for pattern, sparsity in (("block:128x64", 0.5), ("block:128x8", 0.75))}
-"""Blocks of input channels, with all their taps: as wide as a step, and the least that channels-last loads fast."""
+                        for pattern, sparsity in (("block:128x64", 0.5), ("block:128x64:per-tap", 0.75), ("block:128x8", 0.75))}
+"""Blocks of input channels, with all their taps or one: as wide as a step, and the least that channels-last loads fast."""
 
 ROUNDS = 9
 NEEDS = {"max-autotune": 75, "ours dense": 45}

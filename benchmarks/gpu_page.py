@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -25,7 +26,8 @@ SPARSITIES = (0.5, 0.75, 0.9)
 NAMES = {"tw1-128 by 64": "tile-wise, 128 rows, all kept, columns in runs of 64", "tw1-128": "tile-wise, 128 rows, all kept",
          "tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
          "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
-CONVOLUTIONS = {"tw2-128 in eights": "tile-wise, 128 rows, in eights, channels-last", "tw2-128": "tile-wise, 128 rows, planes"}
+CONVOLUTIONS = {"blocks 128 × 64 of a tap": "blocks of 128 rows × 64 channels of a tap",
+                "tw2-128 in eights": "tile-wise, 128 rows, in eights, channels-last", "tw2-128": "tile-wise, 128 rows, planes"}
 OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "tvw")
 LARGE = 2048
 NOTHING = "Not timed on a GPU yet."
@@ -115,14 +117,14 @@ def checked(facts: dict[str, Any], what: str) -> str:
     return f"{tests['cases']} {what} of awkward shapes, {len(tests['wrong'])} of them wrong."
 
 
-def convolution(facts: dict[str, Any]) -> str:
-    """Times faster than cuDNN, and the share of the roofline, for channels-last and for planes."""
-    found = facts.get("convolution", {})
+def convolution(facts: dict[str, Any], section: str = "convolution") -> str:
+    """Times faster than cuDNN, and the share of the roofline, by the masks of a section."""
+    found = facts.get(section, {})
     if "layers" not in found:
         return ""
     parts = [f"{facts['conditions']['gpu']}; {checked(found, 'convolutions')}"]
     for mask, name in CONVOLUTIONS.items():
-        own = [layer for layer in found["layers"] if layer["mask"] == mask and "tiles" in right(layer)]
+        own = [layer for layer in found["layers"] if layer["mask"] == mask and not right(layer).keys().isdisjoint(OURS)]
         rows = []
         for layer in {layer["name"]: layer for layer in own}.values():
             at = {one["sparsity"]: one for one in own if one["name"] == layer["name"]}
@@ -200,7 +202,8 @@ DENSE_NETWORKS = {"eager": "PyTorch's operators in a CUDA graph", "max-autotune"
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear,
-    "gpu-convolution": convolution, "gpu-backward": backward, "gpu-fp8": fp8, "gpu-networks": networks}
+    "gpu-convolution": convolution, "gpu-block-convolution": partial(convolution, section="block convolution"),
+    "gpu-backward": backward, "gpu-fp8": fp8, "gpu-networks": networks}
 
 
 def main() -> int:

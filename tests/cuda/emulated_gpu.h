@@ -424,26 +424,72 @@ inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 bar
     for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
 }
 
-struct TensorMap { const void* matrix; int columns, rows; long long stride; int box_rows, bytes = 2; };    // of a number; boxes are 128 bytes wide, swizzled
+struct Pair { int right, down; };
 
-inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
+// Memory cut into boxes 128 bytes wide, swizzled: a matrix, or images of height x width pixels that lie `stride` apart, with as many channels as
+// there are columns, in im2col mode.
+struct TensorMap {
+    const void* matrix;
+    int columns, rows;
+    long long stride;
+    int box_rows;
+    int images = 0, height = 0, width = 0;
+    Pair lower = {}, upper = {}, step = {};
+    int bytes = 2;                                          // of a number
+
+    const void* at(long long index) const { return (const unsigned char*)matrix + index * bytes; }
+};
+
+inline void fill_box(u32 target, const TensorMap& map, u32 barrier, std::function<const void*(int, int)> number_at)     // by row and column; none: zero
 {
+    const int rows = map.box_rows, bytes = map.bytes;
     if (target % 1024) fail("a box that does not begin at a whole group of rows", target);
-    checked(target, 16), checked(target + map.box_rows * 128 - 16, 16);
+    checked(target, 16), checked(target + rows * 128 - 16, 16);
     const auto copy = [=, block = my_block()] {
         Counter& counter = counter_at(block, barrier);
-        for (int i = 0; i < map.box_rows; i++)
-            for (int j = 0; j < 128; j += map.bytes) {
-                const bool inside = row + i < map.rows && column + j / map.bytes < map.columns;
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < 128; j += bytes) {
                 unsigned char* place = memories[block] + target + i * 128 + ((j / 16 ^ i & 7) << 4) + j % 16;
-                if (inside) std::memcpy(place, (const unsigned char*)map.matrix + ((row + i) * map.stride + column) * map.bytes + j, map.bytes);
-                else std::memset(place, 0, map.bytes);
+                const void* number = number_at(i, j / bytes);
+                if (number) std::memcpy(place, number, bytes);
+                else std::memset(place, 0, bytes);
             }
-        counter.bytes -= map.box_rows * 128;
+        counter.bytes -= rows * 128;
         end_phase(counter);
     };
     if (lazy) counter_at(my_block(), barrier).copies.push_back(copy);
     else copy();
+}
+
+inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
+{
+    fill_box(target, map, barrier, [=](int i, int j) {
+        const bool inside = row + i < map.rows && column + j < map.columns;
+        return inside ? map.at((row + i) * map.stride + column + j) : nullptr;
+    });
+}
+
+// The PTX ISA's im2col mode: the bounding box reaches from the image's first pixel, moved by its lower corner, to the last one, moved by its upper
+// corner. Pixels are visited in it from the coordinates on, `step` apart, line by line, image by image; what is read lies the offsets further.
+inline void copy_pixels(u32 target, const TensorMap& map, int channel, int left, int top, int image, int right, int down, u32 barrier)
+{
+    const Pair first = map.lower, last = {map.width - 1 + map.upper.right, map.height - 1 + map.upper.down};
+    if (left < first.right || left > last.right || top < first.down || top > last.down) fail("a box that begins outside of its bounding box", left);
+    if (right < 0 || right > 255 || down < 0 || down > 255) fail("an offset that does not fit 8 bits", right);
+    struct Pixel { int x, y, image; };
+    std::vector<Pixel> met;
+    for (Pixel at = {left, top, image}; (int)met.size() < map.box_rows;) {
+        met.push_back({at.x + right, at.y + down, at.image});
+        if ((at.x += map.step.right) <= last.right) continue;
+        at.x = first.right;
+        if ((at.y += map.step.down) <= last.down) continue;
+        at.y = first.down, at.image++;
+    }
+    fill_box(target, map, barrier, [=](int i, int j) {
+        const Pixel at = met[i];
+        const bool inside = at.x >= 0 && at.x < map.width && at.y >= 0 && at.y < map.height && at.image < map.images && channel + j < map.columns;
+        return inside ? map.at((((long long)at.image * map.height + at.y) * map.width + at.x) * map.stride + channel + j) : nullptr;
+    });
 }
 
 inline void send_box(const TensorMap& map, int column, int row, u32 source)
@@ -598,19 +644,33 @@ void block_product(const TensorMap x, const TensorMap values, const TensorMap re
                    const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
                    long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width, const float* x_scale,
                    const float* row_scales);
+void block_convolution(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* channels,
+                       const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y,
+                       long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width,
+                       int out_height, int out_width, int down, int right, int above, int before);
 
+// `shape`: nothing, or images, height and width of x; `corners`: lower, upper and steps, (down, right); `place`: what is behind `width` above.
 const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const void* x, const void* values, const int* units,
-             const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride, long long residual_stride,
-             long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks, int width,
-             const float* x_scale, const float* row_scales)
+             const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride,
+             long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks,
+             int width, const float* x_scale, const float* row_scales, const int* shape, const int* corners, const int* place)
 {
-    constexpr int size = sizeof(Number);
-    const TensorMap x_map = {x, columns, tokens, x_stride, TOKENS, size}, values_map = {values, LINE, steps * 128, LINE, 128, size};
+    TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, LINE, steps * 128, LINE, 128};
+    x_map.bytes = values_map.bytes = sizeof(Number);
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
+#ifdef BLOCK_CONVOLUTION
+    x_map = {x, columns, 0, x_stride, TOKENS, shape[0], shape[1], shape[2], {corners[1], corners[0]}, {corners[3], corners[2]},
+             {corners[5], corners[4]}};
+    return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
+        block_convolution(x_map, values_map, residual_map, y_map, units, taps, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
+                          tokens, tile_count, token_blocks, width, place[0], place[1], place[2], place[3], place[4], place[5]);
+    });
+#else
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
         block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
                       tokens, tile_count, token_blocks, width, x_scale, row_scales);
     });
+#endif
 }
 #endif
 }

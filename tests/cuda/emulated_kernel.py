@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from ctypes import c_int, c_longlong
 from functools import cache
 from pathlib import Path
@@ -15,8 +17,11 @@ import torch
 from torch import Tensor
 
 import zellige.cuda.kernels
-from zellige.cuda.operators.block_product import SOURCE, THREADS, BlockKernel, schedule
+from zellige.cuda.kernels.launch import PixelBoxes
+from zellige.cuda.operators import block_convolution, block_product
+from zellige.cuda.operators.block_product import THREADS, BlockKernel, schedule
 from zellige.cuda.operators.tile_vector_wise import Kernel
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.vector_tiles import VectorTiles
 
@@ -29,17 +34,18 @@ GUARD = 64
 
 @cache
 def library(name: str, defines: tuple[tuple[str, int], ...], edit: tuple[str, str] | None = None) -> ctypes.CDLL:
-    """A kernel's source as machine code for this CPU; ``edit`` replaces a piece of it."""
+    """A kernel's source as machine code for this CPU; ``edit`` replaces a piece of it, or of a header that it includes."""
     with tempfile.TemporaryDirectory() as directory:
-        source, shared = Path(directory) / name, Path(directory) / "kernel.so"
-        text = (ROOM / name).read_text()
+        sources = {source.name: source.read_text() for source in (ROOM / name, *ROOM.glob("*.cuh"))}
         if edit is not None:
-            assert edit[0] in text, f"{name} has no {edit[0]!r}"
-            text = text.replace(*edit)
-        source.write_text(text)
-        options = [f"-D{key}={value}" for key, value in defines]
-        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *options, "-I", ROOM,
-                        "-include", HERE / "emulated_gpu.h", "-x", "c++", source, "-o", shared], check=True)  # fmt: skip
+            (edited,) = (source for source, text in sources.items() if edit[0] in text)
+            sources[edited] = sources[edited].replace(*edit)
+        for source, text in sources.items():
+            Path(directory, source).write_text(text)
+        options = [f"-D{Path(name).stem.upper()}", *(f"-D{key}={value}" for key, value in defines)]
+        kernel, shared = Path(directory, name), Path(directory, "kernel.so")
+        subprocess.run([COMPILER, "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *options,
+                        "-include", HERE / "emulated_gpu.h", "-x", "c++", kernel, "-o", shared], check=True)  # fmt: skip
         loaded = ctypes.CDLL(shared)
         loaded.emulate.restype = ctypes.c_char_p
         return loaded
@@ -73,10 +79,38 @@ def emulated(
 def emulated_blocks(
     kernel: BlockKernel, weight: DeviceTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
     lazy: bool, seed: int, edit: tuple[str, str] | None = None, dtype: torch.dtype = torch.bfloat16,
-    scales: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+    scales: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:  # fmt: skip
     """The same for ``block_product.cu``: tokens × rows of ``dtype``. ``scales``: of x and of rows, if they are e4m3."""
-    tokens, rows = x.shape[0], weight.shape[0]
+    return _blocks(
+        f"{block_product.ENTRY}.cu", kernel, weight, x, None, x.shape[0], x.shape[1], x.stride(0), bias, residual, activation, lazy,
+        seed, edit, dtype, scales,
+    )  # fmt: skip
+
+
+def emulated_convolution(
+    kernel: BlockKernel, weight: ConvolutionTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+    lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+) -> Tensor:  # fmt: skip
+    """The same for ``block_convolution.cu``: images × height × width × rows, channels-last as x."""
+    shape = block_convolution.result_shape(x, weight.tiles.shape[0], weight.window)
+    boxes = block_convolution.pixel_boxes(x, weight.window, kernel)
+    assert boxes.count == kernel.tokens
+    addend = None if residual is None else block_convolution.matrix_of(residual, False)
+    y = _blocks(
+        f"{block_convolution.ENTRY}.cu", kernel, weight.tiles, x, weight.taps, math.prod(shape[:3]), weight.channels, boxes.pitch,
+        bias, addend, activation, lazy, seed, edit, x.dtype, (None, None), boxes,
+        block_convolution.place_of_pixels(torch.empty(shape), weight.window),
+    )  # fmt: skip
+    return y.reshape(shape)
+
+
+def _blocks(
+    source: str, kernel: BlockKernel, weight: DeviceTiles, x: Tensor, taps: Tensor | None, tokens: int, columns: int, x_stride: int,
+    bias: Tensor | None, residual: Tensor | None, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None,
+    dtype: torch.dtype, scales: tuple[Tensor | None, Tensor | None], boxes: PixelBoxes | None = None, place: Sequence[int] = (),
+) -> Tensor:  # fmt: skip
+    rows = weight.shape[0]
     stride = rows + 8
     guard = 64 * stride  # as many tokens as are written at a time
     whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=dtype)
@@ -84,12 +118,14 @@ def emulated_blocks(
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
     *address, x_scale, row_scales = (None if array is None else ctypes.c_void_p(array.data_ptr()) for array in (
-        x, weight.values, weight.units, weight.rows, tiles, bias, residual, y, *scales))  # fmt: skip
-    strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
-    failure = library(SOURCE, kernel.defines(dtype, activation, weight.values.itemsize == 1), edit).emulate(
+        x, weight.values, weight.units, taps, weight.rows, tiles, bias, residual, y, *scales))  # fmt: skip
+    strides = [c_longlong(x_stride), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
+    about = [] if boxes is None else [x.shape[:3], (*boxes.lower, *boxes.upper, *boxes.strides), place]
+    numbers = [(c_int * len(row))(*row) for row in about] or [None] * 3
+    failure = library(source, kernel.defines(dtype, activation, weight.values.itemsize == 1), edit).emulate(
         c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
-        *strides, c_int(rows), c_int(tokens), c_int(x.shape[1]), c_int(len(weight.values) // 128), c_int(len(tiles)),
-        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales)  # fmt: skip
+        *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values) // 128), c_int(len(tiles)),
+        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales, *numbers)  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"

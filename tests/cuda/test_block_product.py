@@ -15,7 +15,7 @@ from vector_weights import reference, relative_error
 
 from zellige.cuda.kernels.config import shared_limit
 from zellige.cuda.kernels.nvrtc import machine_code
-from zellige.cuda.operators.block_product import KERNELS, ROWS, SOURCE, STEP, BlockKernel, multiply, schedule, suits
+from zellige.cuda.operators.block_product import ENTRY, KERNELS, ROWS, STEP, BlockKernel, multiply, schedule, suits
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
@@ -115,7 +115,7 @@ def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
     fits a multiprocessor."""
     assert kernel.shared_bytes <= shared_limit(90)
     try:
-        log = machine_code(SOURCE, "sm_90a", kernel.defines(torch.bfloat16, "gelu")).log
+        log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(torch.bfloat16, "gelu")).log
     except CompileError as error:
         if "need" in str(error):
             pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")

@@ -17,10 +17,11 @@ from zellige.cuda.network.layers import TOKENS, Convolution, layer_of
 from zellige.cuda.network.layouts import decide
 from zellige.cuda.network.modules import BLOCKS, ConvolutionModule
 from zellige.cuda.network.network import lower
-from zellige.cuda.operators import block_product
+from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel
+from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply
-from zellige.cuda.tiling.convolution_tiles import Window
+from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 
 
@@ -51,22 +52,33 @@ def test_every_way(way: str, pattern: str, dtype: torch.dtype) -> None:
     assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
 
 
-def test_plain_products_run_by_the_kernel_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1 × 1 without a stride does; its matrices are tokens × features, the residual too. The interpreter stands for that kernel."""
+def test_they_run_by_the_kernels_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 × 1 without a stride as a product of tokens × features, others as convolutions; the residual lies as the result does. The
+    interpreter stands for both kernels."""
     model, inputs = bottleneck()
-    made: list[tuple[int, bool]] = []
+    products: list[tuple[int, bool]] = []
+    convolutions: list[Window] = []
 
     def product(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
                 kernel: BlockKernel) -> torch.Tensor:
         assert weight.unit == 64 and x.is_contiguous() and kernel == BlockKernel(CONFIG.tokens, CONFIG.stages, CONFIG.width)
-        made.append((x.shape[0], residual is not None))
+        products.append((x.shape[0], residual is not None))
         return multiply(weight, x, bias, residual, activation, config=CONFIG)
 
+    def convolution(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
+                    activation: str, kernel: BlockKernel) -> torch.Tensor:
+        assert weight.tiles.unit == 64 and x.is_contiguous()
+        assert kernel == BlockKernel(CONFIG.tokens, CONFIG.stages, CONFIG.width)
+        convolutions.append(weight.window)
+        return convolve(weight, x, bias, residual, activation, config=CONFIG)
+
     monkeypatch.setattr(block_product, "multiply", product)
+    monkeypatch.setattr(block_convolution, "convolve", convolution)
     engine = compiled(model, inputs, BLOCKS, TOKENS)
     assert_right(engine, model, inputs, torch.float16)
-    by_blocks = {layer.name for layer in engine.layers if layer.path == f"{BLOCKS}, channels-last"}
-    assert by_blocks == {"down", "up"} and sorted(set(made)) == [(18, True), (60, False)]
+    assert [layer.path for layer in engine.layers] == [f"{BLOCKS}, channels-last"] * 5 + ["dense"]
+    assert sorted(set(products)) == [(18, True), (60, False)]
+    assert set(convolutions) == {Window((1, 3), padding=(0, 1)), Window((3, 3), (2, 2), (2, 2), (2, 2)), Window((1, 1), (2, 2))}
 
 
 def test_what_follows_is_fused() -> None:

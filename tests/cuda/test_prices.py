@@ -156,7 +156,7 @@ def test_convolutions_race_in_one_order(clock: Clock) -> None:
 
 
 def test_few_configurations_for_convolutions(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of a way at most; blocks from tensor maps for what is a plain product alone."""
+    """Three of a way at most; blocks from tensor maps alone where Hopper has them and the window fits."""
     for name, value in {"TILE": 128, "STEP": 64, "candidates": candidates}.items():
         monkeypatch.setattr(prices, name, value)
     found = MeasuredPrices(CPU, torch.float16)
@@ -164,9 +164,13 @@ def test_few_configurations_for_convolutions(clock: Clock, monkeypatch: pytest.M
     weight = torch.zeros(256, 256, 3, 3)
     weight[:, :64] = 1
     layer = Convolution(("layer",), weight, None, Window((3, 3)), 9, 9, "none")
-    configs = found._able(layer, 100)
-    assert set(configs) == {"steps"} and len(configs["steps"]) == 3 and configs["steps"][-1].tokens == 64
+    assert {way: len(configs) for way, configs in found._able(layer, 100).items()} == {BLOCKS: len(KERNELS)}
     assert set(found._able(replace(layer, weight=weight[..., :1, :1], window=Window((1, 1))), 100)) == {BLOCKS}
+    configs = found._able(replace(layer, window=Window((3, 3), (9, 9))), 100)
+    assert set(configs) == {"steps"} and len(configs["steps"]) == 3 and configs["steps"][-1].tokens == 64
+    few = torch.zeros(256, 100, 3, 3)
+    few[:, :64] = 1
+    assert set(found._able(replace(layer, weight=few), 100)) == {"steps"}
 
 
 def test_what_cannot_be_had(clock: Clock) -> None:

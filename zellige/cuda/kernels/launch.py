@@ -25,7 +25,26 @@ class Boxes:
     rows: int
 
 
-Argument = Tensor | Boxes | ctypes.c_int | ctypes.c_longlong | None
+@dataclass(frozen=True)
+class PixelBoxes:
+    """A tensor map in im2col mode (cuTensorMapEncodeIm2col) of ``images`` × height × width × channels, 16-bit numbers, pixels
+    ``pitch`` numbers apart, a multiple of 8: boxes of ``count`` pixels × 64 channels, swizzled as those of ``Boxes``; what lies
+    outside is zero.
+
+    A box begins at a pixel between the corners and goes on in steps of ``strides``: from the end of a row at the beginning of the
+    next, from the last row of an image in the next image. Corners are how far the first of these pixels is from an image's first,
+    and the last from its last, at most. All pairs are (down, right).
+    """
+
+    images: Tensor
+    pitch: int
+    count: int
+    lower: tuple[int, int]
+    upper: tuple[int, int]
+    strides: tuple[int, int]
+
+
+Argument = Tensor | Boxes | PixelBoxes | ctypes.c_int | ctypes.c_longlong | None
 
 
 def architecture(device: torch.device) -> str:
@@ -72,21 +91,44 @@ def _value(driver: Any, argument: Argument) -> Any:
         return argument
     if isinstance(argument, Boxes):
         return _tensor_map(driver, argument)
+    if isinstance(argument, PixelBoxes):
+        return _pixel_map(driver, argument)
     return ctypes.c_void_p(None if argument is None else argument.data_ptr())
 
 
 def _tensor_map(driver: Any, boxes: Boxes) -> ctypes.Array[ctypes.c_uint64]:
     matrix = boxes.matrix
-    name = "UINT8" if matrix.itemsize == 1 else str(matrix.dtype).removeprefix("torch.").upper()
-    kind = getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{name}")
     long, short = driver.cuuint64_t, driver.cuuint32_t
-    encoded = _checked(driver.cuTensorMapEncodeTiled(
-        kind, 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])],
+    return _words(driver.cuTensorMapEncodeTiled(
+        _kind(driver, matrix), 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])],
         [long(matrix.itemsize * matrix.stride(0))], [short(128 // matrix.itemsize), short(boxes.rows)], [short(1), short(1)],
-        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE, driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
-        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE), f"map a matrix of {list(matrix.shape)}")
-    return (ctypes.c_uint64 * 16)(*(int(word) for word in encoded.opaque))
+        *_layout(driver)), f"map a matrix of {list(matrix.shape)}")
+
+
+def _pixel_map(driver: Any, boxes: PixelBoxes) -> ctypes.Array[ctypes.c_uint64]:
+    images, height, width, channels = boxes.images.shape
+    pitch, (down, right) = boxes.pitch * boxes.images.itemsize, boxes.strides
+    long, short = driver.cuuint64_t, driver.cuuint32_t
+    return _words(driver.cuTensorMapEncodeIm2col(
+        _kind(driver, boxes.images), 4, boxes.images.data_ptr(), [long(channels), long(width), long(height), long(images)],
+        [long(pitch), long(pitch * width), long(pitch * width * height)], list(boxes.lower[::-1]), list(boxes.upper[::-1]), 64,
+        boxes.count, [short(1), short(right), short(down), short(1)], *_layout(driver)), f"map {list(boxes.images.shape)}")
+
+
+def _kind(driver: Any, tensor: Tensor) -> Any:
+    name = "UINT8" if tensor.itemsize == 1 else str(tensor.dtype).removeprefix("torch.").upper()
+    return getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{name}")
+
+
+def _layout(driver: Any) -> tuple[Any, ...]:
+    """How boxes of all kinds lie in shared memory."""
+    return (driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE, driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+
+
+def _words(answer: tuple, what: str) -> ctypes.Array[ctypes.c_uint64]:
+    return (ctypes.c_uint64 * 16)(*(int(word) for word in _checked(answer, what).opaque))
 
 
 def _driver() -> Any:

@@ -184,7 +184,7 @@ __device__ __forceinline__ void copy_bulk_to_both(u32 target, const void* source
                  :: "r"(target), "l"(source), "r"(bytes), "r"(barrier), "h"((u16)3) : "memory");
 }
 
-// A matrix in memory, cut into boxes: what the driver encodes (cuTensorMapEncodeTiled).
+// Memory cut into boxes: a matrix, or in im2col mode the pixels of images. What the driver encodes (cuTensorMapEncodeTiled, …Im2col).
 struct __align__(64) TensorMap { u64 words[16]; };
 
 // cp.async.bulk.tensor: the box that begins at this column and row; what lies outside of the matrix becomes zero.
@@ -194,7 +194,17 @@ __device__ __forceinline__ void copy_box(u32 target, const TensorMap& map, int c
                  :: "r"(target), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
 }
 
-// The same the other way; what lies outside of the matrix is left out.
+// The same in im2col mode, of images x height x width x channels: 64 channels of so many pixels as the map says, from the one at (left, top, image)
+// on, in the order of output pixels, and each moved by (right, down).
+__device__ __forceinline__ void copy_pixels(u32 target, const TensorMap& map, int channel, int left, int top, int image, int right, int down,
+                                            u32 barrier)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%2, %3, %4, %5}], [%6], {%7, %8};"
+                 :: "r"(target), "l"(&map), "r"(channel), "r"(left), "r"(top), "r"(image), "r"(barrier), "h"((u16)right), "h"((u16)down) : "memory");
+}
+
+// A box of a matrix the other way; what lies outside of the matrix is left out.
 __device__ __forceinline__ void send_box(const TensorMap& map, int column, int row, u32 source)
 {
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];"

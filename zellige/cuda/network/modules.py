@@ -18,7 +18,7 @@ from torch.nn import functional
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import BLOCKS, DENSE
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
-from zellige.cuda.operators import block_product, features
+from zellige.cuda.operators import block_convolution, block_product, features
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply, pieces_for
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
@@ -31,7 +31,7 @@ WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
 are fast in. Those of blocks run by ``operators/block_product.py``, others by ``product.py``; of convolutions all but 1 × 1 by
-``convolution.py``."""
+``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 TORCH, KERNEL = "torch", "kernel"
@@ -96,13 +96,17 @@ class WeightedModule(Ordered):
     def tiles(self) -> DeviceTiles:
         return replace(self.form, values=self.values, units=self.units, rows=self.lines)
 
+    @property
+    def block_kernel(self) -> block_product.BlockKernel | None:
+        """That of blocks, if the layer runs by it."""
+        config = self.choice.config
+        return block_product.BlockKernel.of(config) if self.choice.way == BLOCKS and config is not None else None
+
     def product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """Through tiles, of matrices in the orders of this layer."""
-        config = self.choice.config
-        if self.choice.way == BLOCKS and config is not None:
-            kernel = block_product.BlockKernel.of(config)
+        if kernel := self.block_kernel:
             return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
-        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, config)
+        return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, self.choice.config)
 
     def ended(self, y: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """With the epilogue behind a dense product."""
@@ -155,16 +159,22 @@ class ConvolutionModule(WeightedModule):
         if window.pointwise:
             y = self.shaped(self.product(self.flat(source), None if addend is None else self.flat(addend)))
         else:
-            y = convolve(ConvolutionTiles(self.tiles(), self.taps, self.channels, window), source, self.bias, addend,
-                         self.activation, config=self.choice.config)
+            y = self.convolution(source, addend)
         return y.permute(0, 3, 1, 2)
+
+    def convolution(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Through tiles, of images × height × width × channels."""
+        weight = ConvolutionTiles(self.tiles(), self.taps, self.channels, self.window)
+        if kernel := self.block_kernel:
+            return block_convolution.convolve(weight, x, self.bias, residual, self.activation, kernel)
+        return convolve(weight, x, self.bias, residual, self.activation, config=self.choice.config)
 
 
 def tile_groups(layer: WithWeights) -> dict[str, int]:
     """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
-    blocks is for plain products."""
+    blocks wants a window that fits a tensor map."""
     return {way: group for way, (group, orders) in WAYS.items() if isinstance(layer, Linear) or (
-        (TOKENS, TOKENS) in orders and (layer.window.pointwise or way != BLOCKS))}
+        (TOKENS, TOKENS) in orders and (way != BLOCKS or block_convolution.fits(layer.window)))}
 
 
 def cut(layer: WithWeights, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:

@@ -2,7 +2,7 @@
 
 Where a tile keeps whole steps of columns, both operands come as boxes of tensor maps, as they do in a dense product, whatever is
 left out; and activations stay in the order that PyTorch has them in. The kernel is ``block_product.cu``, through
-``wgmma.mma_async``.
+``wgmma.mma_async``. Convolutions share all of it but how X is found (``block_convolution.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.kernels.cubins import Request, compile_together
-from zellige.cuda.kernels.launch import Boxes, architecture, launch, loaded
+from zellige.cuda.kernels.launch import Argument, Boxes, PixelBoxes, architecture, launch, loaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
@@ -26,7 +26,9 @@ from zellige.errors import InputError
 ROWS, STEP, LINE_BYTES = 128, 64, 128
 """Rows of a block, its columns, and the bytes of one of its rows, whatever the numbers."""
 
-SOURCE, ENTRY = "block_product.cu", "block_product"
+ENTRY = "block_product"
+"""The kernel's name, and its file's."""
+
 ARCHITECTURE = "sm_90a"
 THREADS = 320
 """Eight warps that multiply, one that asks for boxes, one that moves residuals and results."""
@@ -72,29 +74,33 @@ def configurations(shape: Sequence[int], tile: int, step: int, capability: int) 
     return [kernel.config for kernel in KERNELS] if able else []
 
 
-def compile_ahead(dtype: torch.dtype, activation: str = "none") -> None:
+def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENTRY) -> None:
     """Have the machine code of all kernels for this type and epilogue at hand, compiled side by side."""
-    compile_together(Request(SOURCE, ARCHITECTURE, kernel.defines(dtype, activation)) for kernel in KERNELS)
+    compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation)) for kernel in KERNELS)
 
 
-def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
-    """Whether the kernel can multiply this: blocks as tall and wide as it wants, and lines of x, y and the residual that begin at
-    multiples of 16 bytes."""
-    blocks = weight.tile == ROWS and weight.step == weight.unit == LINE_BYTES // weight.values.itemsize
+def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None, itemsize: int = 2) -> bool:
+    """Whether the kernel can multiply this: blocks as tall and wide as it wants, of numbers of so many bytes, and lines of x, y and
+    the residual that begin at multiples of 16 bytes."""
     lines = [x] if residual is None else [x, residual]
-    aligned = all(line.data_ptr() % 16 == 0 and line.stride(0) * line.itemsize % 16 == 0 < line.stride(0) for line in lines)
-    return blocks and aligned and weight.shape[0] % 8 == 0
+    return in_blocks(weight, itemsize) and all(
+        line.data_ptr() % 16 == 0 and line.stride(0) * line.itemsize % 16 == 0 < line.stride(0) for line in lines)
 
 
-def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, otherwise: str) -> None:
-    """``InputError``, with what to do ``otherwise``, if the kernel can't multiply this or the GPU is none of its kind."""
-    if not suits(weight, x, residual):
-        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // weight.values.itemsize} columns, a multiple of 8 rows, "
-                         f"and lines that begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of "
-                         f"{list(weight.shape)}, lines {x.stride(0)} apart; {otherwise}")  # fmt: skip
-    name = architecture(x.device)
-    if name != ARCHITECTURE:
-        raise InputError(f"the product of blocks runs on compute capability 9.0 alone, this GPU is {name}; {otherwise}")
+def in_blocks(weight: DeviceTiles, itemsize: int = 2) -> bool:
+    """Whether the kernels of blocks can multiply a weight, of numbers of so many bytes."""
+    step = LINE_BYTES // itemsize
+    return (weight.values.itemsize == itemsize and weight.tile == ROWS and weight.step == weight.unit == step
+            and weight.shape[0] % 8 == 0)
+
+
+def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, itemsize: int, instead: str) -> None:
+    """``InputError`` if the kernel can't multiply this, or not on this GPU; ``instead``: who multiplies then."""
+    if not suits(weight, x, residual, itemsize):
+        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // itemsize} columns, a multiple of 8 rows, and lines that "
+                         f"begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, "
+                         f"lines {x.stride(0)} apart; multiply them by zellige.cuda.operators.{instead}")  # fmt: skip
+    check_hopper(x.device, instead)
 
 
 def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "none",
@@ -115,9 +121,10 @@ def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tenso
     tile = rows.numel() // (len(starts) - 1)
     weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
     check(weight, x, bias, residual, activation, False, False)
-    check_suits(weight, x, residual, "multiply by zellige.cuda.operators.product")
-    y = x.new_empty(x.shape[0], shape[0])
-    launch_blocks(weight, x, y, bias, residual, activation, BlockKernel(*numbers))
+    check_suits(weight, x, residual, 2, "product")
+    y, kernel = x.new_empty(x.shape[0], shape[0]), BlockKernel(*numbers)
+    if y.numel():
+        launch_product(weight, x, y, bias, residual, activation, kernel)
     return y
 
 
@@ -127,22 +134,38 @@ def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | Non
     return x.new_empty(x.shape[0], shape[0])
 
 
-def launch_blocks(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
-                  kernel: BlockKernel, x_scale: Tensor | None = None, row_scales: Tensor | None = None) -> None:
+def check_hopper(device: torch.device, instead: str) -> None:
+    """``InputError`` if a GPU lacks what the kernels of blocks are made of; ``instead``: who multiplies there."""
+    name = architecture(device)
+    if name != ARCHITECTURE:
+        raise InputError(f"blocks are multiplied on compute capability 9.0 alone, this GPU is {name}; multiply them by "
+                         f"zellige.cuda.operators.{instead}")  # fmt: skip
+
+
+def launch_product(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+                   kernel: BlockKernel, x_scale: Tensor | None = None, row_scales: Tensor | None = None) -> None:
     """Write the product into ``y``; nothing is checked. There are scales if the numbers are e4m3."""
+    launch_blocks(ENTRY, Boxes(x, kernel.tokens), (weight.units,), weight, y, bias, residual, activation, kernel,
+                  (x_scale, row_scales))
+
+
+def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], weight: DeviceTiles, y: Tensor, bias: Tensor | None,
+                  residual: Tensor | None, activation: str, kernel: BlockKernel, more: Sequence[Argument] = ()) -> None:
+    """Write a product into ``y``, tokens × rows, as ``residual`` is. ``columns`` is what each step reads of ``x``, ``more`` what
+    the kernel ``entry`` must know besides. Nothing is checked."""
     tokens, rows = y.shape
-    if not tokens:
-        return
-    tiles = schedule_on(weight.starts, x.device)
+    device = y.device
+    tiles = schedule_on(weight.starts, device)
     token_blocks = -(-tokens // kernel.tokens)
-    blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
+    blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(device).multi_processor_count)
+    beside = y if residual is None else residual  # a tensor map is of something
+    maps = [x, Boxes(_some_values(weight), ROWS), Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
+    strides = [c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
+    numbers = map(c_int, (rows, tokens, len(tiles), token_blocks, kernel.width))
     defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1)
-    compiled = loaded(SOURCE, ENTRY, defines, kernel.shared_bytes, x.device)
+    compiled = loaded(f"{entry}.cu", entry, defines, kernel.shared_bytes, device)
     launch(compiled, blocks, THREADS, kernel.shared_bytes,
-           [Boxes(x, kernel.tokens), Boxes(_some_values(weight), ROWS), Boxes(y if residual is None else residual, kernel.tokens),
-            Boxes(y, kernel.tokens), weight.units, weight.rows, tiles, bias, residual, y,
-            c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)), c_int(rows), c_int(tokens),
-            c_int(len(tiles)), c_int(token_blocks), c_int(kernel.width), x_scale, row_scales], x.device)  # fmt: skip
+           [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more], device)
 
 
 def schedule(starts: tuple[int, ...]) -> np.ndarray:
@@ -163,5 +186,5 @@ def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def _some_values(weight: DeviceTiles) -> Tensor:
-    """The values, or where there are none a block that nobody asks for: a tensor map is of something."""
+    """The values, or where there are none a block that nobody asks for."""
     return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, weight.step)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zellige.cuda.operators.block_product import KERNELS, BlockKernel, check_suits, launch_blocks
+from zellige.cuda.operators.block_product import KERNELS, BlockKernel, check_suits, launch_product
 from zellige.cuda.operators.product import check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.scaled_tiles import E4M3, ScaledTiles, scale_for
@@ -25,7 +25,8 @@ from zellige.errors import InputError
 STEP = 128
 """Columns of a block."""
 
-OTHERWISE = "multiply in bfloat16 by zellige.cuda.operators.product"
+INSTEAD = "product, in bfloat16"
+"""Who multiplies what this kernel can't, among the operators."""
 
 
 def multiply(weight: ScaledTiles, x: Tensor, x_scale: Tensor, bias: Tensor | None = None, residual: Tensor | None = None,
@@ -67,9 +68,10 @@ def _product(x: Tensor, x_scale: Tensor, values: Tensor, scales: Tensor, units: 
             raise InputError(f"{name} must be {count} of {torch.float32} side by side on {values.device}, "
                              f"not {list(scale.shape)} of {scale.dtype} on {scale.device}")
     check(weight, x, bias, residual, activation, False, False, dtype)
-    check_suits(weight, x, residual, OTHERWISE)
+    check_suits(weight, x, residual, 1, INSTEAD)
     y = x.new_empty(x.shape[0], shape[0], dtype=dtype)
-    launch_blocks(weight, x, y, bias, residual, activation, BlockKernel(*numbers), x_scale, scales)
+    if y.numel():
+        launch_product(weight, x, y, bias, residual, activation, BlockKernel(*numbers), x_scale, scales)
     return y
 
 

@@ -61,7 +61,7 @@ def _convolution(x: torch.Tensor, values: torch.Tensor, channels: torch.Tensor, 
                         values, channels, rows, bool(form[3]))
     weight = ConvolutionTiles(tiles, taps, form[1], Window.of(window))
     check(weight, x, bias, residual, activation, x_features, y_features)
-    y = x.new_empty(_result_shape(x, form[0], weight.window, x_features, y_features))
+    y = x.new_empty(result_shape(x, form[0], weight.window, x_features, y_features))
     launch(weight, x, y, bias, residual, activation, x_features, y_features, Config.of(config))
     return y
 
@@ -70,10 +70,11 @@ def _convolution(x: torch.Tensor, values: torch.Tensor, channels: torch.Tensor, 
 def _(x: torch.Tensor, values: torch.Tensor, channels: torch.Tensor, taps: torch.Tensor, rows: torch.Tensor,
       bias: torch.Tensor | None, residual: torch.Tensor | None, starts: Sequence[int], form: Sequence[int],
       window: Sequence[int], activation: str, x_features: bool, y_features: bool, config: Sequence[int]) -> torch.Tensor:
-    return x.new_empty(_result_shape(x, form[0], Window.of(window), x_features, y_features))
+    return x.new_empty(result_shape(x, form[0], Window.of(window), x_features, y_features))
 
 
-def _result_shape(x: torch.Tensor, rows: int, window: Window, x_features: bool, y_features: bool) -> tuple[int, int, int, int]:
+def result_shape(x: torch.Tensor, rows: int, window: Window, x_features: bool = False,
+                 y_features: bool = False) -> tuple[int, int, int, int]:
     images, height, width = x.shape[1:] if x_features else x.shape[:3]
     height, width = window.output(height, width)
     return (rows, images, height, width) if y_features else (images, height, width, rows)
@@ -88,8 +89,8 @@ def launch(weight: ConvolutionTiles, x: torch.Tensor, y: torch.Tensor, bias: tor
     pixels = images * out_height * out_width
     if not pixels:
         return
-    matrix, result = _matrix(x, x_features), _matrix(y, y_features)
-    addend = None if residual is None else _matrix(residual, y_features)
+    matrix, result = matrix_of(x, x_features), matrix_of(y, y_features)
+    addend = None if residual is None else matrix_of(residual, y_features)
     if window.pointwise:
         launch_product(tiles, matrix, result, bias, addend, activation, x_features, y_features, config)
         return
@@ -114,14 +115,14 @@ def launch(weight: ConvolutionTiles, x: torch.Tensor, y: torch.Tensor, bias: tor
         num_warps=config.warps, num_stages=config.stages)
 
 
-def _matrix(tensor: torch.Tensor, features: bool) -> torch.Tensor:
+def matrix_of(tensor: torch.Tensor, features: bool) -> torch.Tensor:
     """Pixels × channels, or channels × pixels with ``features``, of the same memory."""
     if features:
         return tensor.as_strided((tensor.shape[0], tensor[0].numel()), (tensor.stride(0), 1))
-    return tensor.as_strided((tensor[..., 0].numel(), tensor.shape[3]), (_pitch(tensor), 1))
+    return tensor.as_strided((tensor[..., 0].numel(), tensor.shape[3]), (pitch_of(tensor), 1))
 
 
-def _pitch(tensor: torch.Tensor) -> int:
+def pitch_of(tensor: torch.Tensor) -> int:
     """How far the pixels of a channels-last tensor lie apart."""
     for size, stride in zip(tensor.shape[2::-1], tensor.stride()[2::-1], strict=True):
         if size > 1:
@@ -136,7 +137,7 @@ def check(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None, 
     form = f"{channels} channels × images × height × width" if x_features else f"images × height × width × {channels} channels"
     if x.ndim != 4 or x.shape[0 if x_features else 3] != channels:
         raise InputError(f"the convolution wants x as {form}, not {list(x.shape)}")
-    result = _result_shape(x, rows, window, x_features, y_features)
+    result = result_shape(x, rows, window, x_features, y_features)
     if min(result[2:] if y_features else result[1:3]) < 1:
         raise InputError(f"the window {window} does not fit into x of {list(x.shape)}")
     dtype, device = weight.tiles.values.dtype, weight.tiles.values.device
@@ -158,10 +159,10 @@ def check(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None, 
 
 
 def _together(tensor: torch.Tensor, features: bool) -> bool:
-    """Whether ``_matrix`` can describe a tensor."""
+    """Whether ``matrix_of`` can describe a tensor."""
     strides, distance = (1, tensor.shape[3], tensor.shape[2] * tensor.shape[3]), 1
     if not features:
-        distance = _pitch(tensor)
+        distance = pitch_of(tensor)
         strides = (distance, distance * tensor.shape[2], distance * tensor.shape[2] * tensor.shape[1])
     own = tensor.shape[:0:-1] if features else tensor.shape[2::-1]
     found = tensor.stride()[:0:-1] if features else tensor.stride()[2::-1]
