@@ -1,12 +1,12 @@
 """The product of blocks of 128 × 128 in e4m3 on Hopper: Y = act(scale of X · scale of the row · (X · Wᵀ) + bias + residual).
 
-A row of a box is 128 bytes, so a step takes twice the columns that it takes of numbers of 16 bits, in the same time: the kernel
-is the same, ``block_product.cu``. X has one scale, as ``torch._scaled_mm`` has it, W one for every row
+A row of a box is 128 bytes, so a step takes twice the columns that it takes of numbers of 16 bits, by as many instructions: the
+kernel is the same, ``block_product.cu``. X has one scale, as ``torch._scaled_mm`` has it, W one for every row
 (``tiling/scaled_tiles.py``); bias, residual and Y are bfloat16 or float16.
 
-Hopper adds products of e4m3 up in fewer bits than float32 has: of each product, shifted to the largest of those that are added
-together, about 14 bits are kept (DeepSeek-AI, arXiv 2412.19437, section 3.5.2), and of a sum 13 bits behind the first
-(SageAttention2, arXiv 2411.10958). cuBLAS does so too with ``use_fast_accum``.
+Hopper adds products of e4m3 up in fewer bits than float32 has. As others have measured it, about 14 bits of each product are kept,
+shifted to the largest of those that are added at once (DeepSeek-AI, arXiv 2412.19437, section 3.5.2), and of a sum 13 bits behind
+the first (SageAttention2, arXiv 2411.10958). cuBLAS leaves it at that with ``use_fast_accum``.
 """
 
 from __future__ import annotations
