@@ -25,6 +25,7 @@ import gpu_block_convolution
 import gpu_blocks
 import gpu_convolution
 import gpu_correctness
+import gpu_fp8
 import gpu_layers
 import gpu_networks
 import gpu_vectors
@@ -40,7 +41,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
     "block convolution": (gpu_block_convolution.block_convolution, 15, 30), "convolution": (gpu_convolution.convolution, 20, 40),
     "bert-base": (gpu_networks.bert, 40, 110),
     "backward": (gpu_backward.backward, 15, 22), "linear": (gpu_layers.linears, 8, 16), "small layers": (gpu_layers.small, 8, 14),
-    "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
+    "fp8": (gpu_fp8.fp8, 15, 25), "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
     "uneven tiles": (gpu_layers.uneven, 5, 8),
 }
 """Name → what it does, the seconds that must be left for it to start, and those that it may take."""

@@ -153,6 +153,35 @@ def backward(facts: dict[str, Any]) -> str:
     return f"{facts['conditions']['gpu']}; {checked(found, 'gradients')}\n\n{table(headings, rows, texts=2)}"
 
 
+def fp8(facts: dict[str, Any]) -> str:
+    """Blocks in e4m3: times faster than cuBLAS in e4m3, and from bfloat16 to bfloat16 times faster than cuBLAS in that."""
+    found = facts.get("fp8", {})
+    if "layers" not in found:
+        return ""
+    own = [layer for layer in found["layers"] if right(layer)]
+    rows = []
+    for layer in {layer["name"]: layer for layer in own}.values():
+        at = {one["sparsity"]: one for one in own if one["name"] == layer["name"]}
+        dense = [geometric_mean(one["seconds"][name] for one in at.values()) for name in ("cublas-bf16", "cublas-e4m3")]
+        rows.append([layer["name"], f"{layer['rows']} × {layer['columns']}", *(f"{1e6 * seconds:.0f}" for seconds in dense),
+                     *(_faster(at.get(level), "blocks-e4m3", "cublas-e4m3") for level in SPARSITIES),
+                     *(_faster(at.get(level), "layer-e4m3", "cublas-bf16") for level in SPARSITIES)])
+    headings = ["blocks 128 × 128 in e4m3", "rows × columns", "cuBLAS bf16, µs", "e4m3, µs",
+                *(f"{level:.0%}" for level in SPARSITIES), *(f"layer, {level:.0%}" for level in SPARSITIES)]
+    return (f"{facts['conditions']['gpu']}; {checked(found, 'products')} The largest relative error was "
+            f"{float(found['correctness']['worst']):.1e}. cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3."
+            f"\n\n{table(headings, rows, texts=2)}")
+
+
+def _faster(layer: dict[str, Any] | None, name: str, other: str) -> str:
+    """How many times one contestant is faster than another, and of a product its share of the roofline."""
+    seconds = {} if layer is None else right(layer)
+    if layer is None or not {name, other} <= set(seconds):
+        return ""
+    share = f" ({layer['floor_s'] / seconds[name]:.0%})" if name.startswith("blocks") else ""
+    return times(seconds[other] / seconds[name]) + share
+
+
 def networks(facts: dict[str, Any]) -> str:
     """BERT-base: how long a call takes, as all take turns, and how many times faster than the fastest dense one."""
     found = facts.get("bert-base", {})
@@ -174,7 +203,7 @@ DENSE_NETWORKS = {"eager": "PyTorch's operators in a CUDA graph", "max-autotune"
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "gpu-conditions": conditions, "gpu-layers": layers, "gpu-comparison": comparison, "gpu-linear": linear,
     "gpu-convolution": convolution, "gpu-block-convolution": partial(convolution, section="block convolution"),
-    "gpu-backward": backward, "gpu-networks": networks}
+    "gpu-backward": backward, "gpu-fp8": fp8, "gpu-networks": networks}
 
 
 def main() -> int:

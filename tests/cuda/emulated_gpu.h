@@ -426,27 +426,33 @@ inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 bar
 
 struct Pair { int right, down; };
 
-// Memory cut into boxes 64 numbers wide, swizzled: a matrix, or images of height x width pixels that lie `stride` apart, with as many channels as
+// Memory cut into boxes 128 bytes wide, swizzled: a matrix, or images of height x width pixels that lie `stride` apart, with as many channels as
 // there are columns, in im2col mode.
 struct TensorMap {
-    const u16* matrix;
+    const void* matrix;
     int columns, rows;
     long long stride;
     int box_rows;
     int images = 0, height = 0, width = 0;
     Pair lower = {}, upper = {}, step = {};
+    int bytes = 2;                                          // of a number
+
+    const void* at(long long index) const { return (const unsigned char*)matrix + index * bytes; }
 };
 
-inline void fill_box(u32 target, int rows, u32 barrier, std::function<u16(int, int)> number_at)     // by row and column
+inline void fill_box(u32 target, const TensorMap& map, u32 barrier, std::function<const void*(int, int)> number_at)     // by row and column; none: zero
 {
+    const int rows = map.box_rows, bytes = map.bytes;
     if (target % 1024) fail("a box that does not begin at a whole group of rows", target);
     checked(target, 16), checked(target + rows * 128 - 16, 16);
     const auto copy = [=, block = my_block()] {
         Counter& counter = counter_at(block, barrier);
         for (int i = 0; i < rows; i++)
-            for (int j = 0; j < 64; j++) {
-                const u16 number = number_at(i, j);
-                std::memcpy(memories[block] + target + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, &number, 2);
+            for (int j = 0; j < 128; j += bytes) {
+                unsigned char* place = memories[block] + target + i * 128 + ((j / 16 ^ i & 7) << 4) + j % 16;
+                const void* number = number_at(i, j / bytes);
+                if (number) std::memcpy(place, number, bytes);
+                else std::memset(place, 0, bytes);
             }
         counter.bytes -= rows * 128;
         end_phase(counter);
@@ -457,9 +463,9 @@ inline void fill_box(u32 target, int rows, u32 barrier, std::function<u16(int, i
 
 inline void copy_box(u32 target, const TensorMap& map, int column, int row, u32 barrier)
 {
-    fill_box(target, map.box_rows, barrier, [=](int i, int j) -> u16 {
+    fill_box(target, map, barrier, [=](int i, int j) {
         const bool inside = row + i < map.rows && column + j < map.columns;
-        return inside ? map.matrix[(row + i) * map.stride + column + j] : 0;
+        return inside ? map.at((row + i) * map.stride + column + j) : nullptr;
     });
 }
 
@@ -479,10 +485,10 @@ inline void copy_pixels(u32 target, const TensorMap& map, int channel, int left,
         if ((at.y += map.step.down) <= last.down) continue;
         at.y = first.down, at.image++;
     }
-    fill_box(target, map.box_rows, barrier, [=](int i, int j) -> u16 {
+    fill_box(target, map, barrier, [=](int i, int j) {
         const Pixel at = met[i];
         const bool inside = at.x >= 0 && at.x < map.width && at.y >= 0 && at.y < map.height && at.image < map.images && channel + j < map.columns;
-        return inside ? map.matrix[(((long long)at.image * map.height + at.y) * map.width + at.x) * map.stride + channel + j] : 0;
+        return inside ? map.at((((long long)at.image * map.height + at.y) * map.width + at.x) * map.stride + channel + j) : nullptr;
     });
 }
 
@@ -492,7 +498,7 @@ inline void send_box(const TensorMap& map, int column, int row, u32 source)
     const auto send = [=, block = my_block()] {
         for (int i = 0; i < map.box_rows && row + i < map.rows; i++)
             for (int j = 0; j < 64 && column + j < map.columns; j++)
-                std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,
+                std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,       // of 16 bits, as results are
                             memories[block] + source + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, 2);
     };
     if (lazy) fibers[fiber].copies.back().push_back(send);
@@ -513,21 +519,39 @@ inline u64 matrix_descriptor(u32 address, u32 group_bytes)  // as ptx.cuh makes 
     return SWIZZLE_128 | EIGHT_ROWS >> 4 << 32 | (u64)(group_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
 }
 
-// One number of A or B, columns side by side in memory: 64 columns are 128 bytes, the next 64 lie `leading` bytes on; 8 rows lie side by side,
+// e4m3 (OCP): four bits of exponent, biased by 7, and three of mantissa; NaN where all are set; below 2^-6 steps of 2^-9.
+inline float widen_e4m3(unsigned char number)
+{
+    const int exponent = number >> 3 & 15, mantissa = number & 7;
+    const float size = (number & 127) == 127 ? NAN : exponent ? std::ldexp(8.0f + mantissa, exponent - 10) : std::ldexp((float)mantissa, -9);
+    return number & 128 ? -size : size;
+}
+
+#if E4M3
+using Number = unsigned char;
+inline float widen_number(Number number) { return widen_e4m3(number); }
+#else
+using Number = u16;
+inline float widen_number(Number number) { return widen(number); }
+#endif
+
+constexpr int LINE = 128 / sizeof(Number), DEPTH = 32 / sizeof(Number);     // numbers of 128 bytes; the k of wgmma.mma_async's shapes
+
+// One number of A or B, columns side by side in memory: LINE columns are 128 bytes, the next ones lie `leading` bytes on; 8 rows lie side by side,
 // the next 8 `stride` bytes on; bits 4 to 6 of an address are XORed with bits 7 to 9.
 inline float number_in_shared(u64 descriptor, int row, int column)
 {
     if (descriptor >> 62 != 1 || descriptor >> 49 & 7) fail("a descriptor of another layout", descriptor >> 49);
     const u32 start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
-    const u32 address = start + column / 64 * leading + column % 64 * 2 + row / 8 * stride + row % 8 * 128;
-    u16 number;
-    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, 2), 2);
-    return widen(number);
+    const u32 address = start + column / LINE * leading + column % LINE * sizeof(Number) + row / 8 * stride + row % 8 * 128;
+    Number number;
+    std::memcpy(&number, checked(address ^ (address >> 7 & 7) << 4, sizeof number), sizeof number);
+    return widen_number(number);
 }
 
 template <int COUNT> void multiply_now(const Product& product)
 {
-    const int depth = product.sparse ? 32 : 16;
+    const int depth = product.sparse ? 32 : DEPTH;
     std::vector<float> b(depth * COUNT * 8);
     for (int k = 0; k < depth; k++)
         for (int n = 0; n < COUNT * 8; n++) b[k * COUNT * 8 + n] = product.side_by_side ? number_in_shared(product.b, k, n) : number_in_shared(product.b, n, k);
@@ -618,20 +642,21 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
 #else
 void block_product(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* units,
                    const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
-                   long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width);
+                   long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width, const float* x_scale,
+                   const float* row_scales);
 void block_convolution(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* channels,
                        const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y,
                        long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width,
                        int out_height, int out_width, int down, int right, int above, int before);
 
 // `shape`: nothing, or images, height and width of x; `corners`: lower, upper and steps, (down, right); `place`: what is behind `width` above.
-const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const u16* x, const u16* values, const int* units,
+const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const void* x, const void* values, const int* units,
              const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride,
              long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks,
-             int width, const int* shape, const int* corners, const int* place)
+             int width, const float* x_scale, const float* row_scales, const int* shape, const int* corners, const int* place)
 {
-    TensorMap x_map = {x, columns, tokens, x_stride, TOKENS};
-    const TensorMap values_map = {values, 64, steps * 128, 64, 128};
+    TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, LINE, steps * 128, LINE, 128};
+    x_map.bytes = values_map.bytes = sizeof(Number);
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
 #ifdef BLOCK_CONVOLUTION
     x_map = {x, columns, 0, x_stride, TOKENS, shape[0], shape[1], shape[2], {corners[1], corners[0]}, {corners[3], corners[2]},
@@ -643,7 +668,7 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
 #else
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
         block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
-                      tokens, tile_count, token_blocks, width);
+                      tokens, tile_count, token_blocks, width, x_scale, row_scales);
     });
 #endif
 }

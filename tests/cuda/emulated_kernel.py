@@ -78,11 +78,14 @@ def emulated(
 
 def emulated_blocks(
     kernel: BlockKernel, weight: DeviceTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
-    lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+    lazy: bool, seed: int, edit: tuple[str, str] | None = None, dtype: torch.dtype = torch.bfloat16,
+    scales: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:  # fmt: skip
-    """The same for ``block_product.cu``: tokens × rows."""
-    name = f"{block_product.ENTRY}.cu"
-    return _blocks(name, kernel, weight, x, None, x.shape[0], x.shape[1], x.stride(0), bias, residual, activation, lazy, seed, edit)
+    """The same for ``block_product.cu``: tokens × rows of ``dtype``. ``scales``: of x and of rows, if they are e4m3."""
+    return _blocks(
+        f"{block_product.ENTRY}.cu", kernel, weight, x, None, x.shape[0], x.shape[1], x.stride(0), bias, residual, activation, lazy,
+        seed, edit, dtype, scales,
+    )  # fmt: skip
 
 
 def emulated_convolution(
@@ -96,7 +99,8 @@ def emulated_convolution(
     addend = None if residual is None else block_convolution.matrix_of(residual, False)
     y = _blocks(
         f"{block_convolution.ENTRY}.cu", kernel, weight.tiles, x, weight.taps, math.prod(shape[:3]), weight.channels, boxes.pitch,
-        bias, addend, activation, lazy, seed, edit, boxes, block_convolution.place_of_pixels(torch.empty(shape), weight.window),
+        bias, addend, activation, lazy, seed, edit, x.dtype, (None, None), boxes,
+        block_convolution.place_of_pixels(torch.empty(shape), weight.window),
     )  # fmt: skip
     return y.reshape(shape)
 
@@ -104,24 +108,24 @@ def emulated_convolution(
 def _blocks(
     source: str, kernel: BlockKernel, weight: DeviceTiles, x: Tensor, taps: Tensor | None, tokens: int, columns: int, x_stride: int,
     bias: Tensor | None, residual: Tensor | None, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None,
-    boxes: PixelBoxes | None = None, place: Sequence[int] = (),
+    dtype: torch.dtype, scales: tuple[Tensor | None, Tensor | None], boxes: PixelBoxes | None = None, place: Sequence[int] = (),
 ) -> Tensor:  # fmt: skip
     rows = weight.shape[0]
     stride = rows + 8
     guard = 64 * stride  # as many tokens as are written at a time
-    whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=x.dtype)
+    whole = torch.full((guard + tokens * stride + guard,), torch.nan, dtype=dtype)
     y = whole[guard:-guard].view(tokens, stride)
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
-    address = [None if array is None else ctypes.c_void_p(array.data_ptr())
-               for array in (x, weight.values, weight.units, taps, weight.rows, tiles, bias, residual, y)]  # fmt: skip
+    *address, x_scale, row_scales = (None if array is None else ctypes.c_void_p(array.data_ptr()) for array in (
+        x, weight.values, weight.units, taps, weight.rows, tiles, bias, residual, y, *scales))  # fmt: skip
     strides = [c_longlong(x_stride), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     about = [] if boxes is None else [x.shape[:3], (*boxes.lower, *boxes.upper, *boxes.strides), place]
     numbers = [(c_int * len(row))(*row) for row in about] or [None] * 3
-    failure = library(source, kernel.defines(x.dtype, activation), edit).emulate(
+    failure = library(source, kernel.defines(dtype, activation, weight.values.itemsize == 1), edit).emulate(
         c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
         *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values) // 128), c_int(len(tiles)),
-        c_int(token_blocks), c_int(kernel.width), *numbers)  # fmt: skip
+        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales, *numbers)  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"

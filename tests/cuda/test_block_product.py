@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from block_weights import random_blocks
 from emulated_kernel import emulated_blocks, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,16 +25,6 @@ TOLERANCE = {torch.bfloat16: 1.05 * 2**-8, torch.float16: 1.05 * 2**-11}
 """One rounding of the result: at most half a unit in the last of 8 or 11 bits; sums in float32 add next to nothing."""
 
 
-def random_blocks(rows: int, columns: int, density: float, dropped: float, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """A weight in blocks of 128 × 64, some rows dropped, so that tiles are of rows that don't lie together."""
-    generator = np.random.default_rng(seed)
-    grid = generator.random((-(-rows // ROWS), -(-columns // STEP))) < density
-    kept = np.flatnonzero(generator.random(rows) >= dropped)
-    mask = np.zeros((rows, columns))
-    mask[kept] = np.kron(grid, np.ones((ROWS, STEP)))[:len(kept), :columns]
-    return torch.from_numpy(mask * generator.standard_normal(mask.shape)).to(dtype)
-
-
 def on_cpu(weight: torch.Tensor) -> DeviceTiles:
     return DeviceTiles.upload(cut_tiles(weight.float().numpy(), ROWS, STEP, STEP), "cpu", weight.dtype)
 
@@ -48,7 +39,7 @@ def check(
     x = wide[:, :columns]
     bias = torch.randn(rows, generator=generator).to(dtype) if with_bias else None
     residual = torch.randn(tokens, rows, generator=generator).to(dtype) if with_residual else None
-    y = emulated_blocks(kernel, on_cpu(weight), x, bias, residual, activation, lazy, seed, edit)
+    y = emulated_blocks(kernel, on_cpu(weight), x, bias, residual, activation, lazy, seed, edit, dtype)
     exact = reference(weight, x.T, bias, None if residual is None else residual.T, None if activation == "none" else activation)
     assert relative_error(y.T, exact) < TOLERANCE[dtype]
 
@@ -91,7 +82,7 @@ BROKEN = [
     ("shared.empty(stage), MULTIPLYING_WARPS)", "shared.empty(stage), 1)"),
     ("MULTIPLYING_WARPS / 2);", "1);"),
     ("group * (64 * 128)", "0"),
-    ("b + (k * 2 >> 4)", "b"),
+    ("b + (byte >> 4)", "b"),
     ("chunk ^ token & 7", "chunk"),
     ("eight + matrix / 2", "eight + matrix % 2"),
     ("(place.first + some + i) * ROWS", "(place.first + some) * ROWS"),

@@ -1,6 +1,7 @@
-// Y = act(X Wᵀ + bias + residual) for W in blocks of 128 rows x 64 columns, X and Y token-major, on Hopper.
+// Y = act(X Wᵀ + bias + residual) for W in blocks of 128 rows x 64 columns, X and Y token-major, on Hopper; with E4M3, 128 columns and
+// Y = act(scale of X · scale of the row · X Wᵀ + bias + residual).
 //
-// What a step multiplies, 64 neighbouring columns of X and a block of W, comes as two boxes of tensor maps, laid out as the tensor cores
+// What a step multiplies, neighbouring columns of X and a block of W, comes as two boxes of tensor maps, laid out as the tensor cores
 // read them: 128 bytes a row, swizzled over 8 rows. One warp asks for boxes, two warpgroups multiply 64 rows of W x TOKENS tokens each, by
 // wgmma.mma_async with W as A. The grid fills the GPU once; a block takes every gridDim-th tile x block of tokens, and its boxes run on into
 // the next one while this one is finished. How X's box is found is all that a Source knows: block_product.cu has one of a matrix,
@@ -10,15 +11,15 @@
 // memory, from where another warp sends it off, a box again, while the next products are made. That warp fetches the residual to the same place.
 // Where the rows of a tile don't lie together in Y, it moves numbers one by one.
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), TOKENS, STAGES, ACTIVATION (activation.cuh).
+// Defined by the compiler's command line: BFLOAT16 (else float16), E4M3 (what is multiplied; 0: what Y is), TOKENS, STAGES, ACTIVATION (activation.cuh).
 
 #pragma once
 #include "ptx.cuh"
 #include "activation.cuh"
 #include "ring.cuh"
 
-constexpr int ROWS = 128, STEP = 64;
-constexpr int X_BYTES = TOKENS * STEP * 2, W_BYTES = ROWS * STEP * 2, STAGE_BYTES = X_BYTES + W_BYTES;
+constexpr int ROWS = 128, LINE_BYTES = 128;      // of a row of a box: 64 numbers of 16 bits, 128 of 8
+constexpr int X_BYTES = TOKENS * LINE_BYTES, W_BYTES = ROWS * LINE_BYTES, STAGE_BYTES = X_BYTES + W_BYTES;
 constexpr int MULTIPLYING_WARPS = 8, ASKING_WARP = 8, MOVING_WARP = 9;
 constexpr int OUT_BYTES = TOKENS * 128;          // of a warpgroup: TOKENS x 64 rows of W
 
@@ -95,15 +96,26 @@ struct Blocks {                                  // the weight, and all else but
     u16* y;
     long long residual_stride, y_stride;
     int row_count, tokens, tile_count, token_blocks, width;
+    const float *x_scale, *row_scales;           // of E4M3 alone
 
     __device__ __forceinline__ int items() const { return tile_count * token_blocks; }
+
+    // What the sums of a row stand for: numbers of 16 bits are what they are.
+    __device__ __forceinline__ float scale_of(int row) const
+    {
+#if E4M3
+        return row < 0 ? 0.0f : *x_scale * row_scales[row];
+#else
+        return 1.0f;
+#endif
+    }
 };
 
 // Source: `begin(token)` is where a block of tokens begins in X, `unit(step)` what a step reads of it, `copy` asks for that box.
 template <class Source> __device__ __forceinline__ void multiply_blocks(const Source& source, const Blocks& blocks)
 {
     const auto& [values, residuals, results, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count, tokens, tile_count,
-                 token_blocks, width] = blocks;
+                 token_blocks, width, x_scale, row_scales] = blocks;
     extern __shared__ __align__(1024) unsigned char memory[];
     const Shared shared = {(shared_address(memory) + 1023) & ~1023u};
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -192,7 +204,7 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
             const u64 a = matrix_descriptor(stage + X_BYTES + group * (64 * 128), 16), b = matrix_descriptor(stage, 16);
             begin_products();
 #pragma unroll
-            for (int k = 0; k < STEP; k += 16) multiply_group<0>(sums, a + (k * 2 >> 4), b + (k * 2 >> 4));
+            for (int byte = 0; byte < LINE_BYTES; byte += 32) multiply_group<0>(sums, a + (byte >> 4), b + (byte >> 4));
             commit_products();
             wait_for_products<1>(sums);
             if (step && lane == 0) barrier_arrive(shared.empty(before));
@@ -201,6 +213,7 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
         }
         const int* row_of = rows + place.tile * ROWS + warp * 16 + lane / 4;
         const float offsets[2] = {bias && row_of[0] >= 0 ? widen(bias[row_of[0]]) : 0.0f, bias && row_of[8] >= 0 ? widen(bias[row_of[8]]) : 0.0f};
+        const float scales[2] = {blocks.scale_of(row_of[0]), blocks.scale_of(row_of[8])};
         wait_for_products<0>(sums);
         if (place.steps && lane == 0) barrier_arrive(shared.empty(before));
 
@@ -214,8 +227,8 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const float* both = sums[eight + i / 2] + i % 2 * 2;
-                words[i] = narrow(activate(both[0] + offsets[i % 2] + widen(addends[i] & 0xffff)),
-                                  activate(both[1] + offsets[i % 2] + widen(addends[i] >> 16)));
+                words[i] = narrow(activate(both[0] * scales[i % 2] + offsets[i % 2] + widen(addends[i] & 0xffff)),
+                                  activate(both[1] * scales[i % 2] + offsets[i % 2] + widen(addends[i] >> 16)));
             }
             store_matrices_transposed(address, make_uint4(words[0], words[1], words[2], words[3]));
         }

@@ -18,8 +18,8 @@ from zellige.errors import CompileError
 
 @dataclass(frozen=True)
 class Boxes:
-    """A tensor map (cuTensorMapEncodeTiled) of a matrix of 16-bit numbers, rows a multiple of 16 bytes apart: boxes of ``rows``
-    × 64 columns, 128 bytes a row and swizzled over 8 rows in shared memory; what lies outside is zero."""
+    """A tensor map (cuTensorMapEncodeTiled) of a matrix of 16-bit or 8-bit numbers, rows a multiple of 16 bytes apart: boxes of
+    ``rows`` × 64 or 128 columns, 128 bytes a row and swizzled over 8 rows in shared memory; what lies outside is zero."""
 
     matrix: Tensor
     rows: int
@@ -100,8 +100,9 @@ def _tensor_map(driver: Any, boxes: Boxes) -> ctypes.Array[ctypes.c_uint64]:
     matrix = boxes.matrix
     long, short = driver.cuuint64_t, driver.cuuint32_t
     return _words(driver.cuTensorMapEncodeTiled(
-        _kind(driver, matrix), 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])], [long(2 * matrix.stride(0))],
-        [short(64), short(boxes.rows)], [short(1), short(1)], *_layout(driver)), f"map a matrix of {list(matrix.shape)}")
+        _kind(driver, matrix), 2, matrix.data_ptr(), [long(matrix.shape[1]), long(matrix.shape[0])],
+        [long(matrix.itemsize * matrix.stride(0))], [short(128 // matrix.itemsize), short(boxes.rows)], [short(1), short(1)],
+        *_layout(driver)), f"map a matrix of {list(matrix.shape)}")
 
 
 def _pixel_map(driver: Any, boxes: PixelBoxes) -> ctypes.Array[ctypes.c_uint64]:
@@ -115,7 +116,8 @@ def _pixel_map(driver: Any, boxes: PixelBoxes) -> ctypes.Array[ctypes.c_uint64]:
 
 
 def _kind(driver: Any, tensor: Tensor) -> Any:
-    return getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{str(tensor.dtype).removeprefix('torch.').upper()}")
+    name = "UINT8" if tensor.itemsize == 1 else str(tensor.dtype).removeprefix("torch.").upper()
+    return getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{name}")
 
 
 def _layout(driver: Any) -> tuple[Any, ...]:

@@ -232,7 +232,7 @@ __device__ __forceinline__ void synchronize_cluster()
 // What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores and bulk copies that read it on their own.
 __device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16, in shared memory
+// --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16 (E4M3: 64 x 32), in shared memory
 
 // 128 bytes a row, swizzled over 8 rows. B lies token by token in groups of 64, `group_bytes` apart. A has one group: its 64 columns.
 __device__ __forceinline__ u64 matrix_descriptor(u32 address, u32 group_bytes)
@@ -259,6 +259,13 @@ template <int LEFT, int COUNT> __device__ __forceinline__ void wait_for_products
 #define TYPES ".f32.bf16.bf16"
 #else
 #define TYPES ".f32.f16.f16"
+#endif
+#if E4M3                                         // 32 bytes as ever: twice as many numbers, that lie side by side in A and B
+#define PLAIN_TYPES "k32.f32.e4m3.e4m3"
+#define ORDER(name)
+#else
+#define PLAIN_TYPES "k16" TYPES
+#define ORDER(name) ", 0, " name
 #endif
 #define D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define D16(i) D4(i), D4(i + 1), D4(i + 2), D4(i + 3)
@@ -294,12 +301,12 @@ __device__ __forceinline__ void multiply_group(float (&d)[32][4], const uint4& a
                  : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
 }
 
-// SIDE_BY_SIDE: tokens lie side by side in B, else the 16 numbers that are multiplied.
+// SIDE_BY_SIDE: tokens lie side by side in B, else the numbers that are multiplied, as E4M3 has it always.
 template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[16][4], u64 a, u64 b)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n128k16" TYPES " {" NAMES_64 "}, %64, %65, add, 1, 1, 0, %66;\n\t}"
+                 "wgmma.mma_async.sync.aligned.m64n128" PLAIN_TYPES " {" NAMES_64 "}, %64, %65, add, 1, 1" ORDER("%66") ";\n\t}"
                  : D64(0) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
 }
 
@@ -307,7 +314,7 @@ template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[24][4], u64 a, u64 b)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n192k16" TYPES " {" NAMES_96 "}, %96, %97, add, 1, 1, 0, %98;\n\t}"
+                 "wgmma.mma_async.sync.aligned.m64n192" PLAIN_TYPES " {" NAMES_96 "}, %96, %97, add, 1, 1" ORDER("%98") ";\n\t}"
                  : D64(0), D16(16), D16(20) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
 }
 
@@ -315,11 +322,13 @@ template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[32][4], u64 a, u64 b)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n256k16" TYPES " {" NAMES_128 "}, %128, %129, add, 1, 1, 0, %130;\n\t}"
+                 "wgmma.mma_async.sync.aligned.m64n256" PLAIN_TYPES " {" NAMES_128 "}, %128, %129, add, 1, 1" ORDER("%130") ";\n\t}"
                  : D64(0), D64(16) : "l"(a), "l"(b), "n"(SIDE_BY_SIDE));
 }
 
 #undef TYPES
+#undef PLAIN_TYPES
+#undef ORDER
 #undef D4
 #undef D16
 #undef D64

@@ -23,7 +23,9 @@ from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
 
-ROWS, STEP = 128, 64
+ROWS, STEP, LINE_BYTES = 128, 64, 128
+"""Rows of a block, its columns, and the bytes of one of its rows, whatever the numbers."""
+
 ENTRY = "block_product"
 """The kernel's name, and its file's."""
 
@@ -53,10 +55,11 @@ class BlockKernel:
     @property
     def shared_bytes(self) -> int:
         """The ring, the result, barriers, and room to align all of it."""
-        return (self.stages * (self.tokens + ROWS) * STEP + self.tokens * ROWS) * 2 + (self.stages + 2) * 16 + 1024
+        return self.stages * (self.tokens + ROWS) * LINE_BYTES + self.tokens * ROWS * 2 + (self.stages + 2) * 16 + 1024
 
-    def defines(self, dtype: torch.dtype, activation: str) -> tuple[tuple[str, int], ...]:
-        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TOKENS", self.tokens), ("STAGES", self.stages),
+    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False) -> tuple[tuple[str, int], ...]:
+        """``dtype``: of the result, and unless ``e4m3`` of what is multiplied."""
+        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TOKENS", self.tokens), ("STAGES", self.stages),
                 ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
@@ -76,16 +79,28 @@ def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENT
     compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation)) for kernel in KERNELS)
 
 
-def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None) -> bool:
-    """Whether the kernel can multiply this: blocks as tall and wide as it wants, and lines of x, y and the residual that begin at
-    multiples of 16 bytes."""
+def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None, itemsize: int = 2) -> bool:
+    """Whether the kernel can multiply this: blocks as tall and wide as it wants, of numbers of so many bytes, and lines of x, y and
+    the residual that begin at multiples of 16 bytes."""
     lines = [x] if residual is None else [x, residual]
-    return in_blocks(weight) and all(line.data_ptr() % 16 == 0 and line.stride(0) % 8 == 0 < line.stride(0) for line in lines)
+    return in_blocks(weight, itemsize) and all(
+        line.data_ptr() % 16 == 0 and line.stride(0) * line.itemsize % 16 == 0 < line.stride(0) for line in lines)
 
 
-def in_blocks(weight: DeviceTiles) -> bool:
-    """Whether the kernels of blocks can multiply a weight."""
-    return weight.tile == ROWS and weight.step == STEP and weight.unit == STEP and weight.shape[0] % 8 == 0
+def in_blocks(weight: DeviceTiles, itemsize: int = 2) -> bool:
+    """Whether the kernels of blocks can multiply a weight, of numbers of so many bytes."""
+    step = LINE_BYTES // itemsize
+    return (weight.values.itemsize == itemsize and weight.tile == ROWS and weight.step == weight.unit == step
+            and weight.shape[0] % 8 == 0)
+
+
+def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, itemsize: int, instead: str) -> None:
+    """``InputError`` if the kernel can't multiply this, or not on this GPU; ``instead``: who multiplies then."""
+    if not suits(weight, x, residual, itemsize):
+        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // itemsize} columns, a multiple of 8 rows, and lines that "
+                         f"begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, "
+                         f"lines {x.stride(0)} apart; multiply them by zellige.cuda.operators.{instead}")  # fmt: skip
+    check_hopper(x.device, instead)
 
 
 def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "none",
@@ -106,14 +121,10 @@ def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tenso
     tile = rows.numel() // (len(starts) - 1)
     weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
     check(weight, x, bias, residual, activation, False, False)
-    if not suits(weight, x, residual):
-        raise InputError(f"expected blocks of {ROWS} rows × {STEP} columns, a multiple of 8 rows, and lines that begin at "
-                         f"multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, lines "
-                         f"{x.stride(0)} apart; multiply them by zellige.cuda.operators.product")  # fmt: skip
-    check_hopper(x.device, "product")
+    check_suits(weight, x, residual, 2, "product")
     y, kernel = x.new_empty(x.shape[0], shape[0]), BlockKernel(*numbers)
     if y.numel():
-        launch_blocks(ENTRY, Boxes(x, kernel.tokens), (weight.units,), weight, y, bias, residual, activation, kernel)
+        launch_product(weight, x, y, bias, residual, activation, kernel)
     return y
 
 
@@ -131,6 +142,13 @@ def check_hopper(device: torch.device, instead: str) -> None:
                          f"zellige.cuda.operators.{instead}")  # fmt: skip
 
 
+def launch_product(weight: DeviceTiles, x: Tensor, y: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+                   kernel: BlockKernel, x_scale: Tensor | None = None, row_scales: Tensor | None = None) -> None:
+    """Write the product into ``y``; nothing is checked. There are scales if the numbers are e4m3."""
+    launch_blocks(ENTRY, Boxes(x, kernel.tokens), (weight.units,), weight, y, bias, residual, activation, kernel,
+                  (x_scale, row_scales))
+
+
 def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], weight: DeviceTiles, y: Tensor, bias: Tensor | None,
                   residual: Tensor | None, activation: str, kernel: BlockKernel, more: Sequence[Argument] = ()) -> None:
     """Write a product into ``y``, tokens × rows, as ``residual`` is. ``columns`` is what each step reads of ``x``, ``more`` what
@@ -144,7 +162,8 @@ def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], 
     maps = [x, Boxes(_some_values(weight), ROWS), Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
     strides = [c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     numbers = map(c_int, (rows, tokens, len(tiles), token_blocks, kernel.width))
-    compiled = loaded(f"{entry}.cu", entry, kernel.defines(y.dtype, activation), kernel.shared_bytes, device)
+    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1)
+    compiled = loaded(f"{entry}.cu", entry, defines, kernel.shared_bytes, device)
     launch(compiled, blocks, THREADS, kernel.shared_bytes,
            [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more], device)
 
@@ -168,4 +187,4 @@ def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _some_values(weight: DeviceTiles) -> Tensor:
     """The values, or where there are none a block that nobody asks for."""
-    return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, STEP)
+    return weight.values if len(weight.values) else weight.values.new_zeros(ROWS, weight.step)

@@ -20,7 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 import zellige.cuda.operators.gradient  # noqa: F401 (an operator of the backward pass)
 from zellige.cuda.kernels.config import REGISTERS, Config, default_config, shared_limit
 from zellige.cuda.kernels.tile_product import tile_product
-from zellige.cuda.tiling.device_tiles import DeviceTiles, fetched
+from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles, fetched
 from zellige.cuda.tiling.pieces import FIELDS, plan_pieces
 from zellige.errors import InputError
 
@@ -152,15 +152,19 @@ def pieces_for(weight: DeviceTiles, tokens: int, config: Config | None = None) -
 
 
 def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
-          x_features: bool, y_features: bool) -> None:
-    """``InputError`` if a tensor has another shape, dtype, device or stride than the product takes, or the GPU is too old."""
+          x_features: bool, y_features: bool, added: torch.dtype | None = None) -> None:
+    """``InputError`` if a tensor has another shape, dtype, device or stride than the product takes, or the GPU is too old.
+    ``added``: the dtype of bias and residual, if it is not the weight's."""
     rows, columns = weight.shape
     form = f"{columns} columns × tokens" if x_features else f"tokens × {columns} columns"
     if x.ndim != 2 or x.shape[0 if x_features else 1] != columns:
         raise InputError(f"the product wants x as {form}, not {list(x.shape)}")
     result = _result_shape(x, weight.shape, x_features, y_features)
-    dtype, device = weight.values.dtype, weight.values.device
-    for name, tensor, wanted in (("x", x, tuple(x.shape)), ("bias", bias, (rows,)), ("residual", residual, result)):
+    added, device = added or weight.values.dtype, weight.values.device
+    if added not in DTYPES:
+        raise InputError(f"products are made in bfloat16 or float16, not in {added}")
+    for name, tensor, wanted, dtype in (("x", x, tuple(x.shape), weight.values.dtype), ("bias", bias, (rows,), added),
+                                        ("residual", residual, result, added)):
         if tensor is None:
             continue
         if tuple(tensor.shape) != wanted or tensor.dtype != dtype or tensor.device != device:

@@ -1,0 +1,19 @@
+"""Weights in blocks, drawn from a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from zellige.cuda.operators.block_product import ROWS
+
+
+def random_blocks(rows: int, columns: int, density: float, dropped: float, dtype: torch.dtype, seed: int,
+                  step: int = 64) -> torch.Tensor:
+    """A weight in blocks of 128 × ``step``, some rows dropped, so that tiles are of rows that don't lie together."""
+    generator = np.random.default_rng(seed)
+    grid = generator.random((-(-rows // ROWS), -(-columns // step))) < density
+    kept = np.flatnonzero(generator.random(rows) >= dropped)
+    mask = np.zeros((rows, columns))
+    mask[kept] = np.kron(grid, np.ones((ROWS, step)))[:len(kept), :columns]
+    return torch.from_numpy(mask * generator.standard_normal(mask.shape)).to(dtype)

@@ -1,0 +1,254 @@
+"""The product of blocks in e4m3: run on an emulated GPU against float64, and compiled for a real one; weights and activations
+rounded to e4m3; the layer made of both."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from block_weights import random_blocks
+from emulated_kernel import emulated_blocks, needs_compiler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from vector_weights import FUNCTIONS, relative_error
+
+import zellige.cuda.layers.fp8
+from zellige.cuda.kernels.nvrtc import machine_code
+from zellige.cuda.layers.fp8 import Fp8BlockLinear
+from zellige.cuda.operators.block_product import ENTRY, KERNELS, ROWS, BlockKernel
+from zellige.cuda.operators.block_product import multiply as multiply_blocks
+from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
+from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.scaled_tiles import E4M3, ScaledTiles, quantize
+from zellige.cuda.tiling.tiles import Tiles, cut_tiles, expand
+from zellige.errors import CompileError, InputError
+
+WIDE, MIDDLE, NARROW = BlockKernel(256, 3, 2), BlockKernel(192, 4, 1), BlockKernel(128, 2, 16)
+ROUNDING = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
+"""Of the result: half a unit in the last of 8 or 11 bits, at most."""
+
+SUMS = 2**-18
+"""What sums in float32 add, as a share of all magnitudes that are added."""
+
+GELU = 2**-12
+"""What GELU adds, as a share of what goes into it (``activation.cuh``)."""
+
+TINY = {torch.bfloat16: 0.0, torch.float16: 2**-25}
+"""Half of the smallest step of the result's type."""
+
+
+def on_cpu(weight: Tensor) -> ScaledTiles:
+    return quantize(DeviceTiles.upload(cut_tiles(weight.float().numpy(), ROWS, STEP, STEP), "cpu", weight.dtype))
+
+
+def matrix(weight: ScaledTiles) -> Tensor:
+    """What the tiles stand for, rows × columns in float64."""
+    form = weight.tiles
+    values = form.values.double().numpy().reshape(-1, form.tile, form.step)
+    tiles = Tiles(form.shape, form.tile, form.unit, form.step, form.rows.numpy(), np.array(form.starts), form.units.numpy(), values)
+    return torch.from_numpy(expand(tiles)) * weight.scales.double()[:, None]
+
+
+def uneven(rows: int, columns: int, density: float, dropped: float, dtype: torch.dtype, seed: int) -> Tensor:
+    """A weight in blocks whose rows differ in size by four decimal places."""
+    weight = random_blocks(rows, columns, density, dropped, torch.float64, seed, STEP)
+    return (weight * 10 ** torch.from_numpy(np.random.default_rng(seed).uniform(-2, 2, (rows, 1)))).to(dtype)
+
+
+def among_nan(numbers: Tensor, before: int = 8, behind: int = 8) -> Tensor:
+    """The same numbers, in memory between others that must not be read."""
+    whole = torch.full((*numbers.shape[:-1], before + numbers.shape[-1] + behind), torch.nan).to(numbers.dtype)
+    whole[..., before:before + numbers.shape[-1]] = numbers
+    return whole[..., before:before + numbers.shape[-1]]
+
+
+def check(
+    kernel: BlockKernel, rows: int, columns: int, tokens: int, density: float, dropped: float, dtype: torch.dtype,
+    with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+) -> None:  # fmt: skip
+    weight = on_cpu(uneven(rows, columns, density, dropped, dtype, seed))
+    generator = torch.Generator().manual_seed(seed)
+    small, scale = to_e4m3(3 * torch.randn(tokens, columns, generator=generator))
+    x = among_nan(small, 16, 16 + -columns % 16)
+    bias = torch.randn(rows, generator=generator).to(dtype) if with_bias else None
+    residual = torch.randn(tokens, rows, generator=generator).to(dtype) if with_residual else None
+    scales = scale, among_nan(weight.scales)
+    y = emulated_blocks(kernel, weight.tiles, x, bias, residual, activation, lazy, seed, edit, dtype, scales)
+
+    exact, wide = matrix(weight), small.double() * scale.double()
+    added = torch.zeros(tokens, rows, dtype=torch.float64)
+    added = added if bias is None else added + bias.double()
+    added = added if residual is None else added + residual.double()
+    before = wide @ exact.T + added
+    expected = FUNCTIONS[None if activation == "none" else activation](before)
+    allowed = ROUNDING[dtype] * expected.abs() + SUMS * (wide.abs() @ exact.abs().T + added.abs()) + TINY[dtype]
+    if activation == "gelu":
+        allowed += GELU * before.abs()
+    assert ((y.double() - expected).abs() <= 1.01 * allowed).all()
+
+
+CASES = [
+    (WIDE, 256, 400, 300, 0.5, 0.0, torch.bfloat16, True, True, "gelu"),
+    (MIDDLE, 264, 520, 400, 0.4, 0.3, torch.float16, True, True, "silu"),
+    (NARROW, 128, 1400, 137, 0.9, 0.0, torch.bfloat16, False, False, "relu"),
+    (NARROW, 16, 64, 1, 0.0, 0.0, torch.bfloat16, True, True, "none"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("lazy", [False, True], ids=["at-once", "when-waited-for"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_on_an_emulated_gpu(case: tuple, lazy: bool) -> None:
+    check(*case, lazy, seed=7)
+
+
+@needs_compiler
+@pytest.mark.full
+@settings(max_examples=60)
+@given(st.sampled_from([WIDE, MIDDLE, NARROW]), st.integers(1, 50), st.integers(1, 600), st.integers(1, 600), st.floats(0, 1),
+       st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.sampled_from(["none", "gelu"]), st.booleans(),
+       st.integers(0, 2**31 - 1))
+def test_any_shape_on_an_emulated_gpu(kernel: BlockKernel, eights: int, columns: int, tokens: int, density: float, dropped: float,
+                                      with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int) -> None:
+    check(kernel, 8 * eights, columns, tokens, density, dropped, torch.bfloat16, with_bias, with_residual, activation, lazy, seed)
+
+
+BROKEN = [
+    ("*x_scale * row_scales[row]", "row_scales[row]"),
+    ("*x_scale * row_scales[row]", "*x_scale * row_scales[0]"),
+    ("blocks.scale_of(row_of[8])", "blocks.scale_of(row_of[0])"),
+    ("both[1] * scales[i % 2]", "both[1] * scales[0]"),
+    ("b + (byte >> 4)", "b + (byte >> 5)"),
+    ("byte < LINE_BYTES; byte += 32", "byte < LINE_BYTES; byte += 64"),
+    ("barrier_wait(shared.full(ring.stage), ring.parity);", ""),
+    ("wait_for_products<1>(sums);", ""),
+]
+
+
+@needs_compiler
+@pytest.mark.full
+@pytest.mark.parametrize("edit", BROKEN)
+def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
+    def survives() -> bool:
+        try:
+            for case in (*CASES[1:3], (NARROW, 248, 520, 300, 0.7, 0.02, torch.bfloat16, True, True, "none")):
+                for lazy in (False, True):
+                    check(*case, lazy, 0, edit)
+        except AssertionError:
+            return False
+        return True
+
+    assert not survives()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_what_the_compiler_makes_of_it(kernel: BlockKernel, dtype: torch.dtype) -> None:
+    """Sums stay in registers, and products are not put one after the other."""
+    try:
+        log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(dtype, "gelu", e4m3=True)).log
+    except CompileError as error:
+        if "need" in str(error):
+            pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")
+        raise
+    registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
+    assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) <= 8, log
+    assert "serializ" not in log.lower()
+
+
+NUMBERS = torch.arange(256, dtype=torch.uint8).view(E4M3).double()
+NUMBERS = NUMBERS[~NUMBERS.isnan()]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 300), st.floats(-30, 20), st.integers(0, 2**31 - 1))
+def test_a_weight_is_rounded_to_the_nearest(rows: int, columns: int, size: float, seed: int) -> None:
+    """Every number, over its row's scale, becomes the nearest of the 253 that e4m3 has; the largest of a row becomes 448."""
+    weight = uneven(rows, columns, 0.8, 0.2, torch.float64, seed)
+    weight = (weight * 10**size).bfloat16()
+    found = on_cpu(weight)
+    assert found.tiles.values.dtype == E4M3 and (found.scales > 0).all() and (found.scales[~weight.any(1)] == 1).all()
+    scales = found.scales.double()[:, None]
+    quotient, made = weight.double() / scales, matrix(found) / scales
+    nearest = (quotient[..., None] - NUMBERS).abs().amin(-1)
+    assert ((quotient - made).abs() <= nearest + 2**-20 * quotient.abs()).all()
+    assert (made.abs().amax(1)[weight.any(1)] == 448).all()
+
+
+def test_activations_are_rounded_to_the_nearest() -> None:
+    for size in (1e-30, 1.0, 1e30):
+        x = (torch.randn(20, 30) * size).bfloat16()
+        small, scale = to_e4m3(x)
+        quotient = x.double() / scale.double()
+        assert ((quotient - small.double()).abs() <= (quotient[..., None] - NUMBERS).abs().amin(-1) + 2**-20 * quotient.abs()).all()
+    assert to_e4m3(torch.zeros(2, 3))[1].item() == 1 and to_e4m3(torch.zeros(0, 3))[0].shape == (0, 3)
+    assert to_e4m3(torch.tensor([[1.0, torch.nan]]))[0].isnan().all()  # what is not finite is not hidden
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_a_weight_that_is_not_finite_is_refused(number: float) -> None:
+    weight = torch.ones(16, 16).bfloat16()
+    weight[3, 4] = number
+    with pytest.raises(CompileError, match="not finite"):
+        on_cpu(weight)
+
+
+@needs_compiler
+def test_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off from the product in full by the rounding of both operands: a relative 2⁻⁴ at most each, a third of that on average."""
+
+    def emulated(weight: ScaledTiles, x: Tensor, x_scale: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
+                 dtype: torch.dtype, kernel: BlockKernel) -> Tensor:
+        return emulated_blocks(kernel, weight.tiles, x, bias, residual, activation, False, 0, None, dtype, (x_scale, weight.scales))
+
+    monkeypatch.setattr(zellige.cuda.layers.fp8, "multiply", emulated)
+    weight, bias = uneven(136, 272, 0.5, 0.0, torch.bfloat16, 3), torch.randn(136).bfloat16()
+    x, residual = torch.randn(2, 5, 272).bfloat16(), torch.randn(2, 5, 136).bfloat16()
+    module = Fp8BlockLinear(weight, bias, "relu", NARROW)
+    expected = torch.relu(torch.nn.functional.linear(x.double(), weight.double(), bias.double()) + residual.double())
+    y = module(x, residual)
+    assert y.dtype == torch.bfloat16 and 1e-3 < relative_error(y, expected) < 0.05
+    again = Fp8BlockLinear(2 * weight, -bias, "relu", NARROW)
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again(x, residual), y)
+
+
+def test_it_passes_through_export() -> None:
+    module = Fp8BlockLinear(random_blocks(128, 256, 0.5, 0.0, torch.bfloat16, 0, STEP), activation="gelu")
+    program = torch.export.export(module, (torch.zeros(3, 4, 256, dtype=torch.bfloat16),))
+    assert "zellige.block_product_fp8" in str(program.graph)
+    made = next(iter(program.graph.output_node().args[0])).meta["val"]  # type: ignore[union-attr,arg-type]
+    assert made.shape == (3, 4, 128) and made.dtype == torch.bfloat16
+
+
+def test_refusals() -> None:
+    plain = DeviceTiles.upload(cut_tiles(np.ones((128, 128), np.float32), ROWS, STEP, STEP), "cpu", torch.bfloat16)
+    weight, x, one = quantize(plain), torch.zeros(4, 128).to(E4M3), torch.ones(1)
+    half = DeviceTiles.upload(cut_tiles(np.ones((128, 128), np.float32), ROWS, 64, 64), "cpu", torch.bfloat16)
+    with pytest.raises(CompileError, match="NVIDIA GPU"):
+        multiply(weight, x, one)
+    with pytest.raises(InputError, match="quantize it"):
+        multiply(ScaledTiles(plain, weight.scales), x, one)
+    with pytest.raises(InputError, match=r"x_scale must be 1 of torch.float32"):
+        multiply(weight, x, torch.ones(2))
+    with pytest.raises(InputError, match=r"the weight's scales must be 128"):
+        multiply(replace(weight, scales=torch.ones(128).double()), x, one)
+    with pytest.raises(InputError, match="x must be"):
+        multiply(weight, x.bfloat16(), one)
+    with pytest.raises(InputError, match="bias must be"):
+        multiply(weight, x, one, torch.zeros(128))
+    with pytest.raises(InputError, match="bfloat16 or float16"):
+        multiply(weight, x, one, dtype=torch.float32)
+    with pytest.raises(InputError, match="128 rows × 128 columns"):
+        multiply(quantize(half), x, one)
+    with pytest.raises(InputError, match="multiples of 16 bytes"):
+        multiply(weight, torch.zeros(4, 129).to(E4M3)[:, 1:], one)
+    with pytest.raises(InputError, match="not in torch"):
+        multiply_blocks(weight.tiles, x)
+    for other in (torch.zeros(12, 16).bfloat16(), torch.zeros(16, 24).bfloat16(), torch.zeros(16, 16)):
+        with pytest.raises(CompileError, match="multiple of 8 rows and of 16 columns"):
+            Fp8BlockLinear(other)

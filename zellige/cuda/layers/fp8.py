@@ -1,0 +1,70 @@
+"""A linear layer whose numbers have eight bits: blocks of 128 × 128, on Hopper, for whoever asks for it.
+
+The weight is rounded to e4m3 once, with a scale for every row; activations at every call, with one scale that is found anew each
+time. Nothing chooses this layer by itself: rounding to three bits of mantissa changes results, by how much is the network's affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from zellige.cuda.operators.block_product import ROWS, BlockKernel
+from zellige.cuda.operators.block_product_fp8 import KERNELS, STEP, multiply, to_e4m3
+from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles
+from zellige.cuda.tiling.scaled_tiles import ScaledTiles, quantize
+from zellige.cuda.tiling.tiles import cut_tiles
+from zellige.errors import CompileError
+
+
+class Fp8BlockLinear(torch.nn.Module):
+    """y ≈ activation(x · Wᵀ + b (+ residual)) for x of … × columns, multiplied in e4m3, y in the dtype of x; for inference.
+
+    Args:
+        weight: rows × columns, bfloat16 or float16, pruned in blocks of 128 × 128 (``zl.Block(128, 128)``): blocks that hold
+            anything are multiplied whole.
+        bias: rows, of the same dtype, or None.
+        activation: none, relu, gelu or silu.
+        kernel: one of ``operators.block_product.KERNELS``.
+
+    ``CompileError`` where the weight is of another dtype, or has numbers that are not finite, rows that are no multiple of 8, or
+    columns that are no multiple of 16. It runs on compute capability 9.0 alone; called elsewhere it raises.
+    """
+
+    values: torch.Tensor
+    scales: torch.Tensor
+    units: torch.Tensor
+    rows: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, activation: str = "none",
+                 kernel: BlockKernel = KERNELS[0]):
+        super().__init__()
+        if weight.ndim != 2 or weight.dtype not in DTYPES or weight.shape[0] % 8 or weight.shape[1] % 16:
+            raise CompileError("expected a weight in bfloat16 or float16 with a multiple of 8 rows and of 16 columns, got "
+                               f"{list(weight.shape)} of {weight.dtype}; keep the layer as it was")
+        cut = cut_tiles(weight.detach().float().cpu().numpy(), ROWS, STEP, STEP)
+        self.density, self.activation, self.kernel = cut.work, activation, kernel
+        scaled = quantize(DeviceTiles.upload(cut, weight.device, weight.dtype))
+        tiles, nothing = scaled.tiles, torch.empty(0)
+        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing)  # the numbers alone
+        for name, tensor in (("values", tiles.values), ("scales", scaled.scales), ("units", tiles.units), ("rows", tiles.rows),
+                             ("bias", None if bias is None else bias.detach().clone())):
+            self.register_buffer(name, tensor)
+
+    @property
+    def weight(self) -> ScaledTiles:
+        """The tiles, of the tensors that the module has now: they may have been moved."""
+        return ScaledTiles(replace(self.form, values=self.values, units=self.units, rows=self.rows), self.scales)
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        rows, columns = self.form.shape
+        small, scale = to_e4m3(x.reshape(-1, columns).contiguous())
+        addend = None if residual is None else residual.reshape(-1, rows).contiguous()
+        y = multiply(self.weight, small, scale, self.bias, addend, self.activation, x.dtype, self.kernel)
+        return y.reshape(*x.shape[:-1], rows)
+
+    def extra_repr(self) -> str:
+        rows, columns = self.form.shape
+        return f"rows={rows}, columns={columns}, {self.activation}, e4m3, {self.density:.0%} of dense multiplications"
