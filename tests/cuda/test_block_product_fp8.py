@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.resources import files
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ from torch import Tensor
 from vector_weights import FUNCTIONS, relative_error
 
 import zellige.cuda.layers.fp8
+from zellige.cuda.kernels.launch import Boxes, _tensor_map
 from zellige.cuda.kernels.nvrtc import machine_code
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
+from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import ENTRY, KERNELS, ROWS, BlockKernel
 from zellige.cuda.operators.block_product import multiply as multiply_blocks
 from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
@@ -158,6 +163,49 @@ def test_what_the_compiler_makes_of_it(kernel: BlockKernel, dtype: torch.dtype) 
     registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
     assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) <= 8, log
     assert "serializ" not in log.lower()
+
+
+def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes of 128 bytes in rows, the scales last, and code for e4m3, of the operator itself."""
+    given: list[Any] = []
+    monkeypatch.setattr(block_product.torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=3))
+    monkeypatch.setattr(block_product, "check_hopper", lambda device, instead: None)
+    monkeypatch.setattr(block_product, "loaded", lambda source, name, defines, *_: (source, dict(defines)))
+    monkeypatch.setattr(block_product, "launch", lambda *arguments: given.extend(arguments))
+    weight, (small, scale) = on_cpu(uneven(136, 272, 0.5, 0.0, torch.bfloat16, 0)), to_e4m3(torch.randn(5, 272))
+    y = multiply(weight, small, scale, activation="silu", dtype=torch.float16, kernel=MIDDLE)
+    (source, defines), _, _, _, arguments, _ = given
+    assert y.shape == (5, 136) and y.dtype == torch.float16 and source == f"{ENTRY}.cu"
+    assert defines == {"BFLOAT16": 0, "E4M3": 1, "TOKENS": 192, "STAGES": 4, "ACTIVATION": 3}
+    text = files("zellige.cuda.kernels").joinpath(source).read_text()
+    parameters = re.search(ENTRY + r"\((.*?)\)\n", text, re.DOTALL)
+    assert parameters and len(parameters[1].split(",")) == len(arguments)
+    assert parameters[1].endswith("const float* x_scale, const float* row_scales")
+    assert [argument.data_ptr() for argument in arguments[-2:]] == [scale.data_ptr(), weight.scales.data_ptr()]
+    result = torch.float16, 192
+    assert [(box.matrix.dtype, box.rows) for box in arguments[:4]] == [(E4M3, 192), (E4M3, 128), result, result]
+    empty = multiply(weight, small[:0], scale)
+    assert empty.shape == (0, 136) and len(given) == 6
+
+
+def test_what_the_driver_is_told() -> None:
+    """Bytes, whatever they stand for (CUDA driver API, cuTensorMapEncodeTiled)."""
+    driver = pytest.importorskip("cuda.bindings.driver", reason="tensor maps are encoded by the driver's Python bindings")
+    told: list[Any] = []
+
+    class Driver:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(driver, name)
+
+        def cuTensorMapEncodeTiled(self, *arguments: Any) -> tuple[int, Any]:  # noqa: N802 (the driver's name)
+            told.extend(arguments)
+            return 0, SimpleNamespace(opaque=list(range(16)))
+
+    x = torch.zeros(5, 288).to(E4M3)[:, :272]
+    _tensor_map(Driver(), Boxes(x, 192))
+    kind, rank, address, sizes, strides, box, steps, *_ = told
+    assert (kind, rank, address) == (driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, x.data_ptr())
+    assert [[int(one) for one in several] for several in (sizes, strides, box, steps)] == [[272, 5], [288], [128, 192], [1, 1]]
 
 
 NUMBERS = torch.arange(256, dtype=torch.uint8).view(E4M3).double()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zellige.cuda.kernels.launch import Boxes, PixelBoxes
+from zellige.cuda.kernels.launch import PixelBoxes
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel, check_hopper, in_blocks, launch_blocks
 from zellige.cuda.operators.convolution import check, matrix_of, pitch_of, result_shape
@@ -119,12 +119,12 @@ def launch(weight: ConvolutionTiles, x: Tensor, y: Tensor, bias: Tensor | None, 
            kernel: BlockKernel) -> None:
     """Write the convolution into ``y``. Nothing is checked."""
     tiles, window = weight.tiles, weight.window
-    rest = tiles, matrix_of(y, False), bias, None if residual is None else matrix_of(residual, False), activation, kernel
+    rest = matrix_of(y, False), bias, None if residual is None else matrix_of(residual, False), activation, kernel
     if window.pointwise:
-        launch_blocks(block_product.ENTRY, Boxes(matrix_of(x, False), kernel.tokens), (tiles.units,), *rest)
+        block_product.launch_product(tiles, matrix_of(x, False), *rest)
         return
     place = list(map(c_int, place_of_pixels(y, window)))
-    launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), *rest, place)
+    launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), tiles, *rest, place)
 
 
 def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none") -> None:
