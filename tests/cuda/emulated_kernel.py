@@ -78,10 +78,12 @@ def emulated(
 
 def emulated_blocks(
     kernel: BlockKernel, weight: DeviceTiles, x: Tensor, bias: Tensor | None, residual: Tensor | None, activation: str,
-    lazy: bool, seed: int, edit: tuple[str, str] | None = None, dtype: torch.dtype = torch.bfloat16,
+    lazy: bool, seed: int, edit: tuple[str, str] | None = None, dtype: torch.dtype | None = None,
     scales: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:  # fmt: skip
-    """The same for ``block_product.cu``: tokens × rows of ``dtype``. ``scales``: of x and of rows, if they are e4m3."""
+    """The same for ``block_product.cu``: tokens × rows of ``dtype``, by default x's. ``scales``: of x and of rows, if they are
+    e4m3."""
+    dtype = dtype or x.dtype
     return _blocks(
         f"{block_product.ENTRY}.cu", kernel, weight, x, None, x.shape[0], x.shape[1], x.stride(0), bias, residual, activation, lazy,
         seed, edit, dtype, scales,

@@ -12,15 +12,20 @@ from network_prices import CONFIG, RuledPrices
 from test_network import CPU, assert_right, compiled
 
 import zellige as zl
-from zellige.cuda.engine import prepare
-from zellige.cuda.network.layers import TOKENS, Convolution, layer_of
+from zellige.cuda.engine import build, prepare
+from zellige.cuda.layers.choices import Choice
+from zellige.cuda.network import modules
+from zellige.cuda.network.capture import Direct
+from zellige.cuda.network.layers import TOKENS, Convolution, Layer, layer_of
 from zellige.cuda.network.layouts import decide
 from zellige.cuda.network.modules import BLOCKS, ConvolutionModule
 from zellige.cuda.network.network import lower
-from zellige.cuda.operators import block_convolution
+from zellige.cuda.network.prices import ways_of
+from zellige.cuda.operators import block_convolution, fused_convolution
 from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
+from zellige.errors import InputError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,3 +136,34 @@ def test_views_of_maps_that_lie_channels_last() -> None:
     torch.manual_seed(0)
     model, inputs = Viewed().eval(), (torch.randn(2, 8, 4, 5),)
     assert_right(compiled(model, inputs, "groups", TOKENS), model, inputs, torch.float16)
+
+
+def test_cudnn_does_the_epilogue_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of dense convolutions that end in ReLU, where that was chosen; PyTorch's operators stand for cuDNN."""
+    made: list[bool] = []
+
+    def convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
+                    window: Window) -> torch.Tensor:
+        made.append(residual is not None)
+        y = torch.nn.functional.conv2d(x, weight, bias, window.stride, window.padding, window.dilation)
+        x, weight = x.to("meta"), weight.to("meta")
+        said = torch.ops.zellige.fused_convolution(x, weight, None, None, window.numbers())
+        assert said.shape == y.shape and said.is_contiguous(memory_format=torch.channels_last)
+        return torch.relu(y if residual is None else y + residual)
+
+    class Fused(RuledPrices):
+        def layer(self, layer: Layer, tokens: int, residual: bool, orders: tuple[str, str]) -> Choice | None:
+            ways = ways_of(layer, orders)
+            return Choice(ways[-1], None, 1.0, 1.0) if ways else None
+
+    monkeypatch.setattr(modules.fused_convolution, "convolve", convolution)
+    model, inputs = bottleneck()
+    engine = build(prepare(model, inputs, torch.float16), CPU, Fused(), Direct, 0.0)
+    assert_right(engine, model, inputs, torch.float16)
+    assert [layer.path.split(",")[0] for layer in engine.layers] == ["dense", "fused", "fused", "dense", "fused", "dense"]
+    assert made.count(True) * 2 == made.count(False) > 0
+
+
+def test_cudnn_wants_a_gpu() -> None:
+    with pytest.raises(InputError, match="the weight is on cpu"):
+        fused_convolution.convolve(torch.ones(1, 8, 4, 4), torch.ones(8, 8, 3, 3), None, None, Window((3, 3)))

@@ -18,7 +18,7 @@ from torch.nn import functional
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import BLOCKS, DENSE
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
-from zellige.cuda.operators import block_convolution, block_product, features
+from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply, pieces_for
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
@@ -34,6 +34,10 @@ are fast in. Those of blocks run by ``operators/block_product.py``, others by ``
 ``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
+FUSED = "fused"
+WITHOUT_TILES = (DENSE, FUSED)
+"""Dense: PyTorch's operators, or a convolution of cuDNN's with the epilogue in it (``operators/fused_convolution.py``)."""
+
 TORCH, KERNEL = "torch", "kernel"
 """Ways of norms and attention: PyTorch's own operator, and Zellige's for features × tokens."""
 
@@ -68,7 +72,7 @@ class WeightedModule(Ordered):
         super().__init__(orders, lead)
         self.choice, self.activation = choice, layer.activation
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().to(device, dtype))
-        if choice.way == DENSE:
+        if choice.way in WITHOUT_TILES:
             form = torch.channels_last if layer.weight.ndim == 4 else torch.preserve_format
             self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
             return
@@ -83,7 +87,7 @@ class WeightedModule(Ordered):
         """The same layer, by the same way in another configuration, with the same weights."""
         other = copy.copy(self)
         other.choice = choice
-        if choice.way != DENSE:  # a captured graph reads the pieces for as long as the module lives
+        if choice.way not in WITHOUT_TILES:  # a captured graph reads the pieces for as long as the module lives
             other.pieces = other._pieces()
         return other
 
@@ -144,13 +148,15 @@ class ConvolutionModule(WeightedModule):
     def __init__(self, layer: Convolution, *how: Any) -> None:
         super().__init__(layer, *how)
         self.window, self.channels = layer.window, layer.channels
-        if self.choice.way != DENSE:
+        if self.choice.way not in WITHOUT_TILES:
             placed = ConvolutionTiles.of(self.tiles(), self.channels, self.window)
             self.units = placed.tiles.units
             self.register_buffer("taps", placed.taps)
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         window = self.window
+        if self.choice.way == FUSED:
+            return fused_convolution.convolve(x, self.weight, self.bias, residual, window)
         if self.choice.way == DENSE:
             y = functional.conv2d(x, self.weight, self.bias, window.stride, window.padding, window.dilation)
             return self.ended(y, residual)

@@ -29,7 +29,7 @@ from zellige.cuda.network.layers import (
     shape_of,
 )
 from zellige.cuda.network.layouts import Decision
-from zellige.cuda.network.modules import KERNEL, TORCH, module_for
+from zellige.cuda.network.modules import KERNEL, TORCH, WITHOUT_TILES, module_for
 from zellige.cuda.network.trace import Program
 from zellige.cuda.operators import features
 from zellige.graph.from_torch_walk import module_of
@@ -166,6 +166,8 @@ def _products(weights: Sequence[torch.Tensor], places: int, dense: int) -> tuple
 
 def _reason(choice: Choice) -> str:
     took = f"{1e6 * choice.seconds:.1f} µs"
-    if choice.way in (DENSE, TORCH, KERNEL):
-        return f"timed: {took}" if choice.way != DENSE else f"timed: {took}, no way through tiles was faster"
+    if choice.way in (TORCH, KERNEL):
+        return f"timed: {took}"
+    if choice.way in WITHOUT_TILES:
+        return f"timed: {took}, no way through tiles was faster"
     return f"timed: {took}, dense in these orders {1e6 * choice.dense_seconds:.1f} µs"

@@ -19,11 +19,13 @@ from zellige.cuda.layers.choosing import BLOCKS, DENSE
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
+    FUSED,
     KERNEL,
     STEP,
     TILE,
     TORCH,
     WAYS,
+    WITHOUT_TILES,
     Ordered,
     WeightedModule,
     cut,
@@ -126,9 +128,10 @@ class MeasuredPrices:
         with torch.no_grad():
             times, failed = fastest({way: partial(prepared, way) for way in ways})
             (way, config), seconds = _best(times, failed, " and ".join(layer.names))
-            first = ways[0]
-            baseline = times[first] if first in times else fastest({first: partial(prepared, first)})[0].get(first, math.nan)
-        return Choice(way, config, seconds, seconds if math.isnan(baseline) else baseline)
+            plain = [one for one in ways if one[0] in WITHOUT_TILES] or ways[:1]
+            known = [times[one] for one in plain if one in times]  # others did not come through the heat
+            baseline = min(known or fastest({one: partial(prepared, one) for one in plain})[0].values(), default=seconds)
+        return Choice(way, config, seconds, baseline)
 
     def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
         """Enough of them that none is in the L2 cache when its turn comes."""
@@ -181,8 +184,12 @@ def compile_blocks(layer: WithWeights, dtype: torch.dtype) -> None:
 
 def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:
     """How a layer can run in these orders, without tiles."""
+    if isinstance(layer, Convolution):
+        if orders != (TOKENS, TOKENS):
+            return ()
+        return (DENSE, FUSED) if layer.activation == "relu" else (DENSE,)
     if isinstance(layer, WithWeights):
-        return (DENSE,) if isinstance(layer, Linear) or orders == (TOKENS, TOKENS) else ()
+        return (DENSE,)
     if orders == (TOKENS, TOKENS):
         return (TORCH,)
     if isinstance(layer, Norm):
