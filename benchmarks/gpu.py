@@ -34,14 +34,15 @@ from gpu_run import Run, conditions, say
 
 SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
     "compile": (gpu_correctness.compile_ahead, 20, 25), "compile networks": (gpu_networks.compile_ahead, 20, 20),
-    "blocks correctness": (gpu_blocks.correctness, 10, 15), "correctness": (gpu_correctness.correctness, 20, 30),
-    "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 20), "networks": (gpu_networks.correctness, 30, 75),
-    "ceilings": (gpu_layers.ceilings, 5, 10), "blocks": (gpu_layers.blocks, 10, 25), "large layers": (gpu_layers.large, 15, 30),
-    "other sparsities": (gpu_layers.others, 15, 22), "tile-vector-wise": (gpu_layers.vectors, 10, 22),
-    "block convolution": (gpu_block_convolution.block_convolution, 15, 30), "convolution": (gpu_convolution.convolution, 20, 40),
-    "bert-base": (gpu_networks.bert, 40, 110),
-    "backward": (gpu_backward.backward, 15, 22), "linear": (gpu_layers.linears, 8, 16), "small layers": (gpu_layers.small, 8, 14),
-    "fp8": (gpu_fp8.fp8, 15, 25), "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
+    "blocks correctness": (gpu_blocks.correctness, 10, 15), "correctness": (gpu_correctness.correctness, 20, 25),
+    "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 15), "networks": (gpu_networks.correctness, 30, 50),
+    "ceilings": (gpu_layers.ceilings, 5, 5), "blocks": (gpu_layers.blocks, 10, 25),
+    "block convolution": (gpu_block_convolution.block_convolution, 15, 35), "fp8": (gpu_fp8.fp8, 15, 22),
+    "large layers": (gpu_layers.large, 15, 25), "tile-vector-wise": (gpu_layers.vectors, 10, 22),
+    "other sparsities": (gpu_layers.others, 15, 22), "bert-base": (gpu_networks.bert, 40, 85), "vgg-16": (gpu_networks.vgg, 20, 55),
+    "resnet-50": (gpu_networks.resnet, 20, 60), "linear": (gpu_layers.linears, 8, 16), "backward": (gpu_backward.backward, 15, 22),
+    "small layers": (gpu_layers.small, 8, 14), "convolution": (gpu_convolution.convolution, 20, 40),
+    "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
     "uneven tiles": (gpu_layers.uneven, 5, 8),
 }
 """Name → what it does, the seconds that must be left for it to start, and those that it may take."""

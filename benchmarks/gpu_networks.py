@@ -1,7 +1,7 @@
-"""Whole networks on a GPU: are they right, and how fast is BERT-base, beside PyTorch's best.
+"""Whole networks on a GPU: are they right, and how fast are BERT-base, VGG-16 and ResNet-50, beside PyTorch's best.
 
-BERT-base (Devlin et al., 2018) stands here in plain modules of PyTorch's, with random weights: 64 sequences of 128 words go in as
-whole numbers. Every linear layer of its encoder is pruned tile-wise. Dense contestants are the same network in bfloat16: PyTorch's
+Weights are random. 64 sequences of 128 words go into BERT-base, every linear layer of whose encoder is pruned tile-wise; 64 images
+into the others, pruned in every layer in which the pattern fits. Dense contestants are the same network in bfloat16: PyTorch's
 operators in a CUDA graph, and ``torch.compile(mode="max-autotune")``. All are called with an input on the GPU and give a result of
 their own; times are device time of several calls, in turn, medians.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from statistics import median
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from gpu_contestants import DEVICE, DTYPE, capability, cut_on_device, relative_error
+from gpu_models import BATCH, SEQUENCE, WORDS, Bert, residual_network
 from gpu_run import Run, say
 from torch import nn
 from torch.nn import functional
@@ -32,10 +33,11 @@ from zellige.cuda.network.prices import worth_timing
 from zellige.cuda.operators import features
 from zellige.cuda.operators.product import multiply
 
-BATCH, SEQUENCE, WORDS = 64, 128, 30522
 PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
 """Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
+
+IN_BLOCKS = {name: pruning for name, pruning in PRUNINGS.items() if name.startswith("block")}
 
 SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%")
 """Those of which small networks are checked."""
@@ -45,76 +47,11 @@ CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
 """Blocks of input channels, with all their taps or one: as wide as a step, and the least that channels-last loads fast."""
 
 ROUNDS = 9
-NEEDS = {"max-autotune": 75, "ours dense": 45}
-"""Seconds that must be left for a contestant to start; 20 for others."""
+NEEDS = {"max-autotune": 45, "ours dense": 25}
+"""Seconds that must be left for a contestant to start; 15 for others."""
 
 TOLERANCE = 3e-2
 """Of a network's answers in bfloat16 against float32: each of dozens of layers rounds to 8 bits."""
-
-
-class Layer(nn.Module):
-    """Attention and a feed-forward network, each added to its input and then normalised."""
-
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.attention_norm, self.norm = nn.LayerNorm(width, eps=1e-12), nn.LayerNorm(width, eps=1e-12)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = [made(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for made in (self.query, self.key, self.value)]
-        mixed = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
-        x = self.attention_norm(x + self.out(mixed))
-        return self.norm(x + self.down(functional.gelu(self.up(x))))
-
-
-class Bert(nn.Module):
-    """Words (batch, sequence) to features (batch, sequence, width)."""
-
-    def __init__(self, layers: int = 12, width: int = 768, heads: int = 12, hidden: int = 3072, words: int = WORDS) -> None:
-        super().__init__()
-        self.words, self.places = nn.Embedding(words, width), nn.Embedding(512, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.encoder = nn.Sequential(*(Layer(width, heads, hidden) for _ in range(layers)))
-
-    def forward(self, text: torch.Tensor) -> torch.Tensor:
-        return self.encoder(self.norm(self.words(text) + self.places.weight[:text.shape[1]]))
-
-
-def bert_base() -> tuple[nn.Module, tuple[torch.Tensor]]:
-    """For ``zellige bench python:gpu_networks:bert_base --target cuda``."""
-    return Bert(), (torch.randint(WORDS, (BATCH, SEQUENCE)),)
-
-
-def bert_small() -> tuple[nn.Module, tuple[torch.Tensor]]:
-    """The same of one narrow layer: compiled in seconds, too small to gain much."""
-    return Bert(1, 256, 4, 512, 100), (torch.randint(100, (16, SEQUENCE)),)
-
-
-class Block(nn.Module):
-    """Of a ResNet-18: two convolutions with batch norms beside a shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.one, self.two = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.first, self.second = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.second(self.two(functional.relu(self.first(self.one(x)))))
-        return functional.relu(y + self.shortcut(x))
-
-
-def residual_network(classes: int = 1000) -> nn.Module:
-    """ResNet-18 (He et al., 2016)."""
-    widths = (64, 128, 256, 512)
-    blocks = [block for before, width in zip((64, *widths), widths, strict=False)
-              for block in (Block(before, width, 1 if width == 64 else 2), Block(width, width, 1))]
-    return nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1), *blocks,
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
 
 
 def tile_wise(model: nn.Module, pattern: str, sparsity: float) -> nn.Module:
@@ -253,21 +190,44 @@ def compile_one(wanted: tuple[Config, bool, str, bool]) -> None:
 
 
 def bert(run: Run) -> object:
-    """BERT-base: ours at each sparsity, and the dense contestants; in turn."""
     torch.manual_seed(0)
-    model = Bert().eval()
-    text = torch.randint(WORDS, (BATCH, SEQUENCE))
-    facts: dict[str, Any] = {"tokens": BATCH * SEQUENCE}
+    return raced(run, "bert-base", Bert().eval(), torch.randint(WORDS, (BATCH, SEQUENCE)), PRUNINGS)
+
+
+def vgg(run: Run) -> object:
+    return raced(run, "vgg-16", *images("vgg16_bn"), IN_BLOCKS)
+
+
+def resnet(run: Run) -> object:
+    return raced(run, "resnet-50", *images("resnet50"), IN_BLOCKS)
+
+
+def images(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """One of torchvision's networks, its weights drawn so that activations keep their size, and images for it."""
+    import torchvision
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return model, torch.randn(BATCH, 3, 224, 224)
+
+
+def raced(run: Run, key: str, model: nn.Module, example: torch.Tensor, prunings: Mapping[str, tuple[str, float]]) -> object:
+    """A network: ours at each sparsity, and the dense contestants; in turn."""
+    facts: dict[str, Any] = {"shape": list(example.shape)}
     calls: dict[str, Call] = {}
-    pruned = {f"ours {name}": partial(ours, model, text, *pruning, facts) for name, pruning in PRUNINGS.items()}
+    pruned = {f"ours {name}": partial(ours, model, example, *pruning, facts) for name, pruning in prunings.items()}
     contestants: dict[str, Callable[[], Call]] = {
-        "eager": lambda: cuda_eager.build(model, (text,), DTYPE).call,
+        "eager": lambda: cuda_eager.build(model, (example,), DTYPE).call,
         **{name: made for name, made in pruned.items() if name.startswith("ours block")},
-        "max-autotune": lambda: cuda_compile.build(model, (text,), DTYPE).call, **pruned,
-        "ours dense": partial(ours, model, text, "", 0.0, facts)}
+        "max-autotune": lambda: cuda_compile.build(model, (example,), DTYPE).call, **pruned,
+        "ours dense": partial(ours, model, example, "", 0.0, facts)}
     for name, prepare in contestants.items():
-        if run.left < NEEDS.get(name, 20):
-            say(f"   {name}: left out, {run.left:.0f} s are left")
+        if name in calls or run.left < NEEDS.get(name, 15):
+            if name not in calls:
+                say(f"   {name}: left out, {run.left:.0f} s are left")
             continue
         begin = time.monotonic()
         try:
@@ -281,7 +241,7 @@ def bert(run: Run) -> object:
         say(f"   {name}: ready after {time.monotonic() - begin:.1f} s")
         facts["seconds"] = {one: median(laps) for one, laps in in_turn(calls).items()}
         say("   " + "  ".join(f"{one} {1e3 * seconds:.3f} ms" for one, seconds in facts["seconds"].items()))
-        run.facts["bert-base"] = facts
+        run.facts[key] = facts
         run.write()
     laps = in_turn(calls, ROUNDS)
     dense = [laps[name] for name in ("eager", "max-autotune") if name in laps]

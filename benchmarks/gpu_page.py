@@ -183,18 +183,22 @@ def _faster(layer: dict[str, Any] | None, name: str, other: str) -> str:
 
 
 def networks(facts: dict[str, Any]) -> str:
-    """BERT-base: how long a call takes, as all take turns, and how many times faster than the fastest dense one."""
-    found = facts.get("bert-base", {})
-    seconds: dict[str, float] = found.get("seconds", {})
-    dense = [name for name in seconds if not name.startswith("ours")]
-    if not dense:
+    """How long a call of each network takes, as all take turns, and how many times faster than the fastest dense one."""
+    rows = []
+    for key, (title, what) in NETWORKS.items():
+        seconds: dict[str, float] = facts.get(key, {}).get("seconds", {})
+        dense = [name for name in seconds if not name.startswith("ours")]
+        fastest = min((seconds[name] for name in dense), default=0.0)
+        rows += [[f"{title}, {what}", DENSE_NETWORKS.get(name, f"`{name.removeprefix('ours ')}`"), f"{1e3 * took:.2f}",
+                  "" if name in dense or not dense else times(fastest / took)] for name, took in seconds.items()]
+    if not rows:
         return ""
-    fastest = min(seconds[name] for name in dense)
-    rows = [[DENSE_NETWORKS.get(name, f"`{name.removeprefix('ours ')}`"), f"{1e3 * took:.2f}",
-             "" if name in dense else times(fastest / took)] for name, took in seconds.items()]
-    return (f"{facts['conditions']['gpu']}, PyTorch {facts['conditions']['torch']}; 64 × 128 words, medians of calls in turn\n\n"
-            + table(["BERT-base", "ms", "over the fastest dense"], rows, texts=1))
+    return (f"{facts['conditions']['gpu']}, PyTorch {facts['conditions']['torch']}; medians of calls in turn\n\n"
+            + table(["network", "contestant", "ms", "over the fastest dense"], rows, texts=2))
 
+
+NETWORKS = {"bert-base": ("BERT-base", "64 × 128 words"), "vgg-16": ("VGG-16", "64 images"),
+            "resnet-50": ("ResNet-50", "64 images")}  # fmt: skip
 
 DENSE_NETWORKS = {"eager": "PyTorch's operators in a CUDA graph", "max-autotune": "`torch.compile(mode=\"max-autotune\")`",
                   "ours dense": "Zellige, dense"}
