@@ -8,13 +8,13 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, TOKENS, capability, relative_error
+from gpu_contestants import DEVICE, DTYPE, TOKENS, capability
 from gpu_contestants import Layer as Shape
 from gpu_contestants import Problem as Drawn
 from gpu_correctness import TOLERANCE, awkward_weight, verdict
+from gpu_error import FUNCTIONS, relative_error
 from gpu_layers import compared
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated

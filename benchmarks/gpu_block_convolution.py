@@ -10,12 +10,13 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, ROTATED, relative_error
+from gpu_contestants import DEVICE, DTYPE, ROTATED
 from gpu_convolution import CHECKED, IMAGES, PATIENCE, Layer, dense, floor
+from gpu_error import FUNCTIONS, checked_error, relative_error
 from gpu_layers import ceilings, compared, line
 from gpu_masks import columns_only
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS, LIMITS, hopper
+from gpu_vectors import LIMITS, hopper
 
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.timing import Repeated
@@ -123,17 +124,21 @@ def case_error(case: Case) -> float:
     whole = torch.full((case.images + 2, case.height, case.width, case.channels + case.gap), torch.nan, device=DEVICE, dtype=dtype)
     x = whole[1:-1, ..., :case.channels]
     x.copy_(drawn(*x.shape))
-    expected = dense(window, weight.double(), x.permute(0, 3, 1, 2).double()).permute(0, 2, 3, 1)
+    exact = weight.double(), x.permute(0, 3, 1, 2).double()
+    before = dense(window, *exact).permute(0, 2, 3, 1)
+    terms = dense(window, *(operand.abs() for operand in exact)).permute(0, 2, 3, 1)
     bias, residual = None, None
     if not case.plain:
-        bias, residual = drawn(case.rows).to(dtype), drawn(*expected.shape).to(dtype)
-        expected = FUNCTIONS[case.activation](expected + bias.double() + residual.double())
+        bias, residual = drawn(case.rows).to(dtype), drawn(*before.shape).to(dtype)
+        before = before + bias.double() + residual.double()
+        terms = terms + bias.double().abs() + residual.double().abs()
     cut = ConvolutionTiles.upload(weight, window, ROWS, STEP, STEP)
-    poison = torch.full((expected.numel(),), float("nan"), device=DEVICE, dtype=dtype)
+    poison = torch.full((before.numel(),), float("nan"), device=DEVICE, dtype=dtype)
     del poison  # the allocator hands this memory to the result
-    y = convolve(cut, x, bias, residual, "none" if case.plain else case.activation, case.kernel)
+    activation = "none" if case.plain else case.activation
+    y = convolve(cut, x, bias, residual, activation, case.kernel)
     assert y.shape == result_shape(x, case.rows, window)
-    return relative_error(y.double(), expected)
+    return checked_error(y, before, terms, weight[0].numel(), activation)
 
 
 # -------------------------------------------------------------------------------------------------------------- speed

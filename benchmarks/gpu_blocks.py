@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from gpu_contestants import DEVICE, cut_on_device, relative_error
+from gpu_contestants import DEVICE, cut_on_device
+from gpu_error import FUNCTIONS, checked_error
 from gpu_masks import blocks, columns_only, tile_wise
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS, hopper
+from gpu_vectors import hopper
 
 from zellige.cuda.operators.block_product import KERNELS, multiply
 
@@ -44,10 +45,12 @@ def case_error(rows: int, columns: int, tokens: int, kernel: object, plain: bool
     cut = cut_on_device(weight, 128, 64, 64)
     x = torch.randn(tokens, columns + -columns % 8 + 8, device=DEVICE, dtype=torch.bfloat16)[:, :columns]
     bias, residual = None, None
-    expected = x.float() @ weight.float().T
+    before, terms = x.double() @ weight.double().T, x.double().abs() @ weight.double().abs().T
     if not plain:
         bias, residual = (torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for shape in ((rows,), (tokens, rows)))
-        expected = FUNCTIONS[activation](expected + bias.float() + residual.float())
+        before += bias.double() + residual.double()
+        terms += bias.double().abs() + residual.double().abs()
     poison = torch.full((tokens * rows,), float("nan"), device=DEVICE, dtype=torch.bfloat16)
     del poison  # the allocator hands this memory to the result
-    return relative_error(multiply(cut, x, bias, residual, "none" if plain else activation, kernel), expected)
+    activation = "none" if plain else activation
+    return checked_error(multiply(cut, x, bias, residual, activation, kernel), before, terms, columns, activation)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
+from gpu_error import relative_error
 from gpu_masks import MASKS
 from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
 
@@ -110,10 +111,6 @@ class Problem:
 
 def cut_on_device(weight: torch.Tensor, tile: int, group: int, step: int) -> DeviceTiles:
     return DeviceTiles.upload(cut_tiles(weight.float().cpu().numpy(), tile, group, step), DEVICE, DTYPE)
-
-
-def relative_error(y: torch.Tensor, reference: torch.Tensor) -> float:
-    return ((y.float() - reference).norm() / reference.norm().clamp_min(1e-30)).item()
 
 
 def capability() -> int:

@@ -9,12 +9,12 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, ROTATED, capability, relative_error
+from gpu_contestants import DEVICE, DTYPE, ROTATED, capability
 from gpu_correctness import verdict
+from gpu_error import FUNCTIONS, checked_error, relative_error
 from gpu_layers import ceilings, compared, line
 from gpu_masks import tile_wise, tile_wise_in_eights
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated
@@ -238,12 +238,13 @@ def awkward_cases(job: tuple[int, int]) -> list[tuple[str, float]]:
 def awkward_error(weight: torch.Tensor, cut: ConvolutionTiles, shape: tuple[int, ...], activation: str, planes: bool,
                   config: Config) -> float:
     x, bias = torch.randn(*shape, device=DEVICE, dtype=DTYPE), torch.randn(len(weight), device=DEVICE, dtype=DTYPE)
-    y = dense(cut.window, weight.float(), x.float()) + bias.float()[:, None, None]
-    residual = torch.randn(y.shape, device=DEVICE, dtype=DTYPE)
-    reference = FUNCTIONS[activation](y + residual.float())
+    before, terms = (dense(cut.window, *operands) + added[:, None, None] for operands, added in (
+        ((weight.double(), x.double()), bias.double()), ((weight.double().abs(), x.double().abs()), bias.double().abs())))
+    residual = torch.randn(before.shape, device=DEVICE, dtype=DTYPE)
+    before, terms = before + residual.double(), terms + residual.double().abs()
     order = (1, 0, 2, 3) if planes else (0, 2, 3, 1)
-    poison = torch.full((y.numel(),), float("nan"), device=DEVICE, dtype=DTYPE)
+    poison = torch.full((before.numel(),), float("nan"), device=DEVICE, dtype=DTYPE)
     del poison  # the allocator hands this memory to the result
     laid, addend = (tensor.permute(order).contiguous() for tensor in (x, residual))
     found = convolve(cut, laid, bias, addend, activation, planes, planes, config)
-    return relative_error(found, reference.permute(order))
+    return checked_error(found, before.permute(order), terms.permute(order), weight[0].numel(), activation)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, relative_error, tiles
+from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, tiles
+from gpu_error import FUNCTIONS, checked_error, relative_error
 from gpu_masks import MASKS
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.operators.product import multiply
@@ -41,14 +41,15 @@ SANITIZE_SECONDS = 40
 
 
 def correctness(run: Run) -> object:
-    """Configurations over awkward shapes, against float32 on the GPU, outputs poisoned beforehand."""
+    """Configurations over awkward shapes, each number against float64 on the GPU, outputs poisoned beforehand."""
     jobs = [(shape, number) for shape in SHAPES for number in range(len(CUTS))]
     return verdict(run, "products", shape_cases, jobs, run.left)
 
 
 def verdict(run: Run, what: str, check: Callable[[Any], list[tuple[str, float]]], jobs: Sequence[Any], limit: float,
             ) -> dict[str, object]:
-    """What jobs found that are done many at a time: how many cases, the largest error, and which are wrong."""
+    """What jobs found that are done many at a time: how many cases, the largest error (infinite: a single number is further off
+    than rounding explains), and which are wrong."""
     cases: list[tuple[str, float]] = []
     for job, found, reason in run.many(check, jobs, limit):
         cases += [(f"{job}: {reason}", float("nan"))] if found is None else found
@@ -97,12 +98,13 @@ def case_error(weight: torch.Tensor, cut: DeviceTiles, tokens: int, activation: 
                config: Config) -> float:
     rows, columns = weight.shape
     x, bias, residual = (torch.randn(*shape, device=DEVICE, dtype=DTYPE) for shape in ((tokens, columns), (rows,), (tokens, rows)))
-    reference = FUNCTIONS[activation](x.float() @ weight.float().T + bias.float() + residual.float())
+    before = x.double() @ weight.double().T + bias.double() + residual.double()
+    terms = x.double().abs() @ weight.double().abs().T + bias.double().abs() + residual.double().abs()
     poison = torch.full((tokens * rows,), float("nan"), device=DEVICE, dtype=DTYPE)
     del poison  # the allocator hands this memory to the result
     y = multiply(cut, x.T.contiguous() if x_features else x, bias, residual.T.contiguous() if y_features else residual,
                  activation, x_features, y_features, config)
-    return relative_error(y.T if y_features else y, reference)
+    return checked_error(y.T if y_features else y, before, terms, columns, activation)
 
 
 # ----------------------------------------------------------------------------------------------------------- accesses

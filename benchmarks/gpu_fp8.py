@@ -14,11 +14,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, ROTATED, TOKENS, Layer, cut_on_device, relative_error
+from gpu_contestants import DEVICE, DTYPE, ROTATED, TOKENS, Layer, cut_on_device
+from gpu_error import FUNCTIONS, relative_error
 from gpu_layers import LARGE, PATIENCE, ceilings, compared, line, of
 from gpu_masks import MASKS, blocks, tile_wise
 from gpu_run import Run, say
-from gpu_vectors import FUNCTIONS, hopper
+from gpu_vectors import hopper
 
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.fp8 import Fp8BlockLinear

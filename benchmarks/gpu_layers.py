@@ -11,8 +11,9 @@ from statistics import geometric_mean, median
 from typing import Any, TypeVar
 
 import torch
-from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas, relative_error
+from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas
 from gpu_correctness import TOLERANCE
+from gpu_error import relative_error
 from gpu_run import Run, say
 
 from zellige.cuda.layers.choices import ChoiceCache

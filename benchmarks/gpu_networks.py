@@ -18,7 +18,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, capability, cut_on_device, relative_error
+from gpu_contestants import DEVICE, DTYPE, capability, cut_on_device
+from gpu_error import relative_error
 from gpu_models import BATCH, SEQUENCE, WORDS, Bert, residual_network
 from gpu_run import Run, say
 from torch import nn

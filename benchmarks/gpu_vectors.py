@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
+from gpu_error import FUNCTIONS
 from gpu_masks import tile_vector_wise, tile_wise
 from gpu_run import Run, say
 
@@ -22,7 +23,6 @@ TILE_WISE = [replace(kernel, stages=4, sparse=False) for kernel in HOPPER if ker
 LIMITS = {torch.bfloat16: 5e-3, torch.float16: 1e-3}
 """Relative error: one rounding of the result, and sums in float32."""
 
-FUNCTIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
 
 CHECK_SECONDS = 45
 

@@ -22,13 +22,18 @@ ROOT = Path(__file__).parents[2]
 ASSEMBLERS = {100: "ptxas-blackwell"}
 POINTERS = {"units": "i32", "channels": "i32", "taps": "i32", "rows": "i32", "pieces": "i32", "chunks": "i32", "tickets": "i32",
             "partials": "fp32"}
-NUMBERS = ("x", "dy", "values", "y", "bias", "residual", "gradient")
+NUMBERS = ("x", "dy", "values", "y", "bias", "weight", "residual", "gradient")
+SCALARS = {"epsilon": "fp32", "scale": "fp32"}
 TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False,
          "RAGGED": False, "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
 KERNELS = {
     "tile_product": ("tile_product", TILES | {"X_BOXES": False}),
     "tile_convolution": ("convolution", TILES | {"UNIT": 8, "X_FEATURES": False, "Y_FEATURES": False, "STRIDE_Y": 1,
                                                         "STRIDE_X": 1, "PAD_Y": 1, "PAD_X": 1, "ALIGNED": 8}),
+    "layer_norm": ("features", {"TOKENS": 16, "FEATURES": 1024, "X_FEATURES": True, "Y_FEATURES": True, "WEIGHT": True,
+                                "BIAS": True}),
+    "attention": ("features", {"WIDTH": 64, "QUERIES": 64, "KEYS": 64}),
+    "transposition": ("features", {"ROWS": 64, "COLUMNS": 64}),
     "tile_gradient": ("gradient", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
                                           "RAGGED": False}),
 }
@@ -51,7 +56,8 @@ def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = 
     names = function.arg_names
     signature = dict.fromkeys(names, "i32")
     signature |= dict.fromkeys(NUMBERS, "*" + dtype)
-    signature |= {name: "*" + kind for name, kind in POINTERS.items()} | dict.fromkeys(constants, "constexpr")
+    pointers = {} if file == "features" else POINTERS  # "rows" is a number there
+    signature |= SCALARS | {name: "*" + kind for name, kind in pointers.items()} | dict.fromkeys(constants, "constexpr")
     signature = {name: signature[name] for name in names}
     if constants.get("X_BOXES"):
         box = [constants["STEP"], constants["TOKENS"]]

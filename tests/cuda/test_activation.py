@@ -1,4 +1,4 @@
-"""What the CUDA C++ kernels do to finished sums, run on the CPU, against PyTorch in float64."""
+"""What the kernels do to finished sums, CUDA C++ and Triton, run on the CPU, against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch.nn import functional
 
 import zellige.cuda.kernels
+from zellige.cuda.kernels.tile_product import activate
 
 ROOM = Path(zellige.cuda.kernels.__file__).parent
 ACTIVATIONS = {1: functional.relu, 2: functional.gelu, 3: functional.silu}
@@ -43,3 +46,22 @@ def test_activations(number: int, bfloat16: bool, tmp_path: Path) -> None:
     assert y[-1].isnan()
     assert float(((y - exact).abs() / x.abs().clamp_min(1))[:-1].max()) < most + 3e-5
     assert bfloat16 or float(y[x <= -20].abs().max()) < 2e-5
+
+
+@triton.jit
+def activated(x, y, count, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y + place, activate(tl.load(x + place, mask=place < count), ACTIVATION), mask=place < count)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # far below zero SiLU divides by infinity
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu"])
+def test_activations_in_triton(name: str) -> None:
+    """Within a twelfth of what rounding to float16 does to the result itself, far below zero too; NaN stays, what should vanish
+    does."""
+    x = torch.cat([torch.linspace(-7.5, 9, 100001), torch.tensor([-1e4, -200.0, -0.0, 0.0, 200.0, 1e4, torch.inf, torch.nan])])
+    y = torch.full_like(x, 7)
+    activated[(triton.cdiv(len(x), 4096),)](x, y, len(x), BLOCK=4096, ACTIVATION=name)
+    exact = getattr(functional, name)(x.double())
+    assert y[-1].isnan() and y[-2] == torch.inf
+    assert (y - exact).abs()[:-2].le(2.0**-11 / 12 * exact.abs()[:-2] + 1e-14).all()

@@ -152,3 +152,11 @@ def test_refusals() -> None:
     for other, y in ((columns, x), (weight, torch.zeros(4, 129, dtype=torch.bfloat16)[:, 1:]), (weight, torch.zeros(4, 128))):
         with pytest.raises(InputError):
             multiply(other, y)
+
+
+def test_a_misaligned_start_is_called_that() -> None:
+    """Lines that lie a multiple of 16 bytes apart, and begin two bytes behind one."""
+    weight = on_cpu(random_blocks(128, 128, 0.5, 0.0, torch.bfloat16, 0))
+    x = torch.zeros(4 * 128 + 1, dtype=torch.bfloat16)[1:].view(4, 128)
+    with pytest.raises(InputError, match="x's begin 2 bytes behind one and lie 256 apart; copy them"):
+        multiply(weight, x)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interpreter import Guarded, widen_bfloat16
 
-from zellige.cuda.kernels.config import Config
+from zellige.cuda.kernels.config import Config, candidates, default_config
 from zellige.cuda.operators import product
 from zellige.cuda.operators.product import ACTIVATIONS, check, launch, multiply
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -85,12 +85,48 @@ def test_product(sparse: tuple[torch.Tensor, tuple[int, int, int]], tokens: int,
 
 
 def test_parts_are_summed() -> None:
-    """One tile that is long, on places that are free: it is split, and no ticket is left behind."""
+    """One tile that is long, on places that are free: it is split, and the second launch finds no ticket of the first."""
     weight = torch.randn(16, 1000).half()
-    tiles, x = upload(weight, 16, 1, 16), torch.randn(3, 1000).half()
+    tiles, x, config = upload(weight, 16, 1, 16), torch.randn(3, 1000).half(), Config(16, 4, 3, 1)
+    pieces, parts = product.pieces_for(tiles, len(x), config)
+    assert len(pieces) == parts > 1
     for _ in range(2):
-        y = multiply(tiles, x, config=Config(16, 4, 3, 1))
+        y = multiply(tiles, x, config=config)
         torch.testing.assert_close(y, (x.double() @ weight.double().T).half(), rtol=2e-3, atol=2e-2)
+
+
+@pytest.mark.parametrize("tile", [16, 128])
+def test_blocks_of_16_by_16(tile: int) -> None:
+    """As tiles as tall as they are, and as the union of eight in a tile of 128 rows."""
+    weight = torch.randn(250, 200) * (torch.rand(16, 13) < 0.3).repeat_interleave(16, 0).repeat_interleave(16, 1)[:250, :200]
+    agrees(weight.half(), (tile, 16, 64), 21, False, Config(32, 4, 3, 2))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tokens", [1, 17, 4095])
+@pytest.mark.parametrize("group", [1, 8, 64])
+def test_tiles_as_they_are_shipped(group: int, tokens: int) -> None:
+    """128 rows and steps of 64 in configurations that are timed, and in the one that is taken unasked: two tiles, the last one not
+    full, nor the last steps; 4095 tokens fill no block either."""
+    kept = (torch.rand(7, -(-330 // group)) < 0.4).repeat_interleave(32, 0).repeat_interleave(group, 1)
+    weight = torch.randn(200, 330) * kept[:200, :330]
+    timed = candidates(128, 64, tokens, 90)
+    for config in dict.fromkeys([default_config(128, 64, tokens), timed[0], timed[-1]]):
+        agrees(weight.bfloat16(), (128, group, 64), tokens, group == 1, config)
+
+
+def agrees(weight: torch.Tensor, sizes: tuple[int, int, int], tokens: int, features: bool, config: Config) -> None:
+    """With bias and GELU, each side in either order, within rounding of float64, and nothing around the result is touched."""
+    rows, columns = weight.shape
+    x, bias = torch.randn(tokens, columns).to(weight.dtype), torch.randn(rows).to(weight.dtype)
+    reference = torch.nn.functional.gelu(x.double() @ weight.double().T + bias.double())
+    results = Guarded((rows, tokens) if features else (tokens, rows), weight.dtype)
+    operand = x.T.contiguous() if features else x
+    launch(upload(weight, *sizes), operand, results.inside, bias, None, "gelu", features, features, config)
+    y = results.inside.T if features else results.inside
+    scale = (x.double().abs() @ weight.double().abs().T).max() + 4
+    assert (y.double() - reference).abs().le(TOLERANCE[weight.dtype] * reference.abs() + 1e-6 * scale).all()
+    assert results.untouched()
 
 
 def test_parts_of_tiles_of_different_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +160,7 @@ def test_without_tokens() -> None:
 
 
 def test_operator() -> None:
-    """PyTorch's own checks of an operator: schema, fake tensors, and the same under ``torch.compile``'s tracing."""
+    """PyTorch's own checks of an operator: its schema, and that fake tensors have the result's shape, dtype and strides."""
     tiles = upload(torch.randn(20, 40).half(), 16, 1, 16)
     arguments = (torch.randn(5, 40).half(), tiles.values, tiles.units, tiles.rows, None, None, list(tiles.starts), [20, 40, 1, 0],
                  "relu", False, False, [16, 4, 3, 1, 0], None, None, None, [], [])

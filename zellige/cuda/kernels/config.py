@@ -25,7 +25,8 @@ multiplies while the other starts or ends; one of 256 fetches a quarter less for
 @dataclass(frozen=True, order=True)
 class Config:
     """``tokens`` in a block; ``warps`` and pipeline ``stages`` of a program; ``width``: blocks of tokens that are done
-    side by side, tile after tile (1: tiles are innermost); ``boxes``: operands come by tensor descriptors where they can."""
+    side by side, tile after tile (1: tiles are innermost), and of attention the keys that are walked at once; ``boxes``: operands
+    come by tensor descriptors where they can."""
 
     tokens: int = 128
     warps: int = 8

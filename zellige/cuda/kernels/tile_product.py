@@ -150,14 +150,36 @@ def write(sums, line, token, tokens, y, bias, residual, y_stride, residual_strid
         else:
             addend = residual + token.to(tl.int64)[None, :] * residual_stride + line[:, None]
         sums += tl.load(addend, mask=inside, other=0.0).to(tl.float32)
-    if ACTIVATION == "relu":
-        sums = tl.maximum(sums, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    elif ACTIVATION == "gelu":
-        sums = 0.5 * sums * (1.0 + tl.erf(sums * 0.7071067811865476))
-    elif ACTIVATION == "silu":
-        sums = sums * tl.sigmoid(sums)
+    sums = activate(sums, ACTIVATION)
     if Y_FEATURES:
         target = y + line.to(tl.int64)[:, None] * y_stride + token[None, :]
     else:
         target = y + token.to(tl.int64)[None, :] * y_stride + line[:, None]
     tl.store(target, sums.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def activate(x, ACTIVATION: tl.constexpr):
+    """``x`` itself, or its ReLU, GELU or SiLU; NaN stays."""
+    if ACTIVATION == "relu":
+        x = tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    elif ACTIVATION == "gelu":
+        x = gelu(x)
+    elif ACTIVATION == "silu":
+        x = x / (1.0 + tl.exp2(-1.4426950408889634 * x))
+    return x
+
+
+@triton.jit
+def gelu(x):
+    """x Φ(x) as max(x, 0) − |x| Φ(−|x|), where log₂ Φ is a polynomial up to |x| = 8 (beyond, 10⁻¹⁴ is left of it): within 4·10⁻⁵ of
+    itself. ``tl.erf`` takes more registers than a tile of 128 × 256 leaves."""
+    far = tl.minimum(tl.abs(x), 8.0)
+    power = -1.2624586e-06 * far + 4.8203292e-05
+    power = power * far - 0.00080724823
+    power = power * far + 0.007944578
+    power = power * far - 0.05263538
+    power = power * far - 0.45995685
+    power = power * far - 1.15061
+    power = power * far - 1.000043
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) - far * tl.exp2(power)

@@ -96,10 +96,16 @@ def in_blocks(weight: DeviceTiles, itemsize: int = 2) -> bool:
 
 def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, itemsize: int, instead: str) -> None:
     """``InputError`` if the kernel can't multiply this, or not on this GPU; ``instead``: who multiplies then."""
+    if not in_blocks(weight, itemsize):
+        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // itemsize} columns of {8 * itemsize}-bit numbers, and a "
+                         f"multiple of 8 rows; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)} in "
+                         f"{weight.values.dtype}; multiply them by zellige.cuda.operators.{instead}")
     if not suits(weight, x, residual, itemsize):
-        raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // itemsize} columns, a multiple of 8 rows, and lines that "
-                         f"begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, "
-                         f"lines {x.stride(0)} apart; multiply them by zellige.cuda.operators.{instead}")  # fmt: skip
+        where = " and ".join(
+            f"{name}'s begin {line.data_ptr() % 16} bytes behind one and lie {line.stride(0) * line.itemsize} apart"
+            for name, line in (("x", x), ("the residual", residual)) if line is not None)
+        raise InputError(f"expected lines that begin at multiples of 16 bytes; {where}; copy them (clone()) if the first number is "
+                         f"not 0, or multiply by zellige.cuda.operators.{instead}")
     check_hopper(x.device, instead)
 
 
