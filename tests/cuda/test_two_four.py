@@ -14,7 +14,7 @@ from sparse_instruction import load_matrix_transposed, mma_sp
 from vector_weights import random_weight
 
 from zellige.cuda.tiling.two_four import IMAGE_BYTES, ROWS, STEP, VALUE_BYTES, compress, expand, from_images, images, violations
-from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, vector_tiles
+from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, vector_tiles, vector_weight
 from zellige.errors import InputError
 
 
@@ -104,10 +104,8 @@ def dense(tiles: VectorTiles) -> torch.Tensor:
 @given(st.integers(1, 400), st.integers(1, 300), st.sampled_from(DTYPES), st.booleans(), st.integers(0, 99))
 def test_tiles_hold_the_weight(n: int, k: int, dtype: torch.dtype, listed: bool, seed: int) -> None:
     weight, columns = random_weight(n, k, dtype, seed)
-    if not listed:
-        weight[:, 2:] = 0
     tiles = vector_tiles(weight, columns if listed else None)
-    assert torch.equal(dense(tiles), weight)
+    assert torch.equal(dense(tiles), weight) and torch.equal(vector_weight(tiles), weight)
     assert sorted(row for row in tiles.rows.flatten().tolist() if row >= 0) == list(range(n))
     steps = tiles.starts.diff().tolist()
     assert steps == sorted(steps, reverse=True) and tiles.longest == steps[0] and tiles.starts[0] == 0
@@ -122,7 +120,8 @@ def test_tiles_hold_the_weight(n: int, k: int, dtype: torch.dtype, listed: bool,
     (lambda weight, columns: (weight, [columns[0][:-1], *columns[1:]]), "tile 0.*1 are missing"),
     (lambda weight, columns: (weight, [columns[0], [*columns[1], columns[1][0]], *columns[2:]]), "tile 1.*1 are listed twice"),
     (lambda weight, columns: (weight, [columns[0], [*columns[1], 999], *columns[2:]]), "tile 1.*1 don't exist"),
-    (lambda weight, columns: (torch.ones_like(weight), None), "tile 0.*row 0, columns 0 to 3"),
+    (lambda weight, columns: (torch.ones_like(weight), None), "tile 0.*64 columns, of which no more than two fit in four"),
+    (lambda weight, columns: (torch.ones_like(weight), [range(64)] * 3), "tile 0.*row 0, columns 0 to 3"),
 ])  # fmt: skip
 def test_what_is_no_such_weight(change, message: str) -> None:
     weight, columns = random_weight(300, 64, torch.float16, seed=1, dropped=0.0)

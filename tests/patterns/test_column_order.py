@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zellige.cuda.tiling.column_order import kept, order_columns
+from zellige.patterns.column_order import kept, order_columns
 from zellige.errors import InputError
 
 
