@@ -117,12 +117,11 @@ class TileVectorWise(Pattern):
         if not self.ordered:
             return best_of_groups(lines, self.n, self.m)
         columns = lines.shape[1]
-        whole = pad(lines.double(), (0, -columns % self.m))
-        order = torch.from_numpy(order_columns(whole.cpu().numpy())).to(lines.device)
-        best = torch.zeros_like(whole, dtype=torch.bool)
-        best[:, order] = best_of_groups(whole.masked_fill(torch.arange(whole.shape[1], device=lines.device) >= columns, -1)[:, order],
-                                        self.n, self.m)
-        return best[:, :columns]
+        whole = columns - columns % self.m  # the last few stay where they are
+        order = torch.cat([torch.from_numpy(order_columns(lines[:, :whole].double().cpu().numpy())), torch.arange(whole, columns)])
+        best = torch.zeros_like(lines, dtype=torch.bool)
+        best[:, order.to(lines.device)] = best_of_groups(lines[:, order.to(lines.device)], self.n, self.m)
+        return best
 
     def _can_be_grouped(self, lines: torch.Tensor) -> bool:
         if not self.ordered:

@@ -75,7 +75,7 @@ def vector_tiles(
     bits = np.where(bits == 0x8000, np.uint16(0), bits)  # a negative zero is a zero
     full = (bits != 0).any(axis=1)
     surviving, dropped = np.flatnonzero(full), np.flatnonzero(~full)
-    tiles = [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
+    tiles = _by_rows(surviving)
     if columns is not None:
         if len(columns) != len(tiles):
             raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
@@ -122,20 +122,48 @@ Parts = list[NDArray]
 """An array for each tile."""
 
 
+def least_work(weight: Tensor) -> float:
+    """Less than this share of the dense multiplications, by number, 2:4 tiles of a matrix can't take: known before fours are sought.
+
+    >>> least_work(torch.ones(128, 128))
+    1.0
+    """
+    marks = (weight != 0).cpu().numpy()
+    tiles = _by_rows(np.flatnonzero(marks.any(axis=1)))
+    return sum(fewest(marks[rows]) for rows in tiles) * 2 * ROWS / marks.size
+
+
+def _by_rows(surviving: NDArray) -> Parts:
+    return [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
+
+
 def _in_fours(bits: NDArray[np.uint16], surviving: NDArray, tiles: Parts) -> tuple[Parts, Parts]:
     """Tiles, and their columns in fours that are 2:4, with ``EMPTY`` places."""
-    lists = [arrange(bits[rows] != 0) for rows in tiles]
-    if len(surviving) < len(bits) and any(len(fours) > fewest(bits[rows] != 0) for rows, fours in zip(tiles, lists, strict=True)):
-        whole = np.split(surviving, np.searchsorted(surviving, range(ROWS, len(bits), ROWS)))
-        as_they_stand = [rows for rows in whole if len(rows)]
-        others = [arrange(bits[rows] != 0) for rows in as_they_stand]
-        if _steps(others) < _steps(lists):
-            tiles, lists = as_they_stand, others
-    for index, (rows, fours) in enumerate(zip(tiles, lists, strict=True)):
-        if not worth_packing(bits[rows] != 0, fours):
-            raise InputError(f"tile {index} of 128 surviving rows has {int((fours != EMPTY).sum())} columns, of which no more than two "
-                             "fit in four in any order that was found; prune to 2:4, as zl.TileVectorWise(128, 2, 4) does")
-    return tiles, [fours.reshape(-1) for fours in lists]
+    cuts, best = [tiles], None
+    if len(surviving) < len(bits):
+        as_they_stand = np.split(surviving, np.searchsorted(surviving, range(ROWS, len(bits), ROWS)))
+        cuts.append([rows for rows in as_they_stand if len(rows)])
+    for cut in cuts:
+        lists = _fours(bits, cut)
+        if lists is not None and (best is None or _steps(lists) < _steps(best[1])):
+            best = cut, lists
+        if lists is not None and all(len(fours) == fewest(bits[rows] != 0) for rows, fours in zip(cut, lists, strict=True)):
+            break
+    if best is None:
+        raise InputError(f"of the columns that some tile of {ROWS} surviving rows keeps, no more than two fit in four in any order that "
+                         "was found; prune to 2:4, as zl.TileVectorWise(128, 2, 4) does")
+    return best[0], [fours.reshape(-1) for fours in best[1]]
+
+
+def _fours(bits: NDArray[np.uint16], tiles: Parts) -> Parts | None:
+    """The columns of every tile in fours; None if those of some tile are not 2:4 in any order that was found."""
+    lists = []
+    for rows in tiles:
+        marks = bits[rows] != 0
+        lists.append(arrange(marks))
+        if not worth_packing(marks, lists[-1]):
+            return None
+    return lists
 
 
 def _steps(lists: Parts) -> int:
