@@ -120,7 +120,9 @@ PRUNED = st.sampled_from(["tvw:128:2:4", "tvw:128:2:4:tile-rows", "tvw:256:2:4",
 
 @given(PRUNED, st.integers(1, 400), st.integers(1, 200), st.sampled_from([0.75, 0.8, 0.9, 0.97]), st.sampled_from(DTYPES),
        st.sampled_from(["normal", "whole numbers", "columns", "tiny"]), st.integers(0, 2**31 - 1))
-def test_whatever_is_pruned_can_be_packed(pattern: str, n: int, k: int, sparsity: float, dtype: torch.dtype, drawn: str, seed: int) -> None:
+def test_whatever_is_pruned_can_be_packed(
+    pattern: str, n: int, k: int, sparsity: float, dtype: torch.dtype, drawn: str, seed: int
+) -> None:
     """From its zeros alone, though whole columns of a tile may have vanished, and rows, in rounding or before."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(n, k, generator=generator)

@@ -114,7 +114,8 @@ def _vanishing(columns: NDArray[np.bool_], lines: NDArray[np.int64], free: NDArr
     kind, fours = (hashes & np.uint64(classes - 1)).astype(np.int64), []
     for wanted in range(classes):
         members = [np.flatnonzero(np.append(free, True) & (kind == one)) for one in range(classes)]
-        pairs = np.concatenate([_pairs(members[one], members[one ^ wanted]) for one in range(classes) if one <= one ^ wanted], axis=1)
+        halves = [_pairs(members[one], members[one ^ wanted]) for one in range(classes) if one <= one ^ wanted]
+        pairs = np.concatenate(halves, axis=1)
         sums = hashes[pairs[0]] ^ hashes[pairs[1]]
         pairs = pairs[:, np.argsort(sums, kind="stable")]
         sums.sort()

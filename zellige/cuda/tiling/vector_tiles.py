@@ -64,10 +64,13 @@ def vector_tiles(
     """Pack a bf16 or fp16 weight, on any device; the tiles are on the CPU.
 
     ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4. Without it fours are
-    found from the zeros alone, among the columns that have a non-zero in the tile; any weight that ``zl.prune`` made 2:4 in tiles of
-    128 rows, or a multiple, has them. Tiles are 128 surviving rows, or those that survive of 128 as they stand, whichever takes fewer
-    steps. Without ``sparse`` values are kept as they are, columns ascending, 2:4 or not. Raises ``InputError`` where a tile isn't
-    2:4 in the order given, or in any that was found, or where a list misses a column that isn't zero or names one twice.
+    found from the zeros alone, among the columns that have a non-zero in the tile; weights have them that ``zl.prune`` made 2:4
+    in tiles of 128 rows or a multiple. Tiles are 128 surviving rows, or those that survive of 128 as they stand, whichever takes
+    fewer steps. Without ``sparse`` values are kept as they are, columns ascending, 2:4 or not.
+
+    Raises:
+        InputError: a tile isn't 2:4 in the order given, or in any that was found; a list misses a column that isn't zero, or names
+            one twice.
     """
     if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
         raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
@@ -78,7 +81,8 @@ def vector_tiles(
     tiles = _by_rows(surviving)
     if columns is not None:
         if len(columns) != len(tiles):
-            raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
+            raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, "
+                             f"got {len(columns)}")  # fmt: skip
         lists = [_columns(bits[rows], listed, index) for index, (rows, listed) in enumerate(zip(tiles, columns, strict=True))]
     elif sparse:
         tiles, lists = _in_fours(bits, surviving, tiles)
@@ -123,7 +127,7 @@ Parts = list[NDArray]
 
 
 def least_work(weight: Tensor) -> float:
-    """Less than this share of the dense multiplications, by number, 2:4 tiles of a matrix can't take: known before fours are sought.
+    """2:4 tiles of a matrix take this share of the dense multiplications at least: known before fours are sought.
 
     >>> least_work(torch.ones(128, 128))
     1.0
@@ -150,8 +154,8 @@ def _in_fours(bits: NDArray[np.uint16], surviving: NDArray, tiles: Parts) -> tup
         if lists is not None and all(len(fours) == fewest(bits[rows] != 0) for rows, fours in zip(cut, lists, strict=True)):
             break
     if best is None:
-        raise InputError(f"of the columns that some tile of {ROWS} surviving rows keeps, no more than two fit in four in any order that "
-                         "was found; prune to 2:4, as zl.TileVectorWise(128, 2, 4) does")
+        raise InputError(f"of the columns that some tile of {ROWS} surviving rows keeps, no more than two fit in four in any order "
+                         "that was found; prune to 2:4, as zl.TileVectorWise(128, 2, 4) does")
     return best[0], [fours.reshape(-1) for fours in best[1]]
 
 
