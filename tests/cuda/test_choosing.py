@@ -133,7 +133,7 @@ def test_vectors_race_where_a_weight_is_two_four(monkeypatch: pytest.MonkeyPatch
     residual = torch.randn(2, 4, 256, generator=generator).half()
     layer, expected = linear.TileWiseLinear(dense, bias, choice), functional.linear(x.double(), dense.double(), bias.double())
     torch.testing.assert_close(layer(x, residual).double(), expected + residual.double(), rtol=4e-3, atol=4e-3)
-    assert {name for name, _ in layer.named_buffers()} == {"bias", "rows", "starts", "columns", "images"}
+    assert {name for name, _ in layer.named_buffers()} == {"bias", "rows", "starts", "lists", "images"}
     assert torch.equal(layer.matrix(), dense)
     trained, used[:] = linear.TileWiseLinear(dense, bias, choice, trainable=True), []
     trained(x).sum().backward()

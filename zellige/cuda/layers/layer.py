@@ -17,7 +17,7 @@ from zellige.errors import CompileError
 
 class TileWiseLayer(torch.nn.Module):
     """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows``, or as ``images``,
-    ``columns``, ``starts`` and ``rows`` if they are 2:4.
+    ``lists``, ``starts`` and ``rows`` if they are 2:4.
 
     Trainable layers have ``values`` and ``bias`` as parameters. What was pruned has no number there, so it stays zero.
     """
@@ -28,7 +28,7 @@ class TileWiseLayer(torch.nn.Module):
     units: torch.Tensor
     rows: torch.Tensor
     starts: torch.Tensor
-    columns: torch.Tensor
+    lists: torch.Tensor
     images: torch.Tensor
     back_units: torch.Tensor
     back_rows: torch.Tensor
@@ -64,8 +64,8 @@ class TileWiseLayer(torch.nn.Module):
         self.form: DeviceTiles | VectorTiles = replace(tiles, values=nothing, units=nothing, rows=nothing, transposed=back)
 
     def keep_vectors(self, tiles: VectorTiles) -> None:
-        for name in ("rows", "starts", "columns", "images"):
-            self.register_buffer(name, getattr(tiles, name))
+        for name, tensor in (("rows", tiles.rows), ("starts", tiles.starts), ("lists", tiles.columns), ("images", tiles.images)):
+            self.register_buffer(name, tensor)
         nothing = torch.empty(0)
         self.form = replace(tiles, rows=nothing, starts=nothing, columns=nothing, images=nothing)  # the numbers alone
 
@@ -73,7 +73,7 @@ class TileWiseLayer(torch.nn.Module):
     def vectors(self) -> VectorTiles:
         """The 2:4 tiles, of the tensors that the module has now."""
         assert isinstance(self.form, VectorTiles)
-        return replace(self.form, rows=self.rows, starts=self.starts, columns=self.columns, images=self.images)
+        return replace(self.form, rows=self.rows, starts=self.starts, columns=self.lists, images=self.images)
 
     @property
     def tiles(self) -> DeviceTiles:
