@@ -28,6 +28,7 @@ FIXED = st.one_of(
 TILED = st.builds(TileWise, ROWS, st.booleans(), st.booleans())
 MIXED = st.one_of(
     st.builds(lambda rows, few, *options: TileVectorWise(rows, *few, *options), ROWS, FEW_OF_MANY, st.booleans(), st.booleans()),
+    st.builds(lambda rows, *options: TileVectorWise(rows, 2, 4, *options, ordered=True), ROWS, st.booleans(), st.booleans()),
     st.builds(TileElementWise, ROWS, st.sampled_from([0.01, 0.05, 0.2]), st.booleans(), st.booleans()),
 )
 EVERY = st.one_of(FREE, FIXED, TILED, MIXED)
@@ -35,7 +36,7 @@ EVERY = st.one_of(FREE, FIXED, TILED, MIXED)
 
 def one_of_each() -> list[Pattern]:
     return [Unstructured(), Block(4, 4), Channel(), NM(2, 4), NM(1, 4, "outputs"), VNM(4, 2, 8), TileWise(4), TileWise(4, False),
-            TileVectorWise(4, 2, 4), TileElementWise(4, 0.05)]
+            TileVectorWise(4, 2, 4), TileVectorWise(4, 2, 4, ordered=True), TileElementWise(4, 0.05)]
 
 
 @st.composite

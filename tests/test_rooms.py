@@ -21,7 +21,7 @@ ROOMS = {
     "passes":   ["graph"],
     "pack":     ["passes"],
     "cpu":      ["pack", "version"],            # backends do not know one another
-    "cuda":     ["pack"],
+    "cuda":     ["pack", "patterns"],           # patterns: fours are found by what chose them
     "aie2":     ["pack", "figures"],
     "profile":  ["cpu"],
     "engine":   ["cpu", "cuda", "aie2", "profile"],

@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from emulated_kernel import emulated, needs_compiler
 from torch.nn import functional
 
 from zellige.cuda.kernels.config import Config
-from zellige.cuda.layers import choosing, linear
+from zellige.cuda.layers import choosing, linear, vectors
 from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.convolution import choose_convolution
 from zellige.cuda.operators.block_product import KERNELS, BlockKernel
+from zellige.cuda.operators.tile_vector_wise import ELSEWHERE
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.tiles import cut_tiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles
+from zellige.patterns import NM, TileVectorWise, TileWise, Unstructured
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
 
@@ -99,6 +104,55 @@ def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_pat
     y.sum().backward()
     torch.testing.assert_close(y, functional.linear(x, dense, bias), rtol=4e-3, atol=4e-3)
     assert not used and x.grad is not None and trained.values.grad is not None
+
+
+@needs_compiler
+@pytest.mark.parametrize("ordered", [False, True])
+def test_vectors_race_where_a_weight_is_two_four(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ordered: bool) -> None:
+    """On GPUs with sparse tensor cores; trained, as single columns."""
+    def multiply(tiles: VectorTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
+                 activation: str | None = None) -> torch.Tensor:
+        used.append(tiles.density)
+        return emulated(ELSEWHERE, tiles, x, bias, residual, activation, x.shape[1] % 8 == 0, False, 0).contiguous()
+
+    used: list[float] = []
+    generator = torch.Generator().manual_seed(1)
+    dense = torch.randn(256, 256, generator=generator)
+    dense = (dense * TileVectorWise(128, 2, 4, ordered=ordered).mask(dense.abs(), 0.8)).half()
+    seconds = {"dense": 4e-4, "blocks": 4e-4, "groups": 3e-4, "columns": 2e-4, "vectors": 1e-4}
+    clock, cache = Clock(monkeypatch, seconds), ChoiceCache(tmp_path)
+    monkeypatch.setattr(vectors.tile_vector_wise, "multiply", multiply)
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    choice = linear.choose(dense, 6, cache)
+    assert choice == Choice("vectors", None, 1e-4, 4e-4) and len(used) == 2 and used[0] < 0.4
+    for answer, expected in zip(clock.answers["vectors", None], clock.answers["dense", None], strict=True):
+        torch.testing.assert_close(answer, expected, rtol=4e-3, atol=4e-3)
+    clock.answers = {}
+    assert linear.choose(dense, 6, cache) == choice and not clock.answers
+    x, bias = torch.randn(2, 4, 256, generator=generator).half(), torch.randn(256, generator=generator).half()
+    residual = torch.randn(2, 4, 256, generator=generator).half()
+    layer, expected = linear.TileWiseLinear(dense, bias, choice), functional.linear(x.double(), dense.double(), bias.double())
+    torch.testing.assert_close(layer(x, residual).double(), expected + residual.double(), rtol=4e-3, atol=4e-3)
+    assert {name for name, _ in layer.named_buffers()} == {"bias", "rows", "starts", "lists", "images"}
+    assert torch.equal(layer.matrix(), dense)
+    trained, used[:] = linear.TileWiseLinear(dense, bias, choice, trainable=True), []
+    trained(x).sum().backward()
+    torch.testing.assert_close(trained(x).double(), expected, rtol=4e-3, atol=4e-3)
+    assert not used and trained.values.grad is not None
+
+
+def test_where_vectors_do_not_race() -> None:
+    """Not on older GPUs, in other tiles, without 2:4, or where little is left out."""
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(256, 256, generator=generator)
+    pruned = [(weight * pattern.mask(weight.abs(), sparsity)).half() for pattern, sparsity in
+              ((TileVectorWise(128, 2, 4), 0.8), (TileWise(128), 0.8), (Unstructured(), 0.5), (NM(2, 4), 0.5))]
+
+    def race(weight: torch.Tensor, tile: int = 128, capability: int = 80) -> bool:
+        return vectors.packed(weight, cut_tiles(weight.float().numpy(), tile, 1, 64), tile, 64, capability) is not None
+
+    assert [race(weight) for weight in pruned] == [True, False, False, True]
+    assert not race(pruned[0], tile=64) and not race(pruned[0], capability=75)
 
 
 def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from sparse_instruction import load_matrix_transposed, mma_sp
 from vector_weights import random_weight
 
 from zellige.cuda.tiling.two_four import IMAGE_BYTES, ROWS, STEP, VALUE_BYTES, compress, expand, from_images, images, violations
-from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, vector_tiles
+from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, least_work, vector_tiles, vector_weight
 from zellige.errors import InputError
+from zellige.patterns import TileVectorWise, parse_pattern
 
 
 def two_four(random: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint16]:
@@ -104,15 +105,49 @@ def dense(tiles: VectorTiles) -> torch.Tensor:
 @given(st.integers(1, 400), st.integers(1, 300), st.sampled_from(DTYPES), st.booleans(), st.integers(0, 99))
 def test_tiles_hold_the_weight(n: int, k: int, dtype: torch.dtype, listed: bool, seed: int) -> None:
     weight, columns = random_weight(n, k, dtype, seed)
-    if not listed:
-        weight[:, 2:] = 0
     tiles = vector_tiles(weight, columns if listed else None)
-    assert torch.equal(dense(tiles), weight)
+    assert torch.equal(dense(tiles), weight) and torch.equal(vector_weight(tiles), weight)
     assert sorted(row for row in tiles.rows.flatten().tolist() if row >= 0) == list(range(n))
     steps = tiles.starts.diff().tolist()
     assert steps == sorted(steps, reverse=True) and tiles.longest == steps[0] and tiles.starts[0] == 0
     assert len(tiles.columns) == STEP * len(tiles.images) == STEP * tiles.starts[-1]
     assert ((tiles.columns >= 0) & (tiles.columns < k)).all()
+
+
+PRUNED = st.sampled_from(["tvw:128:2:4", "tvw:128:2:4:tile-rows", "tvw:256:2:4", "tvw:128:1:4", "tvw:128:2:4:ordered",
+                          "tvw:128:2:4:tile-rows:ordered", "nm:2:4"])
+
+
+@given(PRUNED, st.integers(1, 400), st.integers(1, 200), st.sampled_from([0.75, 0.8, 0.9, 0.97]), st.sampled_from(DTYPES),
+       st.sampled_from(["normal", "whole numbers", "columns", "tiny"]), st.integers(0, 2**31 - 1))
+def test_whatever_is_pruned_can_be_packed(
+    pattern: str, n: int, k: int, sparsity: float, dtype: torch.dtype, drawn: str, seed: int
+) -> None:
+    """From its zeros alone, though whole columns of a tile may have vanished, and rows, in rounding or before."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(n, k, generator=generator)
+    if drawn == "whole numbers":
+        weight = weight.round()  # zeros among them, and ties
+        weight[0, 0] = 1.0
+    elif drawn == "columns":
+        weight *= torch.exp(2 * torch.randn(k, generator=generator))
+    elif drawn == "tiny":
+        weight *= torch.where(torch.rand(n, k, generator=generator) < 0.3, 1e-8, 1.0)  # zero in float16
+    chosen = parse_pattern(pattern)
+    weight = (weight * chosen.mask(weight.abs(), 0.5 if pattern == "nm:2:4" else sparsity)).to(dtype)
+    tiles = vector_tiles(weight)
+    assert torch.equal(dense(tiles), weight) and torch.equal(vector_weight(tiles), weight)
+    assert least_work(weight) <= tiles.density
+
+
+def test_rows_without_a_weight_do_not_shift_tiles() -> None:
+    """Tiles of ``tile-rows`` are rows as they stand, a row of zeros among them: the rows after it don't change their tile."""
+    weight = torch.randn(384, 256)
+    weight[5] = 0
+    weight *= TileVectorWise(128, 2, 4, whole_rows=False).mask(weight.abs(), 0.8)
+    tiles = vector_tiles(weight.half())
+    assert torch.equal(dense(tiles), weight.half())
+    assert [int((rows >= 0).sum()) for rows in tiles.rows] in ([127, 128, 128, 1], [128, 127, 128, 1], [128, 128, 127, 1])
 
 
 @pytest.mark.parametrize("change, message", [
@@ -122,7 +157,8 @@ def test_tiles_hold_the_weight(n: int, k: int, dtype: torch.dtype, listed: bool,
     (lambda weight, columns: (weight, [columns[0][:-1], *columns[1:]]), "tile 0.*1 are missing"),
     (lambda weight, columns: (weight, [columns[0], [*columns[1], columns[1][0]], *columns[2:]]), "tile 1.*1 are listed twice"),
     (lambda weight, columns: (weight, [columns[0], [*columns[1], 999], *columns[2:]]), "tile 1.*1 don't exist"),
-    (lambda weight, columns: (torch.ones_like(weight), None), "tile 0.*row 0, columns 0 to 3"),
+    (lambda weight, columns: (torch.ones_like(weight), None), "no more than two fit in four"),
+    (lambda weight, columns: (torch.ones_like(weight), [range(64)] * 3), "tile 0.*row 0, columns 0 to 3"),
 ])  # fmt: skip
 def test_what_is_no_such_weight(change, message: str) -> None:
     weight, columns = random_weight(300, 64, torch.float16, seed=1, dropped=0.0)

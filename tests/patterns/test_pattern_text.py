@@ -57,6 +57,8 @@ def test_text_and_pattern_are_one(pattern: Pattern) -> None:
     ("tile-rows:128", TileWise(128, whole_rows=False)),
     ("tew:128:0.01", TileElementWise(128, 0.01)),
     ("tvw:128:2:4", TileVectorWise(128, 2, 4)),
+    ("tvw:128:2:4:ordered", TileVectorWise(128, 2, 4, ordered=True)),
+    ("tvw:64:2:4:tile-rows:per-tap:ordered", TileVectorWise(64, 2, 4, False, True, True)),
     ("nm:2:4", NM(2, 4)),
     ("nm:1:4:outputs", NM(1, 4, along="outputs")),
     ("vnm:64:2:8", VNM(64, 2, 8)),
@@ -110,7 +112,8 @@ def test_arguments_of_the_others_are_checked_alike(text: str, form: str) -> None
 
 
 @pytest.mark.parametrize("text", ["block:0x8", "block:8.0x8", "tile:0", "tile:2.5", "nm:4:4", "nm:0:4", "nm:1.5:4", "vnm:0:2:8",
-                                  "vnm:8:2:3", "vnm:8:5:8", "tvw:0:2:4", "tvw:8:4:2", "tew:128:0", "tew:128:1", "tew:0.5:0.1"])
+                                  "vnm:8:2:3", "vnm:8:5:8", "tvw:0:2:4", "tvw:8:4:2", "tvw:8:1:4:ordered",
+                                  "tew:128:0", "tew:128:1", "tew:0.5:0.1"])
 def test_numbers_out_of_range_are_refused_in_text_too(text: str) -> None:
     with pytest.raises(PruneError):
         parse_pattern(text)

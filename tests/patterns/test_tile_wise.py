@@ -202,6 +202,27 @@ def test_inside_tiles_n_of_m_stay(rows: int, few: tuple[int, int], whole_rows: b
                     assert sorted(values)[-n:] == sorted(stay)
 
 
+@given(ROWS, st.booleans(), st.booleans(), LAYERS, SPARSITIES, st.integers(0, 999), LARGEST)
+def test_an_order_keeps_as_many_weights_and_no_less(rows: int, whole_rows: bool, per_tap: bool, layers: list[WeightShape],
+                                                    asked: float, seed: int, largest: int) -> None:
+    """In each line as many as with neighbours, out of the columns that the tile kept, and as much or more by their scores."""
+    plain, ordered = (TileVectorWise(rows, 2, 4, whole_rows, per_tap, choice) for choice in (False, True))
+    scores = scored(drawn(layers, seed, largest), layers)
+    for before, after, score in zip(*(pattern.masks(scores, max(asked, 0.5)) for pattern in (plain, ordered)), scores, strict=True):
+        assert torch.equal(*(three_axes(mask, score.shape).sum(1) for mask in (before, after)))
+        assert score.scores()[after].double().sum() >= score.scores()[before].double().sum() - 1e-9
+        assert ordered.verify(after, score.shape.groups).clean
+
+
+@pytest.mark.parametrize(("spread", "least"), [(0.0, 0.060), (0.5, 0.100)])
+def test_what_an_order_saves(spread: float, least: float) -> None:
+    """Of the magnitude that 2:4 takes from 128 rows × 384 columns of normal weights, columns alike or of sizes that differ."""
+    generator = torch.Generator().manual_seed(0)
+    scores = (torch.randn(128, 384, generator=generator) * torch.exp(spread * torch.randn(384, generator=generator))).abs()
+    lost = [float(scores[~TileVectorWise(128, 2, 4, ordered=ordered).mask(scores, 0.5)].sum()) for ordered in (False, True)]
+    assert lost[1] < (1 - least) * lost[0]
+
+
 def test_vectors_need_their_share_at_least() -> None:
     with pytest.raises(PruneError, match=r"tvw:8:2:4 .* sparsity is 0\.5 or more, and can't be 0\.4"):
         TileVectorWise(8, 2, 4).mask(torch.rand(16, 16), 0.4)

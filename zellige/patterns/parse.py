@@ -49,8 +49,8 @@ PATTERNS: dict[str, Form] = {
     "vnm": Form("vnm:V:N:M", "vnm:64:2:8", VNM),
     "tile": Form("tile:ROWS[:per-tap]", "tile:128", lambda rows, per_tap: TileWise(rows, True, per_tap)),
     "tile-rows": Form("tile-rows:ROWS[:per-tap]", "tile-rows:128", lambda rows, per_tap: TileWise(rows, False, per_tap)),
-    "tvw": Form("tvw:ROWS:N:M[:tile-rows][:per-tap]", "tvw:128:2:4",
-                lambda rows, n, m, fixed, per_tap: TileVectorWise(rows, n, m, not fixed, per_tap)),
+    "tvw": Form("tvw:ROWS:N:M[:tile-rows][:per-tap][:ordered]", "tvw:128:2:4",
+                lambda rows, n, m, fixed, per_tap, ordered: TileVectorWise(rows, n, m, not fixed, per_tap, ordered)),
     "tew": Form("tew:ROWS:DELTA[:tile-rows][:per-tap]", "tew:128:0.01",
                 lambda rows, delta, fixed, per_tap: TileElementWise(rows, delta, not fixed, per_tap)),
 }

@@ -2,6 +2,9 @@
 
 Tile-wise takes the first part; then, in every row of a tile, n of every m consecutive columns that the tile kept stay, at
 each tap. The last few columns of a tile count as a full group padded with zeros: up to n of them stay.
+
+``ordered``, for 2:4: the columns of each tile are put first into an order in which 2:4 keeps more (``column_order``). It costs
+nothing where columns are gathered, and is kept nowhere: whoever packs the weight finds groups again (``fours``).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import torch
 from torch.nn.functional import pad
 
 from zellige.errors import PruneError
+from zellige.patterns.column_order import order_columns
 from zellige.patterns.fixed_share import WRITTEN, index_bits
+from zellige.patterns.fours import arrange, worth_packing
 from zellige.patterns.nm import NM, best_of_groups, overfull
 from zellige.patterns.pattern import Census, Pattern
 from zellige.patterns.scored import Scored
@@ -27,11 +32,13 @@ from zellige.patterns.tile_wise import TileWise, by_taps
 class TileVectorWise(Pattern):
     """``TileWise(rows, …)``, and ``n`` of every ``m`` columns inside: the sparsity is 1 − n ÷ m or more.
 
-    >>> str(TileVectorWise(128, 2, 4))
-    'tvw:128:2:4'
+    With ``ordered`` the groups of m are not neighbours, but chosen so that more stays.
+
+    >>> str(TileVectorWise(128, 2, 4)), str(TileVectorWise(128, 2, 4, ordered=True))
+    ('tvw:128:2:4', 'tvw:128:2:4:ordered')
 
     Raises:
-        PruneError: as ``TileWise`` and ``NM``.
+        PruneError: as ``TileWise`` and ``NM``; ``ordered`` with anything else than 2:4.
     """
 
     rows: int
@@ -39,10 +46,13 @@ class TileVectorWise(Pattern):
     m: int
     whole_rows: bool = True
     per_tap: bool = False
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.tile, self.inside  # they check their arguments
+        if self.ordered and (self.n, self.m) != (2, 4):
+            raise PruneError(f"An order of columns is looked for 2:4 alone, as in tvw:128:2:4:ordered; not {self.n}:{self.m}.")
 
     @property
     def tile(self) -> TileWise:
@@ -56,6 +66,7 @@ class TileVectorWise(Pattern):
 
     def __str__(self) -> str:
         options = (":tile-rows" if not self.whole_rows else "") + (":per-tap" if self.per_tap else "")
+        options += ":ordered" if self.ordered else ""
         return f"tvw:{self.rows}:{self.n}:{self.m}{options}"
 
     def too_small(self, shape: WeightShape) -> str | None:
@@ -73,7 +84,10 @@ class TileVectorWise(Pattern):
         return [self._thinned(layer.scores(), mask, layer.shape) for layer, mask in zip(layers, tiled, strict=True)]
 
     def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:
-        """Blocks are single weights. A tile's columns are those that show a weight, and whichever others make its groups fit."""
+        """Blocks are single weights. A tile's columns are those that show a weight, and whichever others make its groups fit.
+
+        With ``ordered``, a tile breaks the pattern if no groups were found by which it can be packed (``fours.worth_packing``).
+        """
         shape = WeightShape(tuple(weight.shape), groups)
         filled = weight != 0
         violations = torch.zeros_like(by_taps(filled))
@@ -81,7 +95,7 @@ class TileVectorWise(Pattern):
             lines = part.lines(filled)
             shown = lines.any(0)
             broken = overfull(lines[:, shown], self.n, self.m)
-            if broken.any() and not _can_be_grouped(lines, self.n, self.m):
+            if broken.any() and not self._can_be_grouped(lines):
                 part.write(violations, shown, broken)
         return Census(shape.weights, int((~filled).sum()), violations.reshape(shape.dims))
 
@@ -95,8 +109,25 @@ class TileVectorWise(Pattern):
         thinned = torch.zeros_like(by_taps(mask))
         for part in self._parts(mask, shape):
             columns = part.lines(mask).any(0)
-            part.write(thinned, columns, best_of_groups(part.lines(scores)[:, columns], self.n, self.m))
+            part.write(thinned, columns, self._best(part.lines(scores)[:, columns]))
         return thinned.reshape(shape.dims)
+
+    def _best(self, lines: torch.Tensor) -> torch.Tensor:
+        """What stays of the columns that a tile kept, by their scores: lines × columns."""
+        if not self.ordered:
+            return best_of_groups(lines, self.n, self.m)
+        columns = lines.shape[1]
+        whole = columns - columns % self.m  # the last few stay where they are
+        order = torch.cat([torch.from_numpy(order_columns(lines[:, :whole].double().cpu().numpy())), torch.arange(whole, columns)])
+        best = torch.zeros_like(lines, dtype=torch.bool)
+        best[:, order.to(lines.device)] = best_of_groups(lines[:, order.to(lines.device)], self.n, self.m)
+        return best
+
+    def _can_be_grouped(self, lines: torch.Tensor) -> bool:
+        if not self.ordered:
+            return _can_be_grouped(lines, self.n, self.m)
+        marks = lines.cpu().numpy()
+        return worth_packing(marks, arrange(marks))
 
     def _parts(self, marked: torch.Tensor, shape: WeightShape) -> Iterator[Part]:
         """The parts of a weight whose rows share their columns: a tile, or one of its taps."""

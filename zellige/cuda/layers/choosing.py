@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -38,8 +38,8 @@ def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
                            f"{list(weight.shape)} of {weight.dtype} on {weight.device}; move and convert the model first")
 
 
-def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config, torch.Tensor], torch.Tensor]]],
-                configs: Mapping[str, list[Config]], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
+def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config | None, torch.Tensor], torch.Tensor]]],
+                configs: Mapping[str, Sequence[Config | None]], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
     """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
     A way is prepared when it is to be timed. ``example``: what an input looks like.

@@ -11,11 +11,13 @@ from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import DENSE
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, expand
+from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_weight
 from zellige.errors import CompileError
 
 
 class TileWiseLayer(torch.nn.Module):
-    """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows``.
+    """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows``, or as ``images``,
+    ``lists``, ``starts`` and ``rows`` if they are 2:4.
 
     Trainable layers have ``values`` and ``bias`` as parameters. What was pruned has no number there, so it stays zero.
     """
@@ -25,6 +27,9 @@ class TileWiseLayer(torch.nn.Module):
     values: torch.Tensor
     units: torch.Tensor
     rows: torch.Tensor
+    starts: torch.Tensor
+    lists: torch.Tensor
+    images: torch.Tensor
     back_units: torch.Tensor
     back_rows: torch.Tensor
     back_sources: torch.Tensor
@@ -56,11 +61,24 @@ class TileWiseLayer(torch.nn.Module):
             self.register_buffer("back_rows", back.rows)
             self.register_buffer("back_sources", back.sources)
             back = replace(back, units=nothing, rows=nothing, sources=nothing)
-        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing, transposed=back)  # the numbers alone
+        self.form: DeviceTiles | VectorTiles = replace(tiles, values=nothing, units=nothing, rows=nothing, transposed=back)
+
+    def keep_vectors(self, tiles: VectorTiles) -> None:
+        for name, tensor in (("rows", tiles.rows), ("starts", tiles.starts), ("lists", tiles.columns), ("images", tiles.images)):
+            self.register_buffer(name, tensor)
+        nothing = torch.empty(0)
+        self.form = replace(tiles, rows=nothing, starts=nothing, columns=nothing, images=nothing)  # the numbers alone
+
+    @property
+    def vectors(self) -> VectorTiles:
+        """The 2:4 tiles, of the tensors that the module has now."""
+        assert isinstance(self.form, VectorTiles)
+        return replace(self.form, rows=self.rows, starts=self.starts, columns=self.lists, images=self.images)
 
     @property
     def tiles(self) -> DeviceTiles:
         """The tiles, of the tensors that the module has now: they may have been moved."""
+        assert isinstance(self.form, DeviceTiles)
         back = self.form.transposed
         if back is not None:
             back = replace(back, units=self.back_units, rows=self.back_rows, sources=self.back_sources)
@@ -69,6 +87,8 @@ class TileWiseLayer(torch.nn.Module):
     def matrix(self) -> torch.Tensor:
         """What the tiles hold now, rows × columns as they were cut, on the CPU."""
         form = self.form
+        if isinstance(form, VectorTiles):
+            return vector_weight(self.vectors)
         values = self.values.detach().float().cpu().numpy().reshape(-1, form.tile, form.step)
         units = self.units.cpu().numpy()[:form.starts[-1] * (form.step // form.unit)]
         tiles = Tiles(form.shape, form.tile, form.unit, form.step, self.rows.cpu().numpy(), np.array(form.starts), units, values)

@@ -1,13 +1,14 @@
 """A linear layer that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Four ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
+Five ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
 steps of columns, by the kernel of blocks (``operators/block_product.py``); *groups*, tiles that keep columns in groups of 8, read
-as they lie; *columns*, tiles that keep single columns, for which the input is transposed first. The weight is kept in the form of
-the winner alone.
+as they lie; *columns*, tiles that keep single columns, for which the input is transposed first; *vectors*, tiles that are 2:4
+inside, if the weight has such (``layers/vectors.py``). The weight is kept in the form of the winner alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,11 +17,19 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
 from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.layers.vectors import VECTORS, packed, vector_product, work
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.outlook import outlook
 from zellige.cuda.tiling.tiles import cut_tiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_tiles
+
+Product = Callable[[Config | None, torch.Tensor], torch.Tensor]
+"""Tokens × rows, by a configuration, from tokens × columns."""
+
+TRAINED = {BLOCKS: "groups", VECTORS: "columns"}
+"""Ways whose kernels have no backward pass, and by which way they are trained."""
 
 
 class TileWiseLinear(TileWiseLayer):
@@ -31,7 +40,9 @@ class TileWiseLinear(TileWiseLayer):
         bias: rows, or None.
         choice: what ``choose`` found; its way ``"dense"`` needs no GPU.
         trainable: keep the tiles' values and the bias as parameters. ``CompileError`` if the way is dense. Blocks are then
-            multiplied by the kernel of groups, which has a backward pass.
+            multiplied by the kernel of groups, and vectors as single columns, which have a backward pass.
+
+    ``InputError`` if the way is vectors and the weight not 2:4 in tiles.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choice: Choice, tile: int = 128, step: int = 64,
@@ -39,20 +50,25 @@ class TileWiseLinear(TileWiseLayer):
         super().__init__(weight.shape[0], bias, choice, trainable)
         if choice.way == DENSE:
             self.keep_dense(weight)
+        elif choice.way == VECTORS and not trainable:
+            self.keep_vectors(vector_tiles(weight).to(weight.device))
         else:
-            self.keep_tiles(upload(weight, groups(step)[choice.way], tile, step, trainable))
+            self.keep_tiles(upload(weight, groups(step).get(choice.way, 1), tile, step, trainable))
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         if self.choice.way == DENSE:
             y = torch.nn.functional.linear(x, self.weight, self.bias)
             return y if residual is None else y + residual
-        tiles = self.tiles
-        flat = x.reshape(-1, tiles.shape[1]).contiguous()
+        flat = x.reshape(-1, self.form.shape[1]).contiguous()
         addend = None if residual is None else residual.reshape(-1, self.features).contiguous()
         way, config = self.choice.way, self.choice.config
-        if self.trainable and way == BLOCKS:
-            way, config = "groups", None
-        return product(tiles, way, config, flat, self.bias, addend).reshape(*x.shape[:-1], self.features)
+        if self.trainable and way in TRAINED:
+            way, config = TRAINED[way], None
+        if way == VECTORS:
+            y = vector_product(self.vectors, flat, self.bias, addend)
+        else:
+            y = product(self.tiles, way, config, flat, self.bias, addend)
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool = False) -> DeviceTiles:
@@ -75,13 +91,19 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
     Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 2)
-    configs = {BLOCKS: block_product.configurations(weight.shape, tile, step, capability_of(weight.device)),
-               **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens))}
+    configs: dict[str, Sequence[Config | None]] = {
+        BLOCKS: block_product.configurations(weight.shape, tile, step, capability_of(weight.device)),
+        **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens)), VECTORS: [None]}
     cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
             for way, group in groups(step).items() if configs[way]}
+    vectors = packed(weight, cuts.get("columns"), tile, step, capability_of(weight.device))
     cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
-    ways = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
-    return fastest_way(key_of(weight, tile, step, cuts, tokens), partial(torch.nn.functional.linear, weight=weight), ways,
+    ways: dict[str, Callable[[], Product]] = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
+    about: list[object] = [tokens]
+    if vectors is not None:
+        ways[VECTORS] = partial(_prepared_vectors, vectors)
+        about.append((VECTORS, work(vectors)))
+    return fastest_way(key_of(weight, tile, step, cuts, *about), partial(torch.nn.functional.linear, weight=weight), ways,
                        configs, weight.new_empty(tokens, weight.shape[1]), cache)
 
 
@@ -89,3 +111,7 @@ def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[t
     if way == BLOCKS:
         block_product.compile_ahead(weight.dtype)
     return partial(product, upload(weight, groups(step)[way], tile, step), way)
+
+
+def _prepared_vectors(tiles: VectorTiles) -> Product:
+    return lambda config, x: vector_product(tiles, x)  # the operator takes the kernel for the GPU

@@ -2,8 +2,9 @@
 
 Tile-wise weights without 2:4 are packed in the same way, into other images (``swizzled``).
 
-The order of a list is free, since the kernel gathers rows of X by it. Lists are padded to whole steps of 64, with zeros at their
-last column. Rows without any non-zero come last, in tiles without columns: the kernel gives them what the epilogue makes of zero.
+The order of a list is free, since the kernel gathers rows of X by it: columns go in whatever fours are 2:4 (``patterns/fours``).
+Places that they leave, and those up to whole steps of 64, hold zeros, at the column before. Rows without any non-zero come last, in
+tiles without columns: the kernel gives them what the epilogue makes of zero.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from zellige.cuda.tiling import swizzled, two_four
 from zellige.cuda.tiling.two_four import ROWS, STEP, compress
 from zellige.errors import InputError
+from zellige.patterns.fours import EMPTY, arrange, fewest, worth_packing
 
 DTYPES = (torch.bfloat16, torch.float16)
 
@@ -61,10 +63,14 @@ def vector_tiles(
 ) -> VectorTiles:
     """Pack a bf16 or fp16 weight, on any device; the tiles are on the CPU.
 
-    ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4; without it these are
-    the columns that have a non-zero in the tile, ascending. Without ``sparse`` values are kept as they are, 2:4
-    or not. Raises ``InputError`` where a tile isn't 2:4 in that order, or a list misses a column that isn't zero or names one
-    twice.
+    ``columns`` lists the kept columns of each tile of 128 surviving rows, in the order in which they are 2:4. Without it fours are
+    found from the zeros alone, among the columns that have a non-zero in the tile; weights have them that ``zl.prune`` made 2:4
+    in tiles of 128 rows or a multiple. Tiles are 128 surviving rows, or those that survive of 128 as they stand, whichever takes
+    fewer steps. Without ``sparse`` values are kept as they are, columns ascending, 2:4 or not.
+
+    Raises:
+        InputError: a tile isn't 2:4 in the order given, or in any that was found; a list misses a column that isn't zero, or names
+            one twice.
     """
     if weight.dtype not in DTYPES or weight.ndim != 2 or not weight.numel():
         raise InputError(f"expected a bfloat16 or float16 matrix, got {weight.dtype} {list(weight.shape)}")
@@ -72,10 +78,16 @@ def vector_tiles(
     bits = np.where(bits == 0x8000, np.uint16(0), bits)  # a negative zero is a zero
     full = (bits != 0).any(axis=1)
     surviving, dropped = np.flatnonzero(full), np.flatnonzero(~full)
-    tiles = [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
-    if columns is not None and len(columns) != len(tiles):
-        raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, got {len(columns)}")
-    lists = [_columns(bits[rows], None if columns is None else columns[index], index) for index, rows in enumerate(tiles)]
+    tiles = _by_rows(surviving)
+    if columns is not None:
+        if len(columns) != len(tiles):
+            raise InputError(f"expected a list of columns for each of {len(tiles)} tiles of {ROWS} surviving rows, "
+                             f"got {len(columns)}")  # fmt: skip
+        lists = [_columns(bits[rows], listed, index) for index, (rows, listed) in enumerate(zip(tiles, columns, strict=True))]
+    elif sparse:
+        tiles, lists = _in_fours(bits, surviving, tiles)
+    else:
+        lists = [np.flatnonzero(bits[rows].any(axis=0)) for rows in tiles]
     order = sorted(range(len(tiles)), key=lambda index: -len(lists[index]))
     parts = [_pack(bits, tiles[index], lists[index], index, sparse) for index in order]
     row_tiles = [tiles[index] for index in order] + [dropped[first : first + ROWS] for first in range(0, len(dropped), ROWS)]
@@ -92,17 +104,84 @@ def vector_tiles(
     )
 
 
+def vector_weight(tiles: VectorTiles) -> Tensor:
+    """The weight that was packed 2:4, on the CPU.
+
+    >>> weight = torch.tensor([[1.0, 0.0, 2.0, 0.0], [0.0, 0.0, 3.0, 4.0]], dtype=torch.float16)
+    >>> torch.equal(vector_weight(vector_tiles(weight)), weight)
+    True
+    """
+    weight = np.zeros(tiles.shape, np.uint16)
+    starts, columns = tiles.starts.cpu().numpy(), tiles.columns.cpu().numpy()
+    images = tiles.images.cpu().numpy()
+    for tile, rows in enumerate(tiles.rows.cpu().numpy()):
+        first, last = starts[tile], starts[tile + 1]
+        part = two_four.expand(*two_four.from_images(images[first:last]))
+        there = rows >= 0
+        np.bitwise_or.at(weight, np.ix_(rows[there], columns[first * STEP : last * STEP]), part[there])
+    return torch.from_numpy(weight.view(np.int16)).view(tiles.dtype)
+
+
+Parts = list[NDArray]
+"""An array for each tile."""
+
+
+def least_work(weight: Tensor) -> float:
+    """2:4 tiles of a matrix take this share of the dense multiplications at least: known before fours are sought.
+
+    >>> least_work(torch.ones(128, 128))
+    1.0
+    """
+    marks = (weight != 0).cpu().numpy()
+    tiles = _by_rows(np.flatnonzero(marks.any(axis=1)))
+    return sum(fewest(marks[rows]) for rows in tiles) * 2 * ROWS / marks.size
+
+
+def _by_rows(surviving: NDArray) -> Parts:
+    return [surviving[first : first + ROWS] for first in range(0, len(surviving), ROWS)]
+
+
+def _in_fours(bits: NDArray[np.uint16], surviving: NDArray, tiles: Parts) -> tuple[Parts, Parts]:
+    """Tiles, and their columns in fours that are 2:4, with ``EMPTY`` places."""
+    cuts, best = [tiles], None
+    if len(surviving) < len(bits):
+        as_they_stand = np.split(surviving, np.searchsorted(surviving, range(ROWS, len(bits), ROWS)))
+        cuts.append([rows for rows in as_they_stand if len(rows)])
+    for cut in cuts:
+        lists = _fours(bits, cut)
+        if lists is not None and (best is None or _steps(lists) < _steps(best[1])):
+            best = cut, lists
+        if lists is not None and all(len(fours) == fewest(bits[rows] != 0) for rows, fours in zip(cut, lists, strict=True)):
+            break
+    if best is None:
+        raise InputError(f"of the columns that some tile of {ROWS} surviving rows keeps, no more than two fit in four in any order "
+                         "that was found; prune to 2:4, as zl.TileVectorWise(128, 2, 4) does")
+    return best[0], [fours.reshape(-1) for fours in best[1]]
+
+
+def _fours(bits: NDArray[np.uint16], tiles: Parts) -> Parts | None:
+    """The columns of every tile in fours; None if those of some tile are not 2:4 in any order that was found."""
+    lists = []
+    for rows in tiles:
+        marks = bits[rows] != 0
+        lists.append(arrange(marks))
+        if not worth_packing(marks, lists[-1]):
+            return None
+    return lists
+
+
+def _steps(lists: Parts) -> int:
+    return sum(-(-fours.size // STEP) for fours in lists)
+
+
 def _of_128(rows: NDArray) -> NDArray[np.int32]:
     return np.pad(rows, (0, ROWS - len(rows)), constant_values=-1).astype(np.int32)
 
 
-def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) -> NDArray[np.int64]:
-    """The kept columns of one tile, in order."""
-    used = np.flatnonzero((tile != 0).any(axis=0))
-    if listed is None:
-        return used
+def _columns(tile: NDArray, listed: Sequence[int] | NDArray, index: int) -> NDArray[np.int64]:
+    """The kept columns of one tile, in the order that was given."""
     columns = np.asarray(listed, np.int64)
-    missing = np.setdiff1d(used, columns)
+    missing = np.setdiff1d(np.flatnonzero(tile.any(axis=0)), columns)
     strange = np.setdiff1d(columns, np.arange(tile.shape[1]))
     twice = len(columns) - len(np.unique(columns))
     if len(missing) or len(strange) or twice:
@@ -112,12 +191,14 @@ def _columns(tile: NDArray, listed: Sequence[int] | NDArray | None, index: int) 
 
 
 def _padded(columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.pad(columns, (0, -len(columns) % STEP), mode="edge")
+    """To whole steps, and with the column before in empty places."""
+    before = np.maximum.accumulate(np.where(columns == EMPTY, 0, np.arange(len(columns))))
+    return np.pad(columns[before], (0, -len(columns) % STEP), mode="edge")
 
 
 def _pack(bits: NDArray[np.uint16], rows: NDArray, columns: NDArray[np.int64], index: int, sparse: bool) -> NDArray[np.uint8]:
     tile = np.zeros((ROWS, len(columns) + -len(columns) % STEP), np.uint16)
-    tile[: len(rows), : len(columns)] = bits[np.ix_(rows, columns)]
+    tile[: len(rows), : len(columns)] = np.where(columns == EMPTY, np.uint16(0), bits[np.ix_(rows, columns)])
     if not sparse:
         return swizzled.images(tile)
     try:

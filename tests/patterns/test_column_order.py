@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zellige.cuda.tiling.column_order import kept, order_columns
 from zellige.errors import InputError
+from zellige.patterns.column_order import kept, order_columns
 
 
 def kept_slowly(scores: np.ndarray) -> float:
