@@ -62,6 +62,10 @@ def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, t
             torch.testing.assert_close(answer, dense, rtol=4e-3, atol=4e-3)
     clock.answers = {}
     assert choose() == choice and not clock.answers
+    for room in (linear, convolution_layer):
+        monkeypatch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS[1:])
+    again = choose()
+    assert clock.answers and (again.way, again.config) == ("groups", CONFIGS[1])  # what nobody offers any more is not believed
 
 
 def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -112,6 +112,13 @@ def test_alike_is_timed_once(clock: Clock) -> None:
     assert clock.races.total() == 4
 
 
+def test_a_configuration_of_another_day_is_timed_anew(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    MeasuredPrices(CPU, torch.float16).layer(linear(), 8, False, (FEATURES, TOKENS))
+    monkeypatch.setattr(prices, "candidates", lambda *_: [Config(16, 4, 2, 1)])
+    choice = MeasuredPrices(CPU, torch.float16).layer(linear(), 8, False, (FEATURES, TOKENS))
+    assert clock.races.total() == 2 and choice is not None and choice.config == Config(16, 4, 2, 1)
+
+
 def test_dense_is_in_every_race(clock: Clock) -> None:
     found = MeasuredPrices(CPU, torch.bfloat16)
     for pair in PAIRS:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-import triton
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.keys import machine, work_of
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.device_tiles import DTYPES
@@ -46,7 +46,7 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[
     """
     cache = cache or ChoiceCache()
     known = cache.get(key)
-    if known is not None and (known.way == DENSE or known.way in ways):
+    if known is not None and (known.way == DENSE or (known.way in ways and known.config in configs[known.way])):
         return known
     count = max(2, min(MOST_INPUTS, int(ROTATED_BYTES / (example.numel() * example.itemsize))))
     inputs = [torch.randn_like(example) for _ in range(count)]
@@ -75,6 +75,6 @@ def configurations(device: torch.device, tile: int, step: int, tokens: int) -> l
 
 def key_of(weight: torch.Tensor, tile: int, step: int, cuts: Mapping[str, Tiles], *about: object) -> str:
     """All that a choice depends on: the work of each way stands for the pattern of the zeros."""
-    parts = (torch.cuda.get_device_name(weight.device), torch.__version__, triton.__version__, weight.dtype, list(weight.shape),
-             *about, tile, step, sorted((way, cut.steps) for way, cut in cuts.items()))
+    parts = (*machine(weight.device), weight.dtype, list(weight.shape), *about, tile, step,
+             sorted((way, work_of(cut)) for way, cut in cuts.items()))
     return " | ".join(map(str, parts))

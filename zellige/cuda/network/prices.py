@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-import triton
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, DENSE
+from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
@@ -50,7 +50,11 @@ FEW_ITEMS = 600
 
 ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
 ALIKE = 32
-"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications."""
+"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications, are spread alike over them, and
+results are written alike."""
+
+SPREAD = 16
+"""Tiles are spread alike if quartiles of their steps are the same number of 16ths of a dense tile's."""
 
 
 class MeasuredPrices:
@@ -70,14 +74,14 @@ class MeasuredPrices:
             return None
         key = self._key(layer, tokens, residual, orders)
         choice = self.known.get(key) or self.cache.get(key)
-        if choice is None or all(choice.way != way for way, _ in ways):
+        if choice is None or (choice.way, choice.config) not in ways:
             choice = self._race(layer, tokens, residual, orders, ways)
             self.cache.put(key, choice)
         self.known[key] = choice
         return choice
 
     def turning(self, features_: int, tokens: int) -> float:
-        key = " | ".join(map(str, (*self._machine(), "turning", features_, tokens)))
+        key = " | ".join(map(str, (*machine(self.device), self.dtype, "turning", features_, tokens)))
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None:
             inputs = self._inputs((features_, tokens))
@@ -153,7 +157,9 @@ class MeasuredPrices:
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
         own: tuple[object, ...]
         if isinstance(layer, WithWeights):
-            steps = [(way, round(ALIKE * _work(layer, tiles))) for way, tiles in self._cut(layer).items()]
+            full = math.ceil(layer.weight[0].numel() / STEP)
+            steps = [(way, round(ALIKE * _work(layer, tiles)), *about(tiles, full, SPREAD))
+                     for way, tiles in self._cut(layer).items()]
             kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
                 "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
             own = (*kind, layer.activation, layer.bias is None, residual, steps, TILE, STEP)
@@ -161,10 +167,7 @@ class MeasuredPrices:
             own = ("norm", layer.features, layer.weight is None, layer.bias is None)
         else:
             own = ("attention", layer.features, layer.heads, layer.sequence)
-        return " | ".join(map(str, (*self._machine(), *own, tokens, *orders)))
-
-    def _machine(self) -> tuple[object, ...]:
-        return (torch.cuda.get_device_name(self.device), torch.__version__, triton.__version__, self.dtype)
+        return " | ".join(map(str, (*machine(self.device), self.dtype, *own, tokens, *orders)))
 
 
 def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
