@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from zellige.cuda.layers.timing import cudnn_search
+from zellige.cuda.layers.timing import CAPTURE_MODE, cudnn_search
 
 WARMUPS = 2
 """Calls before the capture: kernels are compiled and loaded, libraries make their plans."""
@@ -33,7 +33,7 @@ def recording(module: Module, inputs: Sequence[torch.Tensor]) -> Iterator[torch.
                 module(*inputs)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode=CAPTURE_MODE):
             yield graph
 
 
