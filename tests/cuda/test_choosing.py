@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from zellige.cuda.layers.convolution import choose_convolution
 from zellige.cuda.operators.block_product import KERNELS, BlockKernel
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.errors import CompileError
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
 
@@ -26,7 +28,7 @@ class Clock:
     """Instead of a GPU's: every contestant runs once, and takes what ``seconds`` says of its way."""
 
     def __init__(self, patch: pytest.MonkeyPatch, seconds: Mapping[str, float], capability: int = 80):
-        self.seconds, self.answers = seconds, {}  # type: ignore[var-annotated]
+        self.seconds, self.answers, self.fail = seconds, {}, ""  # type: ignore[var-annotated]
         patch.setattr(choosing, "fastest", self.fastest)
         patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
         for room in (linear, convolution_layer):
@@ -37,8 +39,8 @@ class Clock:
 
     def fastest(self, contestants: Mapping[Any, Callable[[], list[torch.Tensor]]]) -> tuple[dict[Any, float], dict[Any, str]]:
         self.answers = {name: prepare() for name, prepare in contestants.items()}
-        times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants}
-        return dict(sorted(times.items(), key=lambda pair: pair[1])), {}
+        times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants if name[0] != self.fail}
+        return dict(sorted(times.items(), key=lambda pair: pair[1])), {name: "it fell" for name in contestants if name not in times}
 
 
 SPARSE = torch.randn(16, 64, generator=torch.Generator().manual_seed(0)) * (torch.arange(64) % 32 < 8)
@@ -71,8 +73,30 @@ def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, t
 def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
-    assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == Choice("dense", None, 1e-4, 1e-4)
+    choice = linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
+    assert replace(choice, untimed="") == Choice("dense", None, 1e-4, 1e-4)
+    assert choice.untimed.endswith("take 100% of the multiplications: no gain expected")
     assert set(clock.answers) == {("dense", None)}
+    assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == choice
+
+
+def test_what_fails_is_told_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 3e-4, "groups": 1e-4, "columns": 2e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    clock.fail = "groups"
+    choice = linear.choose(SPARSE.half(), 6, cache, tile=16, step=16)
+    assert choice.way == "columns" and choice.failed == tuple(f"groups {config}: it fell" for config in CONFIGS)
+    assert "did not run: groups" in linear.TileWiseLinear(SPARSE.half(), None, choice, 16, 16).extra_repr()
+    clock.fail = ""
+    assert linear.choose(SPARSE.half(), 6, cache, tile=16, step=16) == Choice("groups", CONFIGS[0], 1e-4, 3e-4)
+
+
+def test_nothing_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    clock.fail = "dense"
+    with pytest.raises(CompileError, match="the layer could not be run on the GPU in any way: dense: it fell"):
+        linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
 
 
 def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS
 from zellige.cuda.network.modules import BLOCKS
+from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.operators.block_product import KERNELS
 from zellige.cuda.tiling.convolution_tiles import Window
@@ -194,6 +195,33 @@ def test_what_cannot_be_had(clock: Clock) -> None:
     clock.fail = "torch"
     with pytest.raises(CompileError, match=r"norm could not be run.*it fell"):
         found.layer(Norm(("norm",), 16, None, None, 1e-5), 8, False, (TOKENS, TOKENS))
+
+
+def test_what_failed_is_told_and_not_kept(clock: Clock) -> None:
+    """Tiles that fell leave the layer dense for today."""
+    clock.seconds, clock.fail = {"groups": 2.0}, "columns"
+    model, inputs = network("encoder")
+    engine = zl.compile(model, inputs, target="cuda", dtype="f16")
+    told = [layer.reason for layer in engine.layers if layer.op == "linear"]
+    assert any("; did not run: columns 16x4w3s/1: it fell" in reason for reason in told)
+    before = clock.races.total()
+    clock.fail, clock.seconds = "", {"columns": 0.5}
+    again = zl.compile(model, inputs, target="cuda", dtype="f16")
+    assert clock.races.total() > before and any(layer.path.startswith("columns") for layer in again.layers)
+    assert not any("did not run" in layer.reason for layer in again.layers)
+
+
+def test_what_is_not_timed_says_why(clock: Clock) -> None:
+    found = MeasuredPrices(CPU, torch.float16)
+    for _ in range(2):  # from the race, and from what was kept of it
+        dense = found.layer(linear(density=1.0), 8, False, (FEATURES, TOKENS))
+        assert dense is not None and (dense.way, dense.failed) == ("dense", ())
+        assert dense.untimed.startswith("not timed: tiles of 16 clustered rows × groups of")
+        assert dense.untimed.endswith("take 100% of the multiplications: no gain expected") and "100%" in _reason(dense)
+        assert "no way through tiles was faster" not in _reason(dense)
+    clock.seconds = {"columns": 2.0}
+    slow = found.layer(linear(), 8, False, (FEATURES, TOKENS))
+    assert slow is not None and not slow.untimed and "no way through tiles was faster" in _reason(slow)
 
 
 def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,17 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
+from zellige.cuda.layers.choosing import (
+    BLOCKS,
+    DENSE,
+    GROUPS,
+    check_timeable,
+    configurations,
+    fastest_way,
+    groups,
+    key_of,
+    why_untimed,
+)
 from zellige.cuda.layers.layer import TileWiseLayer
 from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel
@@ -74,7 +84,7 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
                        tile: int = 128, step: int = 64) -> Choice:
     """Time the ways to convolve inputs of ``shape`` (images, height, width), or take what was chosen for the like before.
 
-    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    Ways that leave next to nothing out are not timed. ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 4)
     images, height, width = shape
@@ -83,12 +93,13 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     configs = {BLOCKS: able if block_convolution.fits(window) else [],
                **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
     cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs[way]}
-    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    promised = {way: outlook(cut) for way, cut in cuts.items()}
+    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
     return fastest_way(key_of(weight, tile, step, cuts, shape, window),
                        partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
-                       configs, example, cache)
+                       configs, example, cache, "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:

@@ -75,4 +75,5 @@ class TileWiseLayer(torch.nn.Module):
         return torch.from_numpy(expand(tiles)).to(self.values.dtype)
 
     def extra_repr(self) -> str:
-        return f"rows={self.features}, {self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"
+        choice = self.choice
+        return f"rows={self.features}, {choice.way}, {choice.dense_seconds / choice.seconds:.2f}× dense{choice.remarks}"

@@ -14,7 +14,17 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
+from zellige.cuda.layers.choosing import (
+    BLOCKS,
+    DENSE,
+    GROUPS,
+    check_timeable,
+    configurations,
+    fastest_way,
+    groups,
+    key_of,
+    why_untimed,
+)
 from zellige.cuda.layers.layer import TileWiseLayer
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
@@ -72,17 +82,18 @@ def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor
 def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, tile: int = 128, step: int = 64) -> Choice:
     """Time the ways to multiply ``weight`` with so many tokens, or take what was chosen for the like before.
 
-    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    Ways that leave next to nothing out are not timed. ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 2)
     configs = {BLOCKS: block_product.configurations(weight.shape, tile, step, capability_of(weight.device)),
                **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens))}
     cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
             for way, group in groups(step).items() if configs[way]}
-    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    promised = {way: outlook(cut) for way, cut in cuts.items()}
+    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
     ways = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     return fastest_way(key_of(weight, tile, step, cuts, tokens), partial(torch.nn.functional.linear, weight=weight), ways,
-                       configs, weight.new_empty(tokens, weight.shape[1]), cache)
+                       configs, weight.new_empty(tokens, weight.shape[1]), cache, "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:

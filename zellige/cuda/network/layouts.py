@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
 
@@ -71,7 +71,9 @@ def _site(node: fx.Node, prices: Prices) -> Site:
     layer = layer_of(node)
     assert layer is not None
     found = {pair: prices.layer(layer, math.prod(lead_of(node)), len(node.args) > 1, pair) for pair in PAIRS}
-    return Site(node, layer, {pair: choice for pair, choice in found.items() if choice is not None})
+    able = {pair: choice for pair, choice in found.items() if choice is not None}
+    failed = tuple(dict.fromkeys(line for choice in able.values() for line in choice.failed))  # in orders that lost for it too
+    return Site(node, layer, {pair: replace(choice, failed=failed) for pair, choice in able.items()})
 
 
 class Problem:

@@ -7,14 +7,15 @@ in every race, in every order, so nothing is chosen that was not faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, best_of, failures, why_untimed
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
@@ -33,13 +34,10 @@ from zellige.cuda.network.modules import (
     tile_groups,
 )
 from zellige.cuda.operators import block_convolution, block_product, features
+from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
 from zellige.cuda.tiling.tiles import Tiles
-from zellige.errors import CompileError
 
 Orders = tuple[str, str]
-
-WORTH_TIMING = 0.9
-"""Of the dense multiplications: tiles that take more are not timed."""
 
 CLEARLY_LESS = 0.9
 """Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
@@ -76,17 +74,19 @@ class MeasuredPrices:
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None or (choice.way, choice.config) not in ways:
             choice = self._race(layer, tokens, residual, orders, ways)
-            self.cache.put(key, choice)
+            if not choice.failed:  # the next race may end otherwise
+                self.cache.put(key, choice)
         self.known[key] = choice
-        return choice
+        tiled = not isinstance(layer, WithWeights) or any(way in WAYS for way, _ in ways)
+        return choice if tiled else replace(choice, untimed=self._untimed(layer, orders))
 
     def turning(self, features_: int, tokens: int) -> float:
         key = " | ".join(map(str, (*machine(self.device), self.dtype, "turning", features_, tokens)))
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None:
             inputs = self._inputs((features_, tokens))
-            times, failed = fastest({KERNEL: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
-            choice = Choice(KERNEL, None, _best(times, failed, "turning an activation")[1], 1.0)
+            times, failed = fastest({(KERNEL, None): lambda: Repeated([partial(features.transposed, x) for x in inputs])})
+            choice = Choice(KERNEL, None, best_of(times, failed, "turning an activation")[1], 1.0)
             self.cache.put(key, choice)
         self.known[key] = choice
         return choice.seconds
@@ -131,11 +131,17 @@ class MeasuredPrices:
 
         with torch.no_grad():
             times, failed = fastest({way: partial(prepared, way) for way in ways})
-            (way, config), seconds = _best(times, failed, " and ".join(layer.names))
+            (way, config), seconds = best_of(times, failed, " and ".join(layer.names))
             plain = [one for one in ways if one[0] in WITHOUT_TILES] or ways[:1]
             known = [times[one] for one in plain if one in times]  # others did not come through the heat
             baseline = min(known or fastest({one: partial(prepared, one) for one in plain})[0].values(), default=seconds)
-        return Choice(way, config, seconds, baseline)
+        return Choice(way, config, seconds, baseline, failures(failed))
+
+    def _untimed(self, layer: WithWeights, orders: Orders) -> str:
+        """Why no tiles were timed in these orders."""
+        clustered = isinstance(layer, Linear)
+        return why_untimed(replace(outlook(tiles, clustered), work=_work(layer, tiles))
+                           for way, tiles in self._cut(layer).items() if orders in WAYS[way][1])
 
     def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
         """Enough of them that none is in the L2 cache when its turn comes."""
@@ -220,11 +226,3 @@ def _work(layer: WithWeights, tiles: Tiles) -> float:
 
 def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:
     return (tokens, width) if order == TOKENS else (width, tokens)
-
-
-def _best(times: Mapping, failed: Mapping, what: str) -> tuple:
-    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
-        raise torch.OutOfMemoryError(next(iter(failed.values())))
-    if not times:
-        raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(map(str, failed.values())))
-    return next(iter(times.items()))
