@@ -57,7 +57,7 @@ def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, t
         return linear.choose(SPARSE.half(), 6, cache, tile=16, step=16)
 
     choice = choose()
-    assert choice == Choice("groups", CONFIGS[0], 1e-4, 3e-4)
+    assert choice == Choice("groups", CONFIGS[0], 1e-4, 3e-4, size=(1, 2, 3) if convolved else (6,))
     assert set(clock.answers) == {("dense", None), *((way, config) for way in ("groups", "columns") for config in CONFIGS)}
     for answers in clock.answers.values():
         for answer, dense in zip(answers, clock.answers["dense", None], strict=True):
@@ -74,7 +74,7 @@ def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path
     clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
-    assert replace(choice, untimed="") == Choice("dense", None, 1e-4, 1e-4)
+    assert replace(choice, untimed="") == Choice("dense", None, 1e-4, 1e-4, size=(6,))
     assert choice.untimed.endswith("take 100% of the multiplications: no gain expected")
     assert set(clock.answers) == {("dense", None)}
     assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == choice
@@ -88,7 +88,7 @@ def test_what_fails_is_told_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert choice.way == "columns" and choice.failed == tuple(f"groups {config}: it fell" for config in CONFIGS)
     assert "did not run: groups" in linear.TileWiseLinear(SPARSE.half(), None, choice, 16, 16).extra_repr()
     clock.fail = ""
-    assert linear.choose(SPARSE.half(), 6, cache, tile=16, step=16) == Choice("groups", CONFIGS[0], 1e-4, 3e-4)
+    assert linear.choose(SPARSE.half(), 6, cache, tile=16, step=16) == Choice("groups", CONFIGS[0], 1e-4, 3e-4, size=(6,))
 
 
 def test_nothing_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
-    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4, size=(6,)) and set(used) == set(KERNELS)
     assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
     x, bias = torch.randn(3, 2, 256, generator=generator).half(), torch.ones(128).half()
     residual = torch.ones(3, 2, 128).half()
@@ -148,7 +148,7 @@ def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.Monk
     monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
     window = Window((3, 3), stride=(2, 1), padding=(1, 1))
     choice = choose_convolution(dense, window, (1, 5, 4), cache)
-    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4, size=(1, 5, 4)) and set(used) == set(KERNELS)
     x, residual = torch.randn(1, 128, 5, 4, generator=generator).half(), torch.ones(1, 128, 3, 4).half()
     layer, used[:] = convolution_layer.TileWiseConv2d(dense, None, window, choice), []
     torch.testing.assert_close(layer(x, residual), functional.conv2d(x, dense, None, (2, 1), (1, 1)) + residual)

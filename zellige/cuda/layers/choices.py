@@ -23,8 +23,8 @@ from zellige.pack.owned import VARIABLE, OwnedDirectory, default_directory
 class Choice:
     """The way that was fastest: ``dense``, or the name of a way to cut the weight with its ``config``; and the times of both.
 
-    Of today alone, and not kept: what ``failed`` in the race and how, and if nothing but dense was timed, why the others stayed
-    ``untimed``.
+    Not kept, since the key says it or since it is of today alone: the ``size`` that it was timed with (tokens, or images, height
+    and width); what ``failed`` in the race and how; and if nothing but dense was timed, why the others stayed ``untimed``.
     """
 
     way: str
@@ -33,6 +33,7 @@ class Choice:
     dense_seconds: float
     failed: tuple[str, ...] = ()
     untimed: str = ""
+    size: tuple[int, ...] = ()
 
     @property
     def remarks(self) -> str:

@@ -42,17 +42,18 @@ def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
 
 
 def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config, torch.Tensor], torch.Tensor]]],
-                configs: Mapping[str, list[Config]], example: torch.Tensor, cache: ChoiceCache | None, untimed: str = "") -> Choice:
+                configs: Mapping[str, list[Config]], example: torch.Tensor, cache: ChoiceCache | None, size: tuple[int, ...],
+                untimed: str = "") -> Choice:
     """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
-    A way is prepared when it is to be timed. ``example``: what an input looks like; ``untimed``: why there are no ways, if there
-    are none. Where anything failed the choice says so, and is not kept: the next race may end otherwise. ``CompileError`` if
-    nothing ran, ``OutOfMemoryError`` if that was for memory alone.
+    A way is prepared when it is to be timed. ``example``: what an input looks like, and its ``size``; ``untimed``: why there are
+    no ways, if there are none. Where anything failed the choice says so, and is not kept: the next race may end otherwise.
+    ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone.
     """
     cache = cache or ChoiceCache()
     known = cache.get(key)
     if known is not None and (known.way == DENSE or (known.way in ways and known.config in configs[known.way])):
-        return replace(known, untimed=untimed)
+        return replace(known, untimed=untimed, size=size)
     count = max(2, min(MOST_INPUTS, int(ROTATED_BYTES / (example.numel() * example.itemsize))))
     inputs = [torch.randn_like(example) for _ in range(count)]
     calls: dict[Contestant, Call] = {(DENSE, None): dense}
@@ -65,7 +66,7 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[
     baseline = times.get((DENSE, None))
     if baseline is None:  # it did not come through the heat
         baseline = fastest({(DENSE, None): contestants[DENSE, None]})[0].get((DENSE, None), seconds)
-    choice = Choice(best, chosen, seconds, baseline, failures(failed), untimed)
+    choice = Choice(best, chosen, seconds, baseline, failures(failed), untimed, size)
     if not choice.failed:
         cache.put(key, choice)
     return choice

@@ -32,10 +32,14 @@ from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
 from zellige.cuda.tiling.outlook import outlook
+from zellige.errors import InputError
 
 
 class TileWiseConv2d(TileWiseLayer):
     """y = conv(x, W) + b (+ residual) for x of images × channels × height × width, by the way that was chosen.
+
+    The way is the same whatever the images: it was timed with ``choice.size``, their number, height and width, and with far fewer or
+    larger ones another may be faster.
 
     Args:
         weight: rows × channels × kernel, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
@@ -58,6 +62,14 @@ class TileWiseConv2d(TileWiseLayer):
             self.register_buffer("taps", cut.taps)
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``InputError`` unless x and the residual are images that fit the weight and the window, both as the weight is."""
+        if x.ndim != 4:
+            raise InputError(f"x must be images × {self.channels} channels × height × width, not {list(x.shape)}")
+        images, _, height, width = x.shape
+        self.check("x", x, (images, self.channels, height, width))
+        self.check("residual", residual, (images, self.features, *self.window.output(height, width)))
+        if min(self.window.output(height, width)) < 1:
+            raise InputError(f"the window {self.window} does not fit into x of {list(x.shape)}")
         if self.choice.way == DENSE:
             y = dense(self.weight, self.window, x, self.bias)
             return y if residual is None else y + residual
@@ -99,7 +111,7 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
     return fastest_way(key_of(weight, tile, step, cuts, shape, window),
                        partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
-                       configs, example, cache, "" if ways else why_untimed(promised.values()))
+                       configs, example, cache, shape, "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:

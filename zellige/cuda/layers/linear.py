@@ -36,6 +36,9 @@ from zellige.cuda.tiling.tiles import cut_tiles
 class TileWiseLinear(TileWiseLayer):
     """y = x · Wᵀ + b (+ residual) for x of … × columns, by the way that was chosen.
 
+    The way is the same whatever the number of tokens: it was timed with ``choice.size`` of them, and with far fewer or more another
+    may be faster.
+
     Args:
         weight: rows × columns, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
         bias: rows, or None.
@@ -47,12 +50,16 @@ class TileWiseLinear(TileWiseLayer):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choice: Choice, tile: int = 128, step: int = 64,
                  trainable: bool = False):
         super().__init__(weight.shape[0], bias, choice, trainable)
+        self.columns = weight.shape[1]
         if choice.way == DENSE:
             self.keep_dense(weight)
         else:
             self.keep_tiles(upload(weight, groups(step)[choice.way], tile, step, trainable))
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``InputError`` unless x is … × columns and the residual … × rows, both as the weight is."""
+        self.check("x", x, (*x.shape[:-1], self.columns))
+        self.check("residual", residual, (*x.shape[:-1], self.features))
         if self.choice.way == DENSE:
             y = torch.nn.functional.linear(x, self.weight, self.bias)
             return y if residual is None else y + residual
@@ -93,7 +100,8 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
     cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
     ways = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     return fastest_way(key_of(weight, tile, step, cuts, tokens), partial(torch.nn.functional.linear, weight=weight), ways,
-                       configs, weight.new_empty(tokens, weight.shape[1]), cache, "" if ways else why_untimed(promised.values()))
+                       configs, weight.new_empty(tokens, weight.shape[1]), cache, (tokens,),
+                       "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:

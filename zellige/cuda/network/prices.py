@@ -15,7 +15,7 @@ import torch
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, best_of, failures, why_untimed
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, Contestant, best_of, failures, why_untimed
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
@@ -77,16 +77,18 @@ class MeasuredPrices:
             if not choice.failed:  # the next race may end otherwise
                 self.cache.put(key, choice)
         self.known[key] = choice
-        tiled = not isinstance(layer, WithWeights) or any(way in WAYS for way, _ in ways)
-        return choice if tiled else replace(choice, untimed=self._untimed(layer, orders))
+        if isinstance(layer, WithWeights) and all(way not in WAYS for way, _ in ways):
+            return replace(choice, untimed=self._untimed(layer, orders))
+        return choice
 
     def turning(self, features_: int, tokens: int) -> float:
         key = " | ".join(map(str, (*machine(self.device), self.dtype, "turning", features_, tokens)))
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None:
             inputs = self._inputs((features_, tokens))
-            times, failed = fastest({(KERNEL, None): lambda: Repeated([partial(features.transposed, x) for x in inputs])})
-            choice = Choice(KERNEL, None, best_of(times, failed, "turning an activation")[1], 1.0)
+            alone: Contestant = (KERNEL, None)
+            times, failed = fastest({alone: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
+            choice = Choice(*alone, best_of(times, failed, "turning an activation")[1], 1.0)
             self.cache.put(key, choice)
         self.known[key] = choice
         return choice.seconds
