@@ -152,3 +152,8 @@ def test_refusals() -> None:
     for other, y in ((columns, x), (weight, torch.zeros(4, 129, dtype=torch.bfloat16)[:, 1:]), (weight, torch.zeros(4, 128))):
         with pytest.raises(InputError):
             multiply(other, y)
+    behind = torch.zeros(4 * 128 + 8, dtype=torch.bfloat16)
+    with pytest.raises(InputError, match=r"x 128 numbers apart, the first 2 bytes behind such a multiple; multiply them"):
+        multiply(weight, behind[1:513].view(4, 128))
+    with pytest.raises(InputError, match=r"the first 0 bytes .*, of the residual 128 numbers apart, the first 2 bytes"):
+        multiply(weight, x, residual=behind[1:513].view(4, 128))

@@ -36,7 +36,8 @@ def test_every_way(way: str, laid_out: torch.memory_format) -> None:
 
 @pytest.mark.parametrize("way", ["dense", "groups", "columns"])
 @pytest.mark.parametrize("x, residual, said", [
-    (torch.zeros(2, 19, 5, 4).half(), None, r"x must be \[2, 20, 5, 4\]"), (torch.zeros(20, 5, 4).half(), None, "images × 20 channels"),
+    (torch.zeros(2, 19, 5, 4).half(), None, r"x must be \[2, 20, 5, 4\]"),
+    (torch.zeros(20, 5, 4).half(), None, "images × 20 channels"),
     (torch.zeros(2, 20, 5, 4), None, "float32"), (torch.zeros(2, 20, 5, 0).half(), None, "does not fit"),
     (torch.zeros(2, 20, 5, 4).half(), torch.zeros(2, 24, 4, 3).half(), r"residual must be \[2, 24, 3, 4\]"),
     (torch.zeros(2, 20, 5, 4).half(), torch.zeros(1, 24, 3, 4).half(), r"not \[1, 24, 3, 4\]"),

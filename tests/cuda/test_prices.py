@@ -28,7 +28,7 @@ from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.operators.block_product import KERNELS
 from zellige.cuda.tiling.convolution_tiles import Window
-from zellige.errors import CompileError
+from zellige.errors import CompileError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")
 
@@ -235,4 +235,22 @@ def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr(engines, "lower", full)
         with pytest.raises(CompileError, match=r"not enough memory .* for Encoder: CUDA out of memory. Use a smaller batch"):
             zl.compile(model, inputs, target="cuda")
-    assert isinstance(zl.compile(model, inputs, target="cuda"), CudaEngine)
+    engine = zl.compile(model, inputs, target="cuda")
+    assert isinstance(engine, CudaEngine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Direct, "run", full)
+        with pytest.raises(ZelligeError, match="not enough memory on cpu for the results of Encoder"):
+            engine(*inputs)
+        patch.setattr(Direct, "__init__", full)
+        with pytest.raises(ZelligeError, match="not enough memory on cpu for one more engine of Encoder"):
+            engine.clone()
+    assert engine(*inputs).shape == engine.clone()(*inputs).shape
+
+
+def test_a_model_without_inputs() -> None:
+    class Constant(torch.nn.Module):
+        def forward(self) -> torch.Tensor:
+            return torch.ones(3)
+
+    with pytest.raises(UnsupportedModelError, match="Constant takes no input"):
+        engines.prepare(Constant().eval(), (), torch.float16)

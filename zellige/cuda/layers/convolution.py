@@ -38,8 +38,8 @@ from zellige.errors import InputError
 class TileWiseConv2d(TileWiseLayer):
     """y = conv(x, W) + b (+ residual) for x of images × channels × height × width, by the way that was chosen.
 
-    The way is the same whatever the images: it was timed with ``choice.size``, their number, height and width, and with far fewer or
-    larger ones another may be faster.
+    The way is the same whatever the images: it was timed with ``choice.size``, their number, height and width, and with far
+    fewer or larger ones another may be faster.
 
     Args:
         weight: rows × channels × kernel, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.

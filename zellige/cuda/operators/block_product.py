@@ -99,8 +99,13 @@ def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, itemsiz
     if not suits(weight, x, residual, itemsize):
         raise InputError(f"expected blocks of {ROWS} rows × {LINE_BYTES // itemsize} columns, a multiple of 8 rows, and lines that "
                          f"begin at multiples of 16 bytes; got tiles of {weight.tile} × {weight.unit} of {list(weight.shape)}, "
-                         f"lines {x.stride(0)} apart; multiply them by zellige.cuda.operators.{instead}")  # fmt: skip
+                         f"lines of x {_place(x)}{'' if residual is None else f', of the residual {_place(residual)}'}; "
+                         f"multiply them by zellige.cuda.operators.{instead}")  # fmt: skip
     check_hopper(x.device, instead)
+
+
+def _place(lines: Tensor) -> str:
+    return f"{lines.stride(0)} numbers apart, the first {lines.data_ptr() % 16} bytes behind such a multiple"
 
 
 def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, activation: str = "none",
