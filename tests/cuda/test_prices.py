@@ -19,7 +19,7 @@ from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import ChoiceCache
-from zellige.cuda.network import modules, prices
+from zellige.cuda.network import modules, prices, whole
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS
@@ -232,7 +232,7 @@ def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "lower", full)
+        patch.setattr(whole, "lower", full)
         with pytest.raises(CompileError, match=r"not enough memory .* for Encoder: CUDA out of memory. Use a smaller batch"):
             zl.compile(model, inputs, target="cuda")
     engine = zl.compile(model, inputs, target="cuda")

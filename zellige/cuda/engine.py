@@ -1,8 +1,9 @@
 """A network compiled for an NVIDIA GPU: ``zl.compile(model, inputs, target="cuda")``.
 
 All steps are in ``network/``: the model is traced in bfloat16 or float16 (``trace.py``), its layers are found and joined
-(``rewrite.py``), what they take is measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), and the
-module that comes of it (``network.py``) is captured in a CUDA graph.
+(``rewrite.py``), what they take is measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), the
+module that comes of it (``network.py``) is timed against the network left dense (``whole.py``), and the faster is captured in
+a CUDA graph.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import torch
 from torch import fx
 
 from zellige.cuda.network.capture import Captured, Direct
-from zellige.cuda.network.fusion import fuse
-from zellige.cuda.network.layouts import Prices, decide
-from zellige.cuda.network.network import LayerPlan, layer_plans, lower
+from zellige.cuda.network.layouts import Decision, Prices, decide, dense_in_tokens, in_tokens
+from zellige.cuda.network.modules import WITHOUT_TILES
+from zellige.cuda.network.network import LayerPlan, layer_plans
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.network.profile import Profile, profile_steps, random_inputs
 from zellige.cuda.network.rewrite import rewrite
 from zellige.cuda.network.steps import CapturedSteps, DirectSteps
 from zellige.cuda.network.trace import DTYPES, Program, static_inputs, trace
+from zellige.cuda.network.whole import fastest_whole
 from zellige.cuda.operators.product import OLDEST
 from zellige.errors import CompileError, InputError, UnsavedEngineError, UnsupportedModelError, ZelligeError
 from zellige.graph.trees import flatten, unflatten
@@ -171,12 +173,14 @@ def prepare(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Pr
 
 
 def build(program: Program, device: torch.device, prices: Prices, runner: Runner, started: float) -> CudaEngine:
-    """Decide, lower and capture."""
-    decisions = decide(program.graph, prices)
-    seconds = sum(decision.choice.seconds for decision in decisions.values())
-    lowered = lower(program, decisions, device)
-    module, form = fuse(lowered, program, seconds, runner, device)
-    engine = CudaEngine(program, lowered, module, layer_plans(program, decisions), form, device, runner, 0.0)
+    """Decide, lower, compare with the network in PyTorch's own order and left dense, and capture."""
+    def others() -> dict[str, dict[fx.Node, Decision]]:
+        return {"in tokens × features": in_tokens(program.graph, prices),
+                "dense": dense_in_tokens(program.graph, prices, WITHOUT_TILES)}
+
+    whole = fastest_whole(program, decide(program.graph, prices), others, runner, device)
+    plans = layer_plans(program, whole.decisions)
+    engine = CudaEngine(program, whole.lowered, whole.module, plans, whole.form, device, runner, 0.0)
     engine.compile_seconds = time.perf_counter() - started
     return engine
 

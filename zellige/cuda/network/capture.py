@@ -40,6 +40,9 @@ def recording(module: Module, inputs: Sequence[torch.Tensor]) -> Iterator[torch.
 class Captured:
     """One graph. ``inputs`` are the tensors it reads, ``results`` those it writes; the module is kept with all that it owns."""
 
+    TIMED = True
+    """Whether its times say which network is faster."""
+
     def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)
         self.device, self.done = self.inputs[0].device, torch.cuda.Event()
@@ -74,6 +77,8 @@ class Captured:
 
 class Direct:
     """The same without a graph: how a module runs where there is no GPU, in tests."""
+
+    TIMED = False
 
     def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)

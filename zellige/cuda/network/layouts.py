@@ -18,7 +18,7 @@ from typing import Protocol
 from torch import fx
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.network.layers import ORDERS, TOKENS, Layer, layer_of, lead_of, shape_of, tokens_of
+from zellige.cuda.network.layers import ORDERS, TOKENS, Layer, WithWeights, layer_of, lead_of, shape_of, tokens_of
 
 MOST_SWEEPS = 20
 Orders = tuple[str, str]
@@ -65,6 +65,22 @@ def decide(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
     starts.append({node: min(site.choices, key=lambda pair: site.choices[pair].seconds) for node, site in sites.items()})
     best = min((problem.descend(start) for start in starts), key=problem.cost)
     return {node: Decision(*pair, sites[node].choices[pair]) for node, pair in best.items()}
+
+
+def in_tokens(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
+    """Every layer by its best way in PyTorch's own order."""
+    sites = [_site(node, prices) for node in graph.nodes if layer_of(node) is not None]
+    return {site.node: Decision(TOKENS, TOKENS, site.choices[TOKENS, TOKENS]) for site in sites}
+
+
+def dense_in_tokens(graph: fx.Graph, prices: Prices, without_tiles: Sequence[str]) -> dict[fx.Node, Decision]:
+    """The same without tiles: layers with weights whose best way is none of these run by the first of them."""
+    def dense(layer: Layer | None, choice: Choice) -> Choice:
+        if not isinstance(layer, WithWeights) or choice.way in without_tiles:
+            return choice
+        return replace(choice, way=without_tiles[0], config=None, seconds=choice.dense_seconds)
+
+    return {node: replace(one, choice=dense(layer_of(node), one.choice)) for node, one in in_tokens(graph, prices).items()}
 
 
 def _site(node: fx.Node, prices: Prices) -> Site:
