@@ -273,6 +273,17 @@ def test_it_passes_through_export() -> None:
     assert made.shape == (3, 4, 128) and made.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("x, residual, said", [
+    (torch.zeros(3, 256).bfloat16(), torch.zeros(128, 3).bfloat16(), r"residual must be \[3, 128\]"),
+    (torch.zeros(3, 128).bfloat16(), None, r"x must be \[3, 256\]"), (torch.zeros(3, 256), None, "not torch.float32"),
+    (torch.zeros(3, 256).bfloat16(), torch.zeros(3, 128).half(), "residual .* not .* torch.float16"),
+])
+def test_what_does_not_fit_the_layer(x: torch.Tensor, residual: torch.Tensor | None, said: str) -> None:
+    module = Fp8BlockLinear(random_blocks(128, 256, 0.5, 0.0, torch.bfloat16, 0, STEP))
+    with pytest.raises(InputError, match=said):
+        module(x, residual)
+
+
 def test_refusals() -> None:
     plain = DeviceTiles.upload(cut_tiles(np.ones((128, 128), np.float32), ROWS, STEP, STEP), "cpu", torch.bfloat16)
     weight, x, one = quantize(plain), torch.zeros(4, 128).to(E4M3), torch.ones(1)

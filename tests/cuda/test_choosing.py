@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.cuda.tiling.vector_tiles import VectorTiles
+from zellige.errors import CompileError
 from zellige.patterns import NM, TileVectorWise, TileWise, Unstructured
 
 CONFIGS = [Config(16, 4, 3, 1), Config(32, 4, 3, 1)]
@@ -31,7 +33,7 @@ class Clock:
     """Instead of a GPU's: every contestant runs once, and takes what ``seconds`` says of its way."""
 
     def __init__(self, patch: pytest.MonkeyPatch, seconds: Mapping[str, float], capability: int = 80):
-        self.seconds, self.answers = seconds, {}  # type: ignore[var-annotated]
+        self.seconds, self.answers, self.fail = seconds, {}, ""  # type: ignore[var-annotated]
         patch.setattr(choosing, "fastest", self.fastest)
         patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
         for room in (linear, convolution_layer):
@@ -42,8 +44,8 @@ class Clock:
 
     def fastest(self, contestants: Mapping[Any, Callable[[], list[torch.Tensor]]]) -> tuple[dict[Any, float], dict[Any, str]]:
         self.answers = {name: prepare() for name, prepare in contestants.items()}
-        times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants}
-        return dict(sorted(times.items(), key=lambda pair: pair[1])), {}
+        times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants if name[0] != self.fail}
+        return dict(sorted(times.items(), key=lambda pair: pair[1])), {name: "it fell" for name in contestants if name not in times}
 
 
 SPARSE = torch.randn(16, 64, generator=torch.Generator().manual_seed(0)) * (torch.arange(64) % 32 < 8)
@@ -60,20 +62,46 @@ def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, t
         return linear.choose(SPARSE.half(), 6, cache, tile=16, step=16)
 
     choice = choose()
-    assert choice == Choice("groups", CONFIGS[0], 1e-4, 3e-4)
+    assert choice == Choice("groups", CONFIGS[0], 1e-4, 3e-4, size=(1, 2, 3) if convolved else (6,))
     assert set(clock.answers) == {("dense", None), *((way, config) for way in ("groups", "columns") for config in CONFIGS)}
     for answers in clock.answers.values():
         for answer, dense in zip(answers, clock.answers["dense", None], strict=True):
             torch.testing.assert_close(answer, dense, rtol=4e-3, atol=4e-3)
     clock.answers = {}
     assert choose() == choice and not clock.answers
+    for room in (linear, convolution_layer):
+        monkeypatch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS[1:])
+    again = choose()
+    assert clock.answers and (again.way, again.config) == ("groups", CONFIGS[1])  # what nobody offers any more is not believed
 
 
 def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
-    assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == Choice("dense", None, 1e-4, 1e-4)
+    choice = linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
+    assert replace(choice, untimed="") == Choice("dense", None, 1e-4, 1e-4, size=(6,))
+    assert choice.untimed.endswith("take 100% of the multiplications: no gain expected")
     assert set(clock.answers) == {("dense", None)}
+    assert linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16) == choice
+
+
+def test_what_fails_is_told_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 3e-4, "groups": 1e-4, "columns": 2e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    clock.fail = "groups"
+    choice = linear.choose(SPARSE.half(), 6, cache, tile=16, step=16)
+    assert choice.way == "columns" and choice.failed == tuple(f"groups {config}: it fell" for config in CONFIGS)
+    assert "did not run: groups" in linear.TileWiseLinear(SPARSE.half(), None, choice, 16, 16).extra_repr()
+    clock.fail = ""
+    assert linear.choose(SPARSE.half(), 6, cache, tile=16, step=16) == Choice("groups", CONFIGS[0], 1e-4, 3e-4, size=(6,))
+
+
+def test_nothing_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, cache = Clock(monkeypatch, {"dense": 1e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    clock.fail = "dense"
+    with pytest.raises(CompileError, match="the layer could not be run on the GPU in any way: dense: it fell"):
+        linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
 
 
 def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -92,7 +120,7 @@ def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
-    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4, size=(6,)) and set(used) == set(KERNELS)
     assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
     x, bias = torch.randn(3, 2, 256, generator=generator).half(), torch.ones(128).half()
     residual = torch.ones(3, 2, 128).half()
@@ -174,7 +202,7 @@ def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.Monk
     monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
     window = Window((3, 3), stride=(2, 1), padding=(1, 1))
     choice = choose_convolution(dense, window, (1, 5, 4), cache)
-    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4) and set(used) == set(KERNELS)
+    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4, size=(1, 5, 4)) and set(used) == set(KERNELS)
     x, residual = torch.randn(1, 128, 5, 4, generator=generator).half(), torch.ones(1, 128, 3, 4).half()
     layer, used[:] = convolution_layer.TileWiseConv2d(dense, None, window, choice), []
     torch.testing.assert_close(layer(x, residual), functional.conv2d(x, dense, None, (2, 1), (1, 1)) + residual)

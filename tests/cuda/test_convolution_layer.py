@@ -9,7 +9,7 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.convolution import TileWiseConv2d, choose_convolution, dense
 from zellige.cuda.tiling.convolution_tiles import Window
-from zellige.errors import CompileError
+from zellige.errors import CompileError, InputError
 
 WINDOW = Window((3, 3), stride=(2, 1), padding=(1, 1))
 
@@ -32,6 +32,19 @@ def test_every_way(way: str, laid_out: torch.memory_format) -> None:
     torch.testing.assert_close(module(x).double(), reference, rtol=2e-3, atol=8e-3)
     torch.testing.assert_close(module(x, residual).double(), reference + residual.double(), rtol=4e-3, atol=8e-3)
     assert way == "dense" or module(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("way", ["dense", "groups", "columns"])
+@pytest.mark.parametrize("x, residual, said", [
+    (torch.zeros(2, 19, 5, 4).half(), None, r"x must be \[2, 20, 5, 4\]"),
+    (torch.zeros(20, 5, 4).half(), None, "images × 20 channels"),
+    (torch.zeros(2, 20, 5, 4), None, "float32"), (torch.zeros(2, 20, 5, 0).half(), None, "does not fit"),
+    (torch.zeros(2, 20, 5, 4).half(), torch.zeros(2, 24, 4, 3).half(), r"residual must be \[2, 24, 3, 4\]"),
+    (torch.zeros(2, 20, 5, 4).half(), torch.zeros(1, 24, 3, 4).half(), r"not \[1, 24, 3, 4\]"),
+])
+def test_what_does_not_fit(way: str, x: torch.Tensor, residual: torch.Tensor | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        layer(way)[0](x, residual)
 
 
 def test_export() -> None:

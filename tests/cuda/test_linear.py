@@ -13,7 +13,7 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.linear import TileWiseLinear, choose
 from zellige.cuda.tiling.outlook import outlooks
-from zellige.errors import CompileError
+from zellige.errors import CompileError, InputError
 
 CONFIG = Config(16, 4, 3, 1)
 
@@ -39,6 +39,25 @@ def test_every_way(way: str) -> None:
     reference = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
     torch.testing.assert_close(module(x).double(), reference, rtol=2e-3, atol=2e-3)
     torch.testing.assert_close(module(x, residual).double(), reference + residual.double(), rtol=4e-3, atol=4e-3)
+
+
+@pytest.mark.parametrize("way", ["dense", "groups", "columns"])
+@pytest.mark.parametrize("x, residual, said", [
+    (torch.zeros(3, 72).half(), torch.zeros(40, 3).half(), r"residual must be \[3, 40\]"),
+    (torch.zeros(2, 3, 72).half(), torch.zeros(6, 40).half(), r"residual must be \[2, 3, 40\]"),
+    (torch.zeros(3, 72).half(), torch.zeros(40).half(), r"not \[40\]"), (torch.zeros(3, 72).half(), torch.zeros(3, 40), "float32"),
+    (torch.zeros(3, 36).half(), None, r"x must be \[3, 72\]"), (torch.zeros(72, 3).half(), None, r"not \[72, 3\]"),
+    (torch.tensor(1.0).half(), None, r"x must be \[72\]"), (torch.zeros(3, 72), None, "not .* of torch.float32"),
+    (torch.zeros(3, 72, dtype=torch.half, device="meta"), None, "on meta"),
+])
+def test_what_does_not_fit(way: str, x: torch.Tensor, residual: torch.Tensor | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        layer(way)[0](x, residual)
+
+
+def test_what_it_was_timed_with_is_said() -> None:
+    module = TileWiseLinear(torch.ones(16, 16).half(), None, Choice("dense", None, 1.0, 1.5, size=(4096,)))
+    assert module.extra_repr() == "rows=16, dense, 1.50× dense when timed with 4096 tokens"
 
 
 @pytest.mark.parametrize("way", ["groups", "columns"])

@@ -19,15 +19,16 @@ from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import ChoiceCache
-from zellige.cuda.network import modules, prices
+from zellige.cuda.network import modules, prices, whole
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS
 from zellige.cuda.network.modules import BLOCKS
+from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.operators.block_product import KERNELS
 from zellige.cuda.tiling.convolution_tiles import Window
-from zellige.errors import CompileError
+from zellige.errors import CompileError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")
 
@@ -112,6 +113,13 @@ def test_alike_is_timed_once(clock: Clock) -> None:
     assert clock.races.total() == 4
 
 
+def test_a_configuration_of_another_day_is_timed_anew(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    MeasuredPrices(CPU, torch.float16).layer(linear(), 8, False, (FEATURES, TOKENS))
+    monkeypatch.setattr(prices, "candidates", lambda *_: [Config(16, 4, 2, 1)])
+    choice = MeasuredPrices(CPU, torch.float16).layer(linear(), 8, False, (FEATURES, TOKENS))
+    assert clock.races.total() == 2 and choice is not None and choice.config == Config(16, 4, 2, 1)
+
+
 def test_dense_is_in_every_race(clock: Clock) -> None:
     found = MeasuredPrices(CPU, torch.bfloat16)
     for pair in PAIRS:
@@ -189,6 +197,33 @@ def test_what_cannot_be_had(clock: Clock) -> None:
         found.layer(Norm(("norm",), 16, None, None, 1e-5), 8, False, (TOKENS, TOKENS))
 
 
+def test_what_failed_is_told_and_not_kept(clock: Clock) -> None:
+    """Tiles that fell leave the layer dense for today."""
+    clock.seconds, clock.fail = {"groups": 2.0}, "columns"
+    model, inputs = network("encoder")
+    engine = zl.compile(model, inputs, target="cuda", dtype="f16")
+    told = [layer.reason for layer in engine.layers if layer.op == "linear"]
+    assert any("; did not run: columns 16x4w3s/1: it fell" in reason for reason in told)
+    before = clock.races.total()
+    clock.fail, clock.seconds = "", {"columns": 0.5}
+    again = zl.compile(model, inputs, target="cuda", dtype="f16")
+    assert clock.races.total() > before and any(layer.path.startswith("columns") for layer in again.layers)
+    assert not any("did not run" in layer.reason for layer in again.layers)
+
+
+def test_what_is_not_timed_says_why(clock: Clock) -> None:
+    found = MeasuredPrices(CPU, torch.float16)
+    for _ in range(2):  # from the race, and from what was kept of it
+        dense = found.layer(linear(density=1.0), 8, False, (FEATURES, TOKENS))
+        assert dense is not None and (dense.way, dense.failed) == ("dense", ())
+        assert dense.untimed.startswith("not timed: tiles of 16 clustered rows × groups of")
+        assert dense.untimed.endswith("take 100% of the multiplications: no gain expected") and "100%" in _reason(dense)
+        assert "no way through tiles was faster" not in _reason(dense)
+    clock.seconds = {"columns": 2.0}
+    slow = found.layer(linear(), 8, False, (FEATURES, TOKENS))
+    assert slow is not None and not slow.untimed and "no way through tiles was faster" in _reason(slow)
+
+
 def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear error, and the model compiles again afterwards."""
     model, inputs = network("encoder")
@@ -197,7 +232,25 @@ def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "lower", full)
+        patch.setattr(whole, "lower", full)
         with pytest.raises(CompileError, match=r"not enough memory .* for Encoder: CUDA out of memory. Use a smaller batch"):
             zl.compile(model, inputs, target="cuda")
-    assert isinstance(zl.compile(model, inputs, target="cuda"), CudaEngine)
+    engine = zl.compile(model, inputs, target="cuda")
+    assert isinstance(engine, CudaEngine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Direct, "run", full)
+        with pytest.raises(ZelligeError, match="not enough memory on cpu for the results of Encoder"):
+            engine(*inputs)
+        patch.setattr(Direct, "__init__", full)
+        with pytest.raises(ZelligeError, match="not enough memory on cpu for one more engine of Encoder"):
+            engine.clone()
+    assert engine(*inputs).shape == engine.clone()(*inputs).shape
+
+
+def test_a_model_without_inputs() -> None:
+    class Constant(torch.nn.Module):
+        def forward(self) -> torch.Tensor:
+            return torch.ones(3)
+
+    with pytest.raises(UnsupportedModelError, match="Constant takes no input"):
+        engines.prepare(Constant().eval(), (), torch.float16)

@@ -183,3 +183,9 @@ def test_what_tensor_cores_cannot_multiply() -> None:
         DeviceTiles.upload(cut_tiles(np.eye(16, dtype=np.float32), 16, 1, 16), "cpu", torch.float32)
     with pytest.raises(CompileError, match="power of two"):
         DeviceTiles.upload(cut_tiles(np.eye(16, dtype=np.float32), 24, 1, 16), "cpu", torch.float16)
+
+
+def test_a_gpu_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "capability_of", lambda device: 75)
+    with pytest.raises(CompileError, match=r"compute capability 8.0 or later; cuda has 7.5"):
+        product.check_device(torch.device("cuda"))

@@ -1,8 +1,9 @@
 """A network compiled for an NVIDIA GPU: ``zl.compile(model, inputs, target="cuda")``.
 
 All steps are in ``network/``: the model is traced in bfloat16 or float16 (``trace.py``), its layers are found and joined
-(``rewrite.py``), what they take is measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), and the
-module that comes of it (``network.py``) is captured in a CUDA graph.
+(``rewrite.py``), what they take is measured (``prices.py``), orders and ways are decided over all of it (``layouts.py``), the
+module that comes of it (``network.py``) is timed against the network left dense (``whole.py``), and the faster is captured in
+a CUDA graph.
 """
 
 from __future__ import annotations
@@ -11,25 +12,27 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 from torch import fx
 
 from zellige.cuda.network.capture import Captured, Direct
-from zellige.cuda.network.fusion import fuse
-from zellige.cuda.network.layouts import Prices, decide
-from zellige.cuda.network.network import LayerPlan, layer_plans, lower
+from zellige.cuda.network.layouts import Decision, Prices, decide, dense_in_tokens, in_tokens
+from zellige.cuda.network.modules import WITHOUT_TILES
+from zellige.cuda.network.network import LayerPlan, layer_plans
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.network.profile import Profile, profile_steps, random_inputs
 from zellige.cuda.network.rewrite import rewrite
 from zellige.cuda.network.steps import CapturedSteps, DirectSteps
 from zellige.cuda.network.trace import DTYPES, Program, static_inputs, trace
+from zellige.cuda.network.whole import fastest_whole
 from zellige.cuda.operators.product import OLDEST
-from zellige.errors import CompileError, InputError, UnsavedEngineError, ZelligeError
+from zellige.errors import CompileError, InputError, UnsavedEngineError, UnsupportedModelError, ZelligeError
 from zellige.graph.trees import flatten, unflatten
 
+Result = TypeVar("Result")
 Runner = type[Captured] | type[Direct]
 STEPS: dict[Runner, type[CapturedSteps] | type[DirectSteps]] = {Captured: CapturedSteps, Direct: DirectSteps}
 """What times the steps of a network that runs so."""
@@ -58,17 +61,23 @@ class CudaEngine:
 
         Tensors on the GPU give tensors there, in the element type that was compiled for, without waiting for the GPU; tensors on
         the CPU and arrays are copied there and back, and give float32. Floating-point arguments may be float32 or of the
-        compiled type, others must be of the model's. Raises ``InputError`` for other shapes, types or devices.
+        compiled type, others must be of the model's. Raises ``InputError`` for other shapes, types or devices, ``ZelligeError``
+        where memory runs out.
         """
         found = flatten(self._program.input_tree, tuple(inputs), "the arguments")
         values = [found[index] for index in range(len(self._places))]
         taken = [self._taken(value, place) for value, place in zip(values, self._places, strict=True)]
-        with self._lock:
+        on_cpu = any(not tensor.is_cuda for tensor in taken)
+
+        def run() -> list[torch.Tensor]:
             results = self._running.run(taken)
-        if any(not tensor.is_cuda for tensor in taken) or not taken:
-            results = [_on_cpu(result) for result in results]
-            if not any(isinstance(value, torch.Tensor) for value in values):
-                return unflatten(self._program.output_tree, [result.numpy() for result in results])
+            return [_on_cpu(result) for result in results] if on_cpu else results
+
+        with self._lock:
+            results: list[Any] = within_memory(run, f"on {self.device} for the results of {self._program.name}", ZelligeError,
+                                    "Let go of earlier ones")
+        if not any(isinstance(value, torch.Tensor) for value in values):
+            results = [result.numpy() for result in results]
         return unflatten(self._program.output_tree, results)
 
     @property
@@ -76,8 +85,12 @@ class CudaEngine:
         return [tuple(place.meta["val"].shape) for place in self._places]
 
     def clone(self) -> CudaEngine:
-        """An engine with the same weights, and a graph and activations of its own."""
-        return CudaEngine(self._program, self._lowered, self._module, self.layers, self.form, self.device, self._runner, 0.0)
+        """An engine with the same weights, and a graph and activations of its own. ``ZelligeError`` where memory runs out."""
+        def made() -> CudaEngine:
+            return CudaEngine(self._program, self._lowered, self._module, self.layers, self.form, self.device, self._runner, 0.0)
+
+        return within_memory(made, f"on {self.device} for one more engine of {self._program.name}", ZelligeError,
+                             "Share one: calls are served one after another")
 
     def save(self, path: str | os.PathLike[str]) -> NoReturn:
         """Engines for GPUs live in memory alone: ``ZelligeError``."""
@@ -95,19 +108,17 @@ class CudaEngine:
             raise InputError(f"rounds must be an integer of at least 1, got {rounds!r}")
         inputs = random_inputs(static_inputs(self._program, self.device))
         named = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+
+        def timed() -> Profile:
+            steps = STEPS[self._runner](self._lowered, inputs)
+            rows = profile_steps(self._lowered, self.layers, steps.replay, rounds)
+            for place, value in zip(self._running.inputs, inputs, strict=True):
+                place.copy_(value)
+            return Profile(rows, 1e6 * self._running.seconds(rounds), self.form, named)
+
         with self._lock:
-            try:
-                steps = STEPS[self._runner](self._lowered, inputs)
-                rows = profile_steps(self._lowered, self.layers, steps.replay, rounds)
-                for place, value in zip(self._running.inputs, inputs, strict=True):
-                    place.copy_(value)
-                whole = self._running.seconds(rounds)
-            except torch.OutOfMemoryError as error:
-                reason = str(error).split(". ")[0]
-            else:
-                return Profile(rows, 1e6 * whole, self.form, named)
-        torch.cuda.empty_cache()
-        raise ZelligeError(f"not enough memory on {self.device} to time {self._program.name} step by step: {reason}")
+            return within_memory(timed, f"on {self.device} to time {self._program.name} step by step", ZelligeError,
+                                 "Let go of other engines")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise ZelligeError("an engine can't be copied or pickled: clone() gives another one")
@@ -134,29 +145,42 @@ def compile_network(model: Any, example_inputs: Sequence[Any], dtype: str = "bf1
     kind = element_type(dtype)
     device = find_gpu()
     program = prepare(model, example_inputs, kind)
-    try:
+
+    def built() -> CudaEngine:
         with torch.cuda.device(device):
             return build(program, device, MeasuredPrices(device, kind), Captured, started)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-    torch.cuda.empty_cache()
-    raise CompileError(f"not enough memory on {device} for {program.name}: {reason}. Use a smaller batch or input")
+
+    return within_memory(built, f"on {device} for {program.name}", CompileError, "Use a smaller batch or input")
+
+
+def within_memory(work: Callable[[], Result], what: str, error: type[ZelligeError], advice: str) -> Result:
+    """What the work gives. Where memory runs out, all of it that can be is given back, and the error is one of Zellige's."""
+    try:
+        return work()
+    except torch.OutOfMemoryError as full:
+        reason = str(full).split(". ")[0]
+    torch.cuda.empty_cache()  # here, where the frames that hold tensors are gone
+    raise error(f"not enough memory {what}: {reason}. {advice}")
 
 
 def prepare(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Program:
     """The program of a model with its layers found and joined."""
     program = trace(model, example_inputs, dtype)
+    if all(node.op != "placeholder" for node in program.graph.nodes):
+        raise UnsupportedModelError(f"{program.name} takes no input, so its result is always the same: call it once and keep that")
     rewrite(program)
     return program
 
 
 def build(program: Program, device: torch.device, prices: Prices, runner: Runner, started: float) -> CudaEngine:
-    """Decide, lower and capture."""
-    decisions = decide(program.graph, prices)
-    seconds = sum(decision.choice.seconds for decision in decisions.values())
-    lowered = lower(program, decisions, device)
-    module, form = fuse(lowered, program, seconds, runner, device)
-    engine = CudaEngine(program, lowered, module, layer_plans(program, decisions), form, device, runner, 0.0)
+    """Decide, lower, compare with the network in PyTorch's own order and left dense, and capture."""
+    def others() -> dict[str, dict[fx.Node, Decision]]:
+        return {"in tokens × features": in_tokens(program.graph, prices),
+                "dense": dense_in_tokens(program.graph, prices, WITHOUT_TILES)}
+
+    whole = fastest_whole(program, decide(program.graph, prices), others, runner, device)
+    plans = layer_plans(program, whole.decisions)
+    engine = CudaEngine(program, whole.lowered, whole.module, plans, whole.form, device, runner, 0.0)
     engine.compile_seconds = time.perf_counter() - started
     return engine
 

@@ -12,6 +12,7 @@ import numpy as np
 
 TOLERATED_WASTE = 0.02
 TILE_ROWS = 16
+SMALLEST_BLOCK, LARGEST_BLOCK = 8, 128
 FEW_OF_MANY = ((1, 2), (1, 4), (2, 4), (1, 8), (2, 8), (4, 8), (1, 16), (2, 16), (4, 16))
 
 
@@ -36,15 +37,41 @@ def pattern_name(filters: np.ndarray, groups: int, density: dict[str, float]) ->
         "tile-wise per tap": lambda: tile_density(filled),
         "8x1 per tap": lambda: density["columns_per_tap"],
     }
+    most = density["elements"] * (1 + TOLERATED_WASTE)
     for name, left in candidates.items():
-        if left() <= density["elements"] * (1 + TOLERATED_WASTE):
-            return name
+        if left() <= most:
+            if "blocks" not in name:
+                return name
+            return name.replace("8x8", coarsest(filled if name.endswith("tap") else filled.any(3, keepdims=True), most))
     lines = {
         "{}": [np.moveaxis(filled, 2, 3)],
         "{} along outputs": [np.moveaxis(filled, 1, 3)],
         "tile-wise with {} inside": [np.moveaxis(tile[:, tile.any((0, 2))], 1, 2) for tile in tiles(filled)],
     }
     return next((name.format(few) for name, parts in lines.items() if (few := few_of_many(parts))), "unstructured")
+
+
+def coarsest(filled: np.ndarray, most: float) -> str:
+    """The largest blocks by which no more than ``most`` is left, where by 8 × 8 that is so: rows are doubled, then columns.
+
+    >>> coarsest(np.kron(np.eye(2), np.ones((128, 64)))[None, ..., None] != 0, 0.5)
+    '128x64'
+    """
+    rows, columns = filled.shape[1:3]
+    height = width = SMALLEST_BLOCK
+    while 2 * height <= min(rows, LARGEST_BLOCK) and block_density(filled, 2 * height, width) <= most:
+        height *= 2
+    while 2 * width <= min(columns, LARGEST_BLOCK) and block_density(filled, height, 2 * width) <= most:
+        width *= 2
+    return f"{height}x{width}"
+
+
+def block_density(filled: np.ndarray, height: int, width: int) -> float:
+    """What is left when whole blocks of so many rows and columns are skipped; those at the edges may be smaller."""
+    starts = [np.arange(0, size, block) for size, block in zip(filled.shape[1:3], (height, width), strict=True)]
+    used = np.logical_or.reduceat(np.logical_or.reduceat(filled, starts[0], axis=1), starts[1], axis=2)
+    sizes = [np.diff([*start, size]) for start, size in zip(starts, filled.shape[1:3], strict=True)]
+    return float(np.einsum("grct,r,c->", used.astype(np.float64), *sizes) / filled.size)
 
 
 def channel_density(filled: np.ndarray) -> float:

@@ -21,12 +21,28 @@ from zellige.pack.owned import VARIABLE, OwnedDirectory, default_directory
 
 @dataclass(frozen=True)
 class Choice:
-    """The way that was fastest: ``dense``, or the name of a way to cut the weight with its ``config``; and the times of both."""
+    """The way that was fastest: ``dense``, or the name of a way to cut the weight with its ``config``; and the times of both.
+
+    Not kept, since the key says it or since it is of today alone: the ``size`` that it was timed with (tokens, or images, height
+    and width); what ``failed`` in the race and how; and if nothing but dense was timed, why the others stayed ``untimed``.
+    """
 
     way: str
     config: Config | None
     seconds: float
     dense_seconds: float
+    failed: tuple[str, ...] = ()
+    untimed: str = ""
+    size: tuple[int, ...] = ()
+
+    @property
+    def remarks(self) -> str:
+        """What was not timed or failed, to be said behind a time.
+
+        >>> Choice("dense", None, 1.0, 1.0, failed=("columns 128x4w3s/16: OutOfMemoryError: no memory",)).remarks
+        '; did not run: columns 128x4w3s/16: OutOfMemoryError: no memory'
+        """
+        return (f"; {self.untimed}" if self.untimed else "") + ("; did not run: " + ", ".join(self.failed) if self.failed else "")
 
     def to_json(self) -> dict[str, object]:
         return {"way": self.way, "config": self.config and self.config.to_json(), "seconds": self.seconds,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
-import triton
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.keys import machine, work_of
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.device_tiles import DTYPES
+from zellige.cuda.tiling.outlook import Outlook
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
@@ -24,6 +26,7 @@ ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches 
 MOST_INPUTS = 64
 
 Call = Callable[[torch.Tensor], torch.Tensor]
+Contestant = tuple[str, Config | None]
 
 
 def groups(step: int) -> dict[str, int]:
@@ -39,30 +42,62 @@ def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
 
 
 def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config | None, torch.Tensor], torch.Tensor]]],
-                configs: Mapping[str, Sequence[Config | None]], example: torch.Tensor, cache: ChoiceCache | None) -> Choice:
+                configs: Mapping[str, Sequence[Config | None]], example: torch.Tensor, cache: ChoiceCache | None,
+                size: tuple[int, ...], untimed: str = "") -> Choice:
     """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
-    A way is prepared when it is to be timed. ``example``: what an input looks like.
+    A way is prepared when it is to be timed. ``example``: what an input looks like, and its ``size``; ``untimed``: why there are
+    no ways, if there are none. Where anything failed the choice says so, and is not kept: the next race may end otherwise.
+    ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone.
     """
     cache = cache or ChoiceCache()
     known = cache.get(key)
-    if known is not None and (known.way == DENSE or known.way in ways):
-        return known
+    if known is not None and (known.way == DENSE or (known.way in ways and known.config in configs[known.way])):
+        return replace(known, untimed=untimed, size=size)
     count = max(2, min(MOST_INPUTS, int(ROTATED_BYTES / (example.numel() * example.itemsize))))
     inputs = [torch.randn_like(example) for _ in range(count)]
-    calls: dict[tuple[str, Config | None], Call] = {(DENSE, None): dense}
+    calls: dict[Contestant, Call] = {(DENSE, None): dense}
     for way, prepare in ways.items():
         product = prepare()
         calls |= {(way, config): partial(product, config) for config in configs[way]}
     contestants = {name: partial(repeated, call, inputs) for name, call in calls.items()}
-    times, _ = fastest(contestants)
-    (best, chosen), seconds = next(iter(times.items()))
+    times, failed = fastest(contestants)
+    (best, chosen), seconds = best_of(times, failed, "the layer")
     baseline = times.get((DENSE, None))
     if baseline is None:  # it did not come through the heat
-        baseline = fastest({0: contestants[DENSE, None]})[0][0]
-    choice = Choice(best, chosen, seconds, baseline)
-    cache.put(key, choice)
+        baseline = fastest({(DENSE, None): contestants[DENSE, None]})[0].get((DENSE, None), seconds)
+    choice = Choice(best, chosen, seconds, baseline, failures(failed), untimed, size)
+    if not choice.failed:
+        cache.put(key, choice)
     return choice
+
+
+def best_of(times: Mapping[Contestant, float], failed: Mapping[Contestant, str], what: str) -> tuple[Contestant, float]:
+    """Who was fastest, and its seconds. ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone."""
+    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
+        raise torch.OutOfMemoryError(next(iter(failed.values())))
+    if not times:
+        raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(failures(failed)))
+    return next(iter(times.items()))
+
+
+def failures(failed: Mapping[Contestant, str]) -> tuple[str, ...]:
+    """A line for every contestant that failed.
+
+    >>> failures({("groups", Config(128, 4, 3, 16)): "it fell", ("dense", None): "so did this"})
+    ('groups 128x4w3s/16: it fell', 'dense: so did this')
+    """
+    return tuple(f"{way}: {reason}" if config is None else f"{way} {config}: {reason}" for (way, config), reason in failed.items())
+
+
+def why_untimed(cuts: Iterable[Outlook]) -> str:
+    """Why tiles were not timed, by the cut that leaves the least.
+
+    >>> why_untimed([Outlook(128, 8, 64, False, 0.97), Outlook(128, 1, 64, True, 0.95)])
+    'not timed: tiles of 128 clustered rows × groups of 1 columns take 95% of the multiplications: no gain expected'
+    """
+    best = min(cuts, key=lambda cut: cut.work, default=None)
+    return "" if best is None else f"not timed: {best}"
 
 
 def repeated(call: Call, inputs: list[torch.Tensor]) -> Repeated:
@@ -75,6 +110,6 @@ def configurations(device: torch.device, tile: int, step: int, tokens: int) -> l
 
 def key_of(weight: torch.Tensor, tile: int, step: int, cuts: Mapping[str, Tiles], *about: object) -> str:
     """All that a choice depends on: the work of each way stands for the pattern of the zeros."""
-    parts = (torch.cuda.get_device_name(weight.device), torch.__version__, triton.__version__, weight.dtype, list(weight.shape),
-             *about, tile, step, sorted((way, cut.steps) for way, cut in cuts.items()))
+    parts = (*machine(weight.device), weight.dtype, list(weight.shape), *about, tile, step,
+             sorted((way, work_of(cut)) for way, cut in cuts.items()))
     return " | ".join(map(str, parts))

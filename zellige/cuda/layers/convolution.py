@@ -14,7 +14,17 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
+from zellige.cuda.layers.choosing import (
+    BLOCKS,
+    DENSE,
+    GROUPS,
+    check_timeable,
+    configurations,
+    fastest_way,
+    groups,
+    key_of,
+    why_untimed,
+)
 from zellige.cuda.layers.layer import TileWiseLayer
 from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel
@@ -22,10 +32,14 @@ from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
 from zellige.cuda.tiling.outlook import outlook
+from zellige.errors import InputError
 
 
 class TileWiseConv2d(TileWiseLayer):
     """y = conv(x, W) + b (+ residual) for x of images × channels × height × width, by the way that was chosen.
+
+    The way is the same whatever the images: it was timed with ``choice.size``, their number, height and width, and with far
+    fewer or larger ones another may be faster.
 
     Args:
         weight: rows × channels × kernel, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
@@ -48,6 +62,14 @@ class TileWiseConv2d(TileWiseLayer):
             self.register_buffer("taps", cut.taps)
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``InputError`` unless x and the residual are images that fit the weight and the window, both as the weight is."""
+        if x.ndim != 4:
+            raise InputError(f"x must be images × {self.channels} channels × height × width, not {list(x.shape)}")
+        images, _, height, width = x.shape
+        self.check("x", x, (images, self.channels, height, width))
+        self.check("residual", residual, (images, self.features, *self.window.output(height, width)))
+        if min(self.window.output(height, width)) < 1:
+            raise InputError(f"the window {self.window} does not fit into x of {list(x.shape)}")
         if self.choice.way == DENSE:
             y = dense(self.weight, self.window, x, self.bias)
             return y if residual is None else y + residual
@@ -74,7 +96,7 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
                        tile: int = 128, step: int = 64) -> Choice:
     """Time the ways to convolve inputs of ``shape`` (images, height, width), or take what was chosen for the like before.
 
-    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    Ways that leave next to nothing out are not timed. ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 4)
     images, height, width = shape
@@ -83,12 +105,13 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     configs = {BLOCKS: able if block_convolution.fits(window) else [],
                **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
     cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs[way]}
-    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    promised = {way: outlook(cut) for way, cut in cuts.items()}
+    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
     return fastest_way(key_of(weight, tile, step, cuts, shape, window),
                        partial(dense, weight.to(memory_format=torch.channels_last), window), ways,
-                       configs, example, cache)
+                       configs, example, cache, shape, "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import torch
 
+from zellige.cuda.layers.layer import check_like
 from zellige.cuda.operators.block_product import ROWS, BlockKernel
 from zellige.cuda.operators.block_product_fp8 import KERNELS, STEP, multiply, to_e4m3
 from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles
 from zellige.cuda.tiling.scaled_tiles import ScaledTiles, quantize
 from zellige.cuda.tiling.tiles import cut_tiles
-from zellige.errors import CompileError
+from zellige.errors import CompileError, InputError
 
 
 class Fp8BlockLinear(torch.nn.Module):
@@ -59,7 +60,12 @@ class Fp8BlockLinear(torch.nn.Module):
         return ScaledTiles(replace(self.form, values=self.values, units=self.units, rows=self.rows), self.scales)
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``InputError`` unless x is … × columns in bfloat16 or float16 and the residual … × rows in the same."""
         rows, columns = self.form.shape
+        if x.dtype not in DTYPES:
+            raise InputError(f"x must be bfloat16 or float16, not {x.dtype}")
+        check_like("x", x, (*x.shape[:-1], columns), x.dtype, self.values.device)
+        check_like("residual", residual, (*x.shape[:-1], rows), x.dtype, self.values.device)
         small, scale = to_e4m3(x.reshape(-1, columns).contiguous())
         addend = None if residual is None else residual.reshape(-1, rows).contiguous()
         y = multiply(self.weight, small, scale, self.bias, addend, self.activation, x.dtype, self.kernel)

@@ -12,7 +12,17 @@ from zellige.cuda.layers.choosing import DENSE
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, expand
 from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_weight
-from zellige.errors import CompileError
+from zellige.errors import CompileError, InputError
+
+SIZES = {1: "tokens", 3: "images × height × width"}
+"""What the numbers of a size are, by how many there are."""
+
+
+def check_like(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    """``InputError`` if a tensor is there and is another."""
+    if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device != device):
+        raise InputError(f"{name} must be {list(shape)} of {dtype} on {device}, "
+                         f"not {list(tensor.shape)} of {tensor.dtype} on {tensor.device}")
 
 
 class TileWiseLayer(torch.nn.Module):
@@ -84,6 +94,11 @@ class TileWiseLayer(torch.nn.Module):
             back = replace(back, units=self.back_units, rows=self.back_rows, sources=self.back_sources)
         return replace(self.form, values=self.values, units=self.units, rows=self.rows, transposed=back)
 
+    def check(self, name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+        """``InputError`` if an operand is not of that shape, and of the weight's element type and device."""
+        weight = self.weight if self.choice.way == DENSE else self.values
+        check_like(name, tensor, shape, weight.dtype, weight.device)
+
     def matrix(self) -> torch.Tensor:
         """What the tiles hold now, rows × columns as they were cut, on the CPU."""
         form = self.form
@@ -95,4 +110,6 @@ class TileWiseLayer(torch.nn.Module):
         return torch.from_numpy(expand(tiles)).to(self.values.dtype)
 
     def extra_repr(self) -> str:
-        return f"rows={self.features}, {self.choice.way}, {self.choice.dense_seconds / self.choice.seconds:.2f}× dense"
+        choice = self.choice
+        timed = f" when timed with {' × '.join(map(str, choice.size))} {SIZES[len(choice.size)]}" if choice.size else ""
+        return f"rows={self.features}, {choice.way}, {choice.dense_seconds / choice.seconds:.2f}× dense{timed}{choice.remarks}"

@@ -15,7 +15,17 @@ import torch
 
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, GROUPS, check_timeable, configurations, fastest_way, groups, key_of
+from zellige.cuda.layers.choosing import (
+    BLOCKS,
+    DENSE,
+    GROUPS,
+    check_timeable,
+    configurations,
+    fastest_way,
+    groups,
+    key_of,
+    why_untimed,
+)
 from zellige.cuda.layers.layer import TileWiseLayer
 from zellige.cuda.layers.vectors import VECTORS, packed, vector_product, work
 from zellige.cuda.operators import block_product
@@ -35,6 +45,9 @@ TRAINED = {BLOCKS: "groups", VECTORS: "columns"}
 class TileWiseLinear(TileWiseLayer):
     """y = x · Wᵀ + b (+ residual) for x of … × columns, by the way that was chosen.
 
+    The way is the same whatever the number of tokens: it was timed with ``choice.size`` of them, and with far fewer or more another
+    may be faster.
+
     Args:
         weight: rows × columns, bfloat16 or float16, with the zeros that pruning made, on the device that runs it.
         bias: rows, or None.
@@ -48,6 +61,7 @@ class TileWiseLinear(TileWiseLayer):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choice: Choice, tile: int = 128, step: int = 64,
                  trainable: bool = False):
         super().__init__(weight.shape[0], bias, choice, trainable)
+        self.columns = weight.shape[1]
         if choice.way == DENSE:
             self.keep_dense(weight)
         elif choice.way == VECTORS and not trainable:
@@ -56,6 +70,9 @@ class TileWiseLinear(TileWiseLayer):
             self.keep_tiles(upload(weight, groups(step).get(choice.way, 1), tile, step, trainable))
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``InputError`` unless x is … × columns and the residual … × rows, both as the weight is."""
+        self.check("x", x, (*x.shape[:-1], self.columns))
+        self.check("residual", residual, (*x.shape[:-1], self.features))
         if self.choice.way == DENSE:
             y = torch.nn.functional.linear(x, self.weight, self.bias)
             return y if residual is None else y + residual
@@ -88,7 +105,7 @@ def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor
 def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, tile: int = 128, step: int = 64) -> Choice:
     """Time the ways to multiply ``weight`` with so many tokens, or take what was chosen for the like before.
 
-    Ways that promise no gain are not timed. Raises ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
+    Ways that leave next to nothing out are not timed. ``CompileError`` where the weight is not of bfloat16 or float16 on a GPU.
     """
     check_timeable(weight, 2)
     configs: dict[str, Sequence[Config | None]] = {
@@ -96,15 +113,17 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
         **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens)), VECTORS: [None]}
     cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
             for way, group in groups(step).items() if configs[way]}
+    promised = {way: outlook(cut) for way, cut in cuts.items()}
     vectors = packed(weight, cuts.get("columns"), tile, step, capability_of(weight.device))
-    cuts = {way: cut for way, cut in cuts.items() if outlook(cut).gain > 1}
+    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
     ways: dict[str, Callable[[], Product]] = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     about: list[object] = [tokens]
     if vectors is not None:
         ways[VECTORS] = partial(_prepared_vectors, vectors)
         about.append((VECTORS, work(vectors)))
     return fastest_way(key_of(weight, tile, step, cuts, *about), partial(torch.nn.functional.linear, weight=weight), ways,
-                       configs, weight.new_empty(tokens, weight.shape[1]), cache)
+                       configs, weight.new_empty(tokens, weight.shape[1]), cache, (tokens,),
+                       "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:

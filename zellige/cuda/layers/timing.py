@@ -13,7 +13,14 @@ from typing import TypeVar
 
 import torch
 
+from zellige.errors import in_one_line
+
 Name = TypeVar("Name", bound=Hashable)
+CAPTURE_MODE = "thread_local"
+"""Of graphs: what other threads do on the GPU meanwhile, allocations too, does not end a capture."""
+
+MOST_SAID = 200
+"""Letters of what a contestant that failed had to say."""
 
 
 def cudnn_search() -> AbstractContextManager[None]:
@@ -33,7 +40,7 @@ class Repeated:
         with cudnn_search():
             calls[0]()  # compiles, plans and loads what a capture may not
             torch.cuda.synchronize()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode=CAPTURE_MODE):
                 self.results = [call() for call in calls]
 
     def replay(self) -> tuple[torch.cuda.Event, torch.cuda.Event]:
@@ -57,7 +64,7 @@ def race(contestants: Mapping[Name, Repeated], rounds: int, warmup: int = 1) -> 
 
 def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, final: int = 9, finalists: int = 3,
             ) -> tuple[dict[Name, float], dict[Name, str]]:
-    """Median seconds of the contestants that came through the heat, fastest first, and why others did not start.
+    """Median seconds of the contestants that came through the heat, fastest first, and why others failed.
 
     Each is captured by itself and let go after its heat: together they might not fit the memory.
     """
@@ -67,8 +74,12 @@ def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, f
         try:
             heats[name] = median(race({name: prepare()}, heat)[name])
         except Exception as error:
-            failed[name] = f"{type(error).__name__}: {str(error)[:200]}"
-    through = sorted(heats, key=heats.__getitem__)[:finalists]
-    ready = {name: contestants[name]() for name in through}
+            failed[name] = in_one_line(error)[:MOST_SAID]
+    ready: dict[Name, Repeated] = {}
+    for name in sorted(heats, key=heats.__getitem__)[:finalists]:
+        try:
+            ready[name] = contestants[name]()
+        except Exception as error:  # alone it fitted the memory
+            failed[name] = in_one_line(error)[:MOST_SAID]
     times = {name: median(laps) for name, laps in race(ready, final).items()}
     return dict(sorted(times.items(), key=lambda pair: pair[1])), failed

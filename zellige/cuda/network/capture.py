@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from zellige.cuda.layers.timing import cudnn_search
+from zellige.cuda.layers.timing import CAPTURE_MODE, cudnn_search
 
 WARMUPS = 2
 """Calls before the capture: kernels are compiled and loaded, libraries make their plans."""
@@ -33,12 +33,15 @@ def recording(module: Module, inputs: Sequence[torch.Tensor]) -> Iterator[torch.
                 module(*inputs)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode=CAPTURE_MODE):
             yield graph
 
 
 class Captured:
     """One graph. ``inputs`` are the tensors it reads, ``results`` those it writes; the module is kept with all that it owns."""
+
+    TIMED = True
+    """Whether its times say which network is faster."""
 
     def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)
@@ -74,6 +77,8 @@ class Captured:
 
 class Direct:
     """The same without a graph: how a module runs where there is no GPU, in tests."""
+
+    TIMED = False
 
     def __init__(self, module: Module, inputs: Sequence[torch.Tensor]) -> None:
         self.module, self.inputs = module, tuple(inputs)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
 
 from torch import fx
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.network.layers import ORDERS, TOKENS, Layer, layer_of, lead_of, shape_of, tokens_of
+from zellige.cuda.network.layers import ORDERS, TOKENS, Layer, WithWeights, layer_of, lead_of, shape_of, tokens_of
 
 MOST_SWEEPS = 20
 Orders = tuple[str, str]
@@ -67,11 +67,29 @@ def decide(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
     return {node: Decision(*pair, sites[node].choices[pair]) for node, pair in best.items()}
 
 
+def in_tokens(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
+    """Every layer by its best way in PyTorch's own order."""
+    sites = [_site(node, prices) for node in graph.nodes if layer_of(node) is not None]
+    return {site.node: Decision(TOKENS, TOKENS, site.choices[TOKENS, TOKENS]) for site in sites}
+
+
+def dense_in_tokens(graph: fx.Graph, prices: Prices, without_tiles: Sequence[str]) -> dict[fx.Node, Decision]:
+    """The same without tiles: layers with weights whose best way is none of these run by the first of them."""
+    def dense(layer: Layer | None, choice: Choice) -> Choice:
+        if not isinstance(layer, WithWeights) or choice.way in without_tiles:
+            return choice
+        return replace(choice, way=without_tiles[0], config=None, seconds=choice.dense_seconds)
+
+    return {node: replace(one, choice=dense(layer_of(node), one.choice)) for node, one in in_tokens(graph, prices).items()}
+
+
 def _site(node: fx.Node, prices: Prices) -> Site:
     layer = layer_of(node)
     assert layer is not None
     found = {pair: prices.layer(layer, math.prod(lead_of(node)), len(node.args) > 1, pair) for pair in PAIRS}
-    return Site(node, layer, {pair: choice for pair, choice in found.items() if choice is not None})
+    able = {pair: choice for pair, choice in found.items() if choice is not None}
+    failed = tuple(dict.fromkeys(line for choice in able.values() for line in choice.failed))  # in orders that lost for it too
+    return Site(node, layer, {pair: replace(choice, failed=failed) for pair, choice in able.items()})
 
 
 class Problem:

@@ -167,7 +167,9 @@ def _products(weights: Sequence[torch.Tensor], places: int, dense: int) -> tuple
 def _reason(choice: Choice) -> str:
     took = f"{1e6 * choice.seconds:.1f} µs"
     if choice.way in (TORCH, KERNEL):
-        return f"timed: {took}"
-    if choice.way in WITHOUT_TILES:
-        return f"timed: {took}, no way through tiles was faster"
-    return f"timed: {took}, dense in these orders {1e6 * choice.dense_seconds:.1f} µs"
+        beside = ""
+    elif choice.way in WITHOUT_TILES:
+        beside = "" if choice.untimed else ", no way through tiles was faster"
+    else:
+        beside = f", dense in these orders {1e6 * choice.dense_seconds:.1f} µs"
+    return f"timed: {took}{beside}{choice.remarks}"

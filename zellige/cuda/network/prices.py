@@ -7,15 +7,16 @@ in every race, in every order, so nothing is chosen that was not faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
-import triton
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE
+from zellige.cuda.layers.choosing import BLOCKS, DENSE, Contestant, best_of, failures, why_untimed
+from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
@@ -33,13 +34,10 @@ from zellige.cuda.network.modules import (
     tile_groups,
 )
 from zellige.cuda.operators import block_convolution, block_product, features
+from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
 from zellige.cuda.tiling.tiles import Tiles
-from zellige.errors import CompileError
 
 Orders = tuple[str, str]
-
-WORTH_TIMING = 0.9
-"""Of the dense multiplications: tiles that take more are not timed."""
 
 CLEARLY_LESS = 0.9
 """Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
@@ -50,7 +48,11 @@ FEW_ITEMS = 600
 
 ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
 ALIKE = 32
-"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications."""
+"""Layers count as alike if their tiles take the same number of 32nds of the dense multiplications, are spread alike over them, and
+results are written alike."""
+
+SPREAD = 16
+"""Tiles are spread alike if quartiles of their steps are the same number of 16ths of a dense tile's."""
 
 
 class MeasuredPrices:
@@ -70,19 +72,23 @@ class MeasuredPrices:
             return None
         key = self._key(layer, tokens, residual, orders)
         choice = self.known.get(key) or self.cache.get(key)
-        if choice is None or all(choice.way != way for way, _ in ways):
+        if choice is None or (choice.way, choice.config) not in ways:
             choice = self._race(layer, tokens, residual, orders, ways)
-            self.cache.put(key, choice)
+            if not choice.failed:  # the next race may end otherwise
+                self.cache.put(key, choice)
         self.known[key] = choice
+        if isinstance(layer, WithWeights) and all(way not in WAYS for way, _ in ways):
+            return replace(choice, untimed=self._untimed(layer, orders))
         return choice
 
     def turning(self, features_: int, tokens: int) -> float:
-        key = " | ".join(map(str, (*self._machine(), "turning", features_, tokens)))
+        key = " | ".join(map(str, (*machine(self.device), self.dtype, "turning", features_, tokens)))
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None:
             inputs = self._inputs((features_, tokens))
-            times, failed = fastest({KERNEL: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
-            choice = Choice(KERNEL, None, _best(times, failed, "turning an activation")[1], 1.0)
+            alone: Contestant = (KERNEL, None)
+            times, failed = fastest({alone: lambda: Repeated([partial(features.transposed, x) for x in inputs])})
+            choice = Choice(*alone, best_of(times, failed, "turning an activation")[1], 1.0)
             self.cache.put(key, choice)
         self.known[key] = choice
         return choice.seconds
@@ -127,11 +133,17 @@ class MeasuredPrices:
 
         with torch.no_grad():
             times, failed = fastest({way: partial(prepared, way) for way in ways})
-            (way, config), seconds = _best(times, failed, " and ".join(layer.names))
+            (way, config), seconds = best_of(times, failed, " and ".join(layer.names))
             plain = [one for one in ways if one[0] in WITHOUT_TILES] or ways[:1]
             known = [times[one] for one in plain if one in times]  # others did not come through the heat
             baseline = min(known or fastest({one: partial(prepared, one) for one in plain})[0].values(), default=seconds)
-        return Choice(way, config, seconds, baseline)
+        return Choice(way, config, seconds, baseline, failures(failed))
+
+    def _untimed(self, layer: WithWeights, orders: Orders) -> str:
+        """Why no tiles were timed in these orders."""
+        clustered = isinstance(layer, Linear)
+        return why_untimed(replace(outlook(tiles, clustered), work=_work(layer, tiles))
+                           for way, tiles in self._cut(layer).items() if orders in WAYS[way][1])
 
     def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
         """Enough of them that none is in the L2 cache when its turn comes."""
@@ -153,7 +165,9 @@ class MeasuredPrices:
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
         own: tuple[object, ...]
         if isinstance(layer, WithWeights):
-            steps = [(way, round(ALIKE * _work(layer, tiles))) for way, tiles in self._cut(layer).items()]
+            full = math.ceil(layer.weight[0].numel() / STEP)
+            steps = [(way, round(ALIKE * _work(layer, tiles)), *about(tiles, full, SPREAD))
+                     for way, tiles in self._cut(layer).items()]
             kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
                 "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
             own = (*kind, layer.activation, layer.bias is None, residual, steps, TILE, STEP)
@@ -161,10 +175,7 @@ class MeasuredPrices:
             own = ("norm", layer.features, layer.weight is None, layer.bias is None)
         else:
             own = ("attention", layer.features, layer.heads, layer.sequence)
-        return " | ".join(map(str, (*self._machine(), *own, tokens, *orders)))
-
-    def _machine(self) -> tuple[object, ...]:
-        return (torch.cuda.get_device_name(self.device), torch.__version__, triton.__version__, self.dtype)
+        return " | ".join(map(str, (*machine(self.device), self.dtype, *own, tokens, *orders)))
 
 
 def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
@@ -217,11 +228,3 @@ def _work(layer: WithWeights, tiles: Tiles) -> float:
 
 def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:
     return (tokens, width) if order == TOKENS else (width, tokens)
-
-
-def _best(times: Mapping, failed: Mapping, what: str) -> tuple:
-    if not times and all(reason.startswith(torch.OutOfMemoryError.__name__) for reason in failed.values()):
-        raise torch.OutOfMemoryError(next(iter(failed.values())))
-    if not times:
-        raise CompileError(f"{what} could not be run on the GPU in any way: " + "; ".join(map(str, failed.values())))
-    return next(iter(times.items()))

@@ -132,7 +132,8 @@ def pitch_of(tensor: torch.Tensor) -> int:
 
 def check(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
           x_features: bool, y_features: bool) -> None:
-    """``InputError`` if a tensor has another shape, dtype, device or stride than the convolution takes, or the GPU is too old."""
+    """``InputError`` if a tensor has another shape, dtype, device or stride than the convolution takes; ``CompileError`` if the
+    GPU is too old."""
     rows, channels, window = weight.tiles.shape[0], weight.channels, weight.window
     form = f"{channels} channels × images × height × width" if x_features else f"images × height × width × {channels} channels"
     if x.ndim != 4 or x.shape[0 if x_features else 3] != channels:

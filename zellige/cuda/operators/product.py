@@ -22,7 +22,7 @@ from zellige.cuda.kernels.config import REGISTERS, Config, default_config, share
 from zellige.cuda.kernels.tile_product import tile_product
 from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles, fetched
 from zellige.cuda.tiling.pieces import FIELDS, plan_pieces
-from zellige.errors import InputError
+from zellige.errors import CompileError, InputError
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
 OLDEST = 80
@@ -153,8 +153,8 @@ def pieces_for(weight: DeviceTiles, tokens: int, config: Config | None = None) -
 
 def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
           x_features: bool, y_features: bool, added: torch.dtype | None = None) -> None:
-    """``InputError`` if a tensor has another shape, dtype, device or stride than the product takes, or the GPU is too old.
-    ``added``: the dtype of bias and residual, if it is not the weight's."""
+    """``InputError`` if a tensor has another shape, dtype, device or stride than the product takes; ``CompileError`` if the GPU is
+    too old. ``added``: the dtype of bias and residual, if it is not the weight's."""
     rows, columns = weight.shape
     form = f"{columns} columns × tokens" if x_features else f"tokens × {columns} columns"
     if x.ndim != 2 or x.shape[0 if x_features else 1] != columns:
@@ -183,9 +183,9 @@ def check_activation(activation: str) -> None:
 
 
 def check_device(device: torch.device) -> None:
-    """``InputError`` if the kernels do not run on it."""
+    """``CompileError`` if the kernels do not run on it."""
     if device.type == "cuda" and capability_of(device) < OLDEST:
-        raise InputError(f"tile products want a GPU of compute capability {OLDEST / 10} or later; {device} has "
+        raise CompileError(f"tile products want a GPU of compute capability {OLDEST / 10} or later; {device} has "
                          f"{capability_of(device) / 10}. Keep the weight dense there")
 
 

@@ -14,9 +14,15 @@ import numpy as np
 
 from zellige.cuda.tiling.tiles import Tiles, cut_tiles
 
-EFFICIENCY = 0.65
-"""What the kernels reach of a dense product's multiplications per second: seen with single columns on an H200, for 4096 tokens and
-layers of 4096² and more (blocks of 128 reach 0.73 to 0.86, small layers less). An estimate until a layer is timed."""
+WORTH_TIMING = 0.9
+"""Of the dense multiplications: tiles that take more are not timed, by single layers and by networks alike."""
+
+EFFICIENCY, EFFICIENCY_OF_BLOCKS = 0.65, 0.85
+"""What the kernels reach of a dense product's multiplications per second: seen with single columns on an H200, and with whole steps
+of 64 columns by the kernel of blocks on an H100, for 4096 tokens and layers of 4096² and more at 50 % (small layers less).
+Estimates until a layer is timed."""
+
+BLOCK_COLUMNS = 64
 
 CUTS = ((128, 64, 64, False), (128, 8, 64, False), (128, 1, 64, False), (64, 64, 64, False), (64, 8, 64, False), (64, 1, 64, False),
         (128, 64, 64, True), (128, 8, 64, True), (128, 1, 64, True))
@@ -36,9 +42,19 @@ class Outlook:
     @property
     def gain(self) -> float:
         """How many times faster than the dense product, by estimate; infinite where nothing is left to multiply."""
-        return EFFICIENCY / self.work if self.work else float("inf")
+        efficiency = EFFICIENCY_OF_BLOCKS if self.group >= BLOCK_COLUMNS else EFFICIENCY
+        return efficiency / self.work if self.work else float("inf")
+
+    @property
+    def worth_timing(self) -> bool:
+        return self.work < WORTH_TIMING
 
     def __str__(self) -> str:
+        """In words.
+
+        >>> print(Outlook(128, 64, 64, True, 0.8))
+        tiles of 128 clustered rows × groups of 64 columns take 80% of the multiplications: about 1.1× to expect
+        """
         rows = "clustered rows" if self.clustered else "rows"
         cut = f"tiles of {self.tile} {rows} × groups of {self.group} columns take {self.work:.0%} of the multiplications"
         return cut + (f": about {self.gain:.1f}× to expect" if self.gain > 1 else ": no gain expected")
@@ -53,7 +69,7 @@ def outlooks(weight: np.ndarray, cuts: Iterable[tuple[int, int, int, bool]] = CU
     """What each cut of a weight promises, the least work first; of equal ones in the order given.
 
     >>> print(outlooks(np.kron(np.eye(2), np.ones((128, 64))))[0])
-    tiles of 128 rows × groups of 64 columns take 50% of the multiplications: about 1.3× to expect
+    tiles of 128 rows × groups of 64 columns take 50% of the multiplications: about 1.7× to expect
     >>> print(outlooks(np.ones((128, 64)), [(128, 8, 64, False)])[0])
     tiles of 128 rows × groups of 8 columns take 100% of the multiplications: no gain expected
     """
