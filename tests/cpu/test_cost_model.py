@@ -201,7 +201,7 @@ def test_what_is_written_is_read() -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    b"", b"{", b"[]", b"\xff", content(format="zellige costs 2"), content(key="other"), content(cpu=None), content(more=1),
+    b"", b"{", b"[]", b"\xff", content(format="zellige costs 1"), content(key="other"), content(cpu=None), content(more=1),
     content(costs={}), content(costs=asdict(FITTED) | {"more": {}}), content(costs=asdict(FITTED) | {"band": 3}),
     content(costs=asdict(FITTED) | {"band": {"work": 1.0}}),
     *(content(costs=asdict(FITTED) | {"band": asdict(FITTED.band) | {"work": value}}) for value in (-1.0, True, "1", None, 1e13)),
