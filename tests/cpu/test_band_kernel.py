@@ -12,13 +12,12 @@ from maps import Value, numbers
 
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.band import BandKernel, Tile
-from zellige.cpu.kernels.copy import CopyKernel
 from zellige.cpu.kernels.epilogue import ADD, activation
 from zellige.cpu.layout import Margins, planes
-from zellige.cpu.lower.staging import Window, staged_layout
 from zellige.cpu.tables.band import Taps, band_rows, band_work
+from zellige.cpu.tables.staged_band import staged_band_work
 from zellige.cpu.tables.tiles import singles_beside, widest_tile
-from zellige.cpu.tables.windows import Stage, stage_work
+from zellige.cpu.tables.windows import Stage
 from zellige.graph.reference import evaluate
 from zellige.passes.sparsity import band_columns
 
@@ -135,24 +134,32 @@ def test_any_convolution_with_a_stride_through_staged_planes(data):
     flat = data.draw(st.booleans())
     longest = expected.shape[3] + (0 if flat else reach[1] // stride[1])
     source, target = Value.of(planes(*x.shape), x), Value.blank(planes(*expected.shape, row=longest))
-    stage = Stage.of(kernel, dilation, stride, flat)
-    layout = staged_layout(inputs, Window(kernel, dilation, padding, "zeros", stage), target.layout)
-    assert layout.row == target.layout.row
-    staged = Value.of(layout, np.nan)
-    copy = stage_work(source.layout, layout, stage, padding, "zeros", isa.lanes)
-    run_kernel(CopyKernel(), {"source": source.slot, "target": staged.slot, **copy.tables}, copy.items, isa)
+    taps = Taps(kernel, dilation, stage=Stage.of(kernel, dilation, stride, flat))
     rows = band_rows(outputs, 1, isa)
-    bands, taps = band_columns(weight, 1, rows), Taps(kernel, dilation, stage=stage)
-    tiles, work = band_work(bands, bias, taps, layout, target.layout, rows, isa)
-    run_kernel(BandKernel(rows, tiles), {"source": staged.slot, "target": target.slot, **work.tables}, work.items, isa)
+    bands = band_columns(weight, 1, rows)
+    tiles, elements, work = staged_band_work(bands, bias, taps, source.layout, target.layout, padding, "zeros", rows, isa)
+    slots = {"source": source.slot, "target": target.slot, **work.tables, "scratch": np.full(elements, np.nan, np.float32)}
+    run_kernel(BandKernel(rows, tiles, staged=True), slots, work.items, isa)
     target.check_row_margins()
     np.testing.assert_allclose(target.view(), expected, rtol=1e-5, atol=tolerance(weight, x))
+
+
+def test_a_part_of_the_map_is_staged_for_all_of_its_tiles():
+    """28 × 28 pixels at a stride of 2 are 17 tiles in three parts: 2 rows of phases and 3 columns make 6 planes of a channel."""
+    source, target = planes(1, 8, 56, 56), planes(1, 8, 28, 28)
+    bands = band_columns(np.ones((8, 8, 3, 3), np.float32))
+    taps = Taps((3, 3), stage=Stage.of((3, 3), (1, 1), (2, 2), flat=True))
+    _, elements, work = staged_band_work(bands, np.zeros(8, np.float32), taps, source, target, (1, 1, 1, 1), "zeros", 8, AVX512)
+    first, end = np.unique(work.tables["stages"], axis=0).T
+    assert (first[1:] == end[:-1]).all() and len(first) == 3 and end[-1] == len(work.tables["copies"]) == 3 * 8
+    assert elements < 0.7 * 6 * 8 * 29 * 28
 
 
 def test_compiles_for_every_instruction_set():
     check_assembly(BandKernel(8, (Tile(3), Tile(2)), (ADD, activation("relu"))))
     check_assembly(BandKernel(1, (Tile(8), Tile(1)), (activation("silu"),)))
     check_assembly(BandKernel(4, (Tile(2, 1), Tile(2)), (ADD, activation("relu")), masked=True))
+    check_assembly(BandKernel(8, (Tile(3), Tile(2, 2)), staged=True))
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])

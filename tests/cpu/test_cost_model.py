@@ -77,8 +77,8 @@ def test_demands_count_what_calls_move(sparsity: float) -> None:
 def test_the_choice_follows_the_constants() -> None:
     graph = convolution(0.0)
     dear, cheap = Family(work=100.0), Family(work=0.01)
-    direct = Costs(band=cheap, winograd_input=dear, winograd_group=dear, winograd_strip=dear)
-    winograd = Costs(band=dear, winograd_input=cheap, winograd_group=cheap, winograd_strip=cheap)
+    direct = Costs(band=cheap, winograd_group=dear, winograd_strip=dear)
+    winograd = Costs(band=dear, winograd_group=cheap, winograd_strip=cheap)
     assert [plan_graph(graph, AVX512, Options(costs=costs)).layers[0].path for costs in (direct, winograd)] == ["dense", "winograd"]
     asked = [plan_graph(graph, AVX512, Options(path=path)).layers[0].path for path in ("dense", "winograd", "no such path")]
     assert asked[:2] == ["dense", "winograd"] and asked[2] in asked[:2]
@@ -142,7 +142,7 @@ def test_a_calibration_predicts_the_layers_it_was_fitted_to() -> None:
     except ZelligeError as error:  # others compute here, too
         assert "busy" in str(error)
         return
-    assert {"band", "winograd_input", "winograd_group", "matrix_vector", "depthwise", "copy"} <= set(found.errors)
+    assert {"band", "winograd_group", "matrix_vector", "depthwise", "copy"} <= set(found.errors)
     assert all(error < 0.6 for _, error in found.errors.values())  # a busy machine is allowed for
 
 
@@ -201,7 +201,7 @@ def test_what_is_written_is_read() -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    b"", b"{", b"[]", b"\xff", content(format="zellige costs 2"), content(key="other"), content(cpu=None), content(more=1),
+    b"", b"{", b"[]", b"\xff", content(format="zellige costs 1"), content(key="other"), content(cpu=None), content(more=1),
     content(costs={}), content(costs=asdict(FITTED) | {"more": {}}), content(costs=asdict(FITTED) | {"band": 3}),
     content(costs=asdict(FITTED) | {"band": {"work": 1.0}}),
     *(content(costs=asdict(FITTED) | {"band": asdict(FITTED.band) | {"work": value}}) for value in (-1.0, True, "1", None, 1e13)),

@@ -15,6 +15,7 @@ from zellige.cpu.storage import MEETS_PIXEL_BY_PIXEL, Classes, Storage, is_direc
 from zellige.errors import CompileError
 from zellige.graph.builder import Constant, GraphBuilder
 from zellige.graph.ir import Graph, TensorType
+from zellige.passes.pipeline import optimize
 
 MORE = settings(max_examples=6 * settings().max_examples)
 NUMBERS = np.random.default_rng(0)
@@ -267,3 +268,23 @@ def test_classes_are_the_connected_names(pairs):
     for left in range(10):
         for right in range(10):
             assert (classes[str(left)] == classes[str(right)]) == connected[left, right]
+
+
+def residual_blocks(last_reads: bool = False, output: bool = False) -> tuple[Storage, str, str]:
+    """A convolution that adds what another one read before it: where values lie, the name of what is added, and the sum's."""
+    network = Network(1, 4, 9, 9)
+    x = network.conv("x", 4)
+    z = network("add", network.conv(network.conv(x, 4), 4), x)
+    last = network("add", network.conv(z, 4), x) if last_reads else network.conv(z, 4)
+    graph = optimize(network.builder.finish([last, x] if output else [last], None, None))
+    first = next(node.name for node in graph if any(step.op == "add" for step in node.epilogue))
+    return Storage(graph, masks=False), x, first
+
+
+def test_a_sum_is_written_over_what_it_adds_if_nobody_reads_that_again():
+    storage, x, total = residual_blocks()
+    assert storage[total] == storage[x]
+    assert total not in storage.sizes
+    for options in ({"last_reads": True}, {"output": True}):
+        storage, x, total = residual_blocks(**options)
+        assert storage[total].place != storage[x].place, options

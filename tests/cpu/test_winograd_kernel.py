@@ -17,12 +17,13 @@ from maps import margins as margins_of_any_size
 from zellige.cpu.calls import Scratch
 from zellige.cpu.isa import AVX2, AVX512, NEON
 from zellige.cpu.kernels.epilogue import ADD, Epilogue, activation
-from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
+from zellige.cpu.kernels.winograd import WinogradGroup, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import UNROLL, strip_kinds
 from zellige.cpu.kernels.winograd_points import LARGE, SMALL, TAPS, Transform
 from zellige.cpu.kernels.winograd_runs import Tiling
 from zellige.cpu.layout import LINE, Margins, Planes, planes
 from zellige.cpu.lower.winograd import WinogradPlan
+from zellige.cpu.tables.parts import cut_parts
 from zellige.cpu.tables.winograd import cut_runs, cut_strips
 from zellige.graph.reference import evaluate
 
@@ -53,15 +54,11 @@ def surrounded_by_nan(layout: Planes, array: np.ndarray, padding: tuple[int, int
 
 
 def run_layer(plan: WinogradPlan, values: dict[str, object]) -> None:
-    """All calls of a layer, each on guarded memory; tiles go from one to the next."""
-    tiles = np.zeros(plan.tiles, np.float32)
-    for call in plan.calls:
-        slots = {name: np.zeros(slot.elements, np.float32) if isinstance(slot, Scratch) else slot
-                 for name, slot in call.slots.items()}
-        slots |= {name: value for name, value in values.items() if name in call.kernel.SLOTS}
-        if "tiles" in call.kernel.SLOTS:
-            slots["tiles"] = tiles
-        run_kernel(call.kernel, slots, len(call.costs), plan.isa)
+    """A layer's call, on guarded memory."""
+    call = plan.call
+    slots = {name: np.full(slot.elements, np.nan, np.float32) if isinstance(slot, Scratch) else slot
+             for name, slot in call.slots.items()}
+    run_kernel(call.kernel, slots | values, len(call.costs), plan.isa)
 
 
 def expected_output(x, weight, bias, padding, epilogue: Epilogue, residual) -> np.ndarray:
@@ -95,7 +92,8 @@ def test_any_three_by_three_convolution(data):
     expected = evaluate("max_pool2d", {"kernel": (2, 2), "stride": (2, 2)}, [expected]) if pooled else expected
     transform = data.draw(st.sampled_from([LARGE, SMALL]))
     runs = {"narrow_vectors": data.draw(st.sampled_from([0.0, 2.0]))}
-    for limits in ({"many_strips": 1, "group_bands": 2} | runs, {"many_strips": 99, "group_bands": 2, "group_strips": 2} | runs):
+    runs |= {"group_bands": 2}
+    for limits in ({"many_strips": 1} | runs, {"many_strips": 99, "part_vectors": (1, 2)} | runs):
         plan = WinogradPlan(isa, weight, bias, source_layout, target_layout, padding, epilogue, pooled, transform, **limits)
         source, target = surrounded_by_nan(source_layout, x, padding), Value.blank(target_layout)
         run_layer(plan, {"source": source.slot, "target": target.slot, **operands})
@@ -122,7 +120,7 @@ def test_error_stays_small_with_many_channels(limits, transform, most):
 
 
 @TRANSFORMS
-@pytest.mark.parametrize("limits", [{"many_strips": 1}, {"group_bands": 1, "group_strips": 1}], ids=["strips", "groups"])
+@pytest.mark.parametrize("limits", [{"many_strips": 1}, {"group_bands": 1, "part_vectors": (1, 1)}], ids=["strips", "groups"])
 def test_channels_that_are_not_kept_are_never_touched(limits, transform):
     plan, x = layer_of(24, 16, 9, transform=transform, **limits)
     plan.weight[:, 8:16] = 0.0
@@ -155,23 +153,23 @@ def test_pooling_keeps_nan(transform):
 def test_any_split_of_the_items_gives_the_same_bits(limits, transform):
     """Items in any order, by threads of any number, make what one thread makes in one go."""
     plan, x = layer_of(24, 40, 44, transform=transform, **limits)
-    results = []
+    call, results = plan.call, []
+    function, _ = native(call.kernel, plan.isa)
+    assert len(call.costs) > 2
     for threads in (1, 3):
-        memory = {"source": Value.of(plan.source, x).buffer, "target": Value.blank(plan.target).buffer,
-                  "tiles": aligned(plan.tiles)}
-        for call in plan.calls:
-            slots = np.zeros(len(call.kernel.SLOTS), np.int64)
-            arrays = {**call.slots, **memory}
-            for position, name in enumerate(call.kernel.SLOTS):
-                slot = arrays.get(name, 0)
-                if isinstance(slot, Scratch):
-                    slot = arrays[name] = aligned(threads * slot.elements)
-                head = 4 * getattr(plan, name).head if name in ("source", "target") else 0
-                slots[position] = slot.ctypes.data + head if isinstance(slot, np.ndarray) else slot
-            function, _ = native(call.kernel, plan.isa)
-            order = range(len(call.costs)) if threads == 1 else np.random.default_rng(0).permutation(len(call.costs))
-            assert len(order) > 2
-            for item in order:
+        memory = {"source": Value.of(plan.source, x).buffer, "target": Value.blank(plan.target).buffer}
+        slots = np.zeros(len(call.kernel.SLOTS), np.int64)
+        arrays = {**call.slots, **memory}
+        for position, name in enumerate(call.kernel.SLOTS):
+            slot = arrays.get(name, 0)
+            if isinstance(slot, Scratch):
+                slot = arrays[name] = aligned(threads * slot.elements)
+            head = 4 * getattr(plan, name).head if name in ("source", "target") else 0
+            slots[position] = slot.ctypes.data + head if isinstance(slot, np.ndarray) else slot
+        if threads == 1:
+            function(slots.ctypes.data, 0, len(call.costs), 0)
+        else:
+            for item in np.random.default_rng(0).permutation(len(call.costs)):
                 function(slots.ctypes.data, int(item), int(item) + 1, int(item) % threads)
         results.append(memory["target"])
     np.testing.assert_array_equal(*results)
@@ -187,8 +185,7 @@ def aligned(elements: int) -> np.ndarray:
 def test_items_cost_what_the_plan_costs_and_sparsity_pays():
     dense, half = (layer_of(64, 64, 56, density=density)[0] for density in (1.0, 0.5))
     for plan in (dense, half):
-        assert [len(call.costs) for call in plan.calls] == [len(costs) for costs in plan.costs]
-        assert all((costs > 0).all() for costs in plan.costs)
+        assert len(plan.call.costs) == len(plan.costs) and (plan.costs > 0).all()
     assert half.cycles < 0.7 * dense.cycles
     by_strips = layer_of(64, 64, 56, many_strips=1)[0]
     assert by_strips.by_strips and by_strips.cycles < half.cycles < 1.3 * by_strips.cycles
@@ -205,8 +202,18 @@ def test_few_runs_share_the_last_vector(shape, tile, together, share):
     assert sorted(order[once]) == list(range(len(runs)))
     parts = order[-1].reshape(-1, share, together // tile)
     assert (parts == parts[:, :1]).all()
-    strips = cut_strips(runs.vectors, share, 3)
-    assert strips[:, 1].sum() == runs.vectors and (strips[1:, 0] == strips[:-1, :2].sum(1)).all()
+    for ranges in (np.array([[0, runs.vectors]]), cut_parts(runs.vectors, 1, 2)):
+        strips = np.concatenate(cut_strips(ranges, share, 3))
+        assert strips[:, 1].sum() == runs.vectors and (strips[1:, 0] == strips[:-1, :2].sum(1)).all()
+
+
+def test_maps_are_cut_where_threads_part():
+    """Two threads have a half of the vectors each, where there are enough of them; of a single one, half of the groups."""
+    for side, vectors in ((56, [3, 3, 4, 3]), (28, [2, 2]), (14, [1])):
+        plan, _ = layer_of(64, 64, side, isa=AVX512)
+        assert [int(part[:, 1].sum()) for part in plan.parts] == vectors
+        first, _, group = plan.group_items.T
+        assert (np.diff(first) >= 0).all() and (group == np.tile(np.arange(len(plan.groups)), len(vectors))).all()
 
 
 @pytest.mark.parametrize("side", [7, 8])
@@ -220,7 +227,7 @@ def test_small_tiles_of_the_smallest_maps_fill_a_vector(side):
 def test_few_tiles_are_still_enough_items_for_many_threads(transform):
     for cin, side in ((512, 14), (256, 14), (128, 28), (512, 7)):
         plan, _ = layer_of(cin, cin, side, isa=AVX512, transform=transform, many_strips=99)
-        assert len(plan.costs[1]) >= 4 and plan.costs[1].max() <= 0.3 * plan.costs[1].sum()
+        assert len(plan.costs) >= 4 and plan.costs.max() <= 0.3 * plan.costs.sum()
 
 
 @TRANSFORMS
@@ -261,7 +268,7 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 KERNELS = [kernel for tiling in (Tiling(4, 4), Tiling(2, 2), Tiling(2, 4)) for kernel in (
-    WinogradInput(tiling), WinogradStrip(8, 3, tiling, (ADD, RELU)), WinogradGroup(8, 3, tiling),
+    WinogradStrip(8, 3, tiling, (ADD, RELU)), WinogradGroup(8, 3, tiling),
     WinogradStrip(8, 3, tiling, (RELU,), pooled=True))]
 
 

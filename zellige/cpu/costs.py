@@ -23,12 +23,12 @@ from zellige.cpu.kernels.kernel import Kernel
 from zellige.cpu.kernels.matrix_vector import MatrixVectorKernel
 from zellige.cpu.kernels.pool import PoolKernel
 from zellige.cpu.kernels.row_winograd import RowWinogradKernel
-from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
+from zellige.cpu.kernels.winograd import WinogradGroup, WinogradStrip
 
 LEVEL2, LEVEL3, MEMORY = LEVELS = ("L2", "L3", "memory")
 
 FAMILIES: dict[type[Kernel], str] = {
-    BandKernel: "band", WinogradInput: "winograd_input", WinogradGroup: "winograd_group", WinogradStrip: "winograd_strip",
+    BandKernel: "band", WinogradGroup: "winograd_group", WinogradStrip: "winograd_strip",
     RowWinogradKernel: "winograd_strip", MatrixVectorKernel: "matrix_vector", DepthwiseKernel: "depthwise", PoolKernel: "pool",
     CopyKernel: "copy", FillKernel: "copy",
 }
@@ -86,7 +86,6 @@ class Costs:
     """All constants of the model."""
 
     band: Family = Family(1.06, 0.11, 0.08, 3600)
-    winograd_input: Family = Family(1.0, 0.0, 0.16, 2000)
     winograd_group: Family = Family(1.1, 0.09, 1.3, 3000)
     winograd_strip: Family = Family(1.14, 0.0, 1.6, 3000)
     matrix_vector: Family = Family(1.2, 0.4, 0.0, 1500)

@@ -21,7 +21,7 @@ from zellige.cpu.isa import Isa
 from zellige.errors import ZelligeError
 from zellige.pack.strict_json import read_json
 
-FORMAT = "zellige costs 1"
+FORMAT = "zellige costs 2"
 LARGEST = 1e12  # of any constant
 
 

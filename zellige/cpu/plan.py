@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zellige.cpu.calls import Call, Place, Plan
+from zellige.cpu.calls import Call, Place, Plan, Scratch
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.copy import FillKernel
 from zellige.cpu.layout import Layout, Planes
@@ -29,6 +29,7 @@ def plan_graph(graph: Graph, isa: Isa, options: Options | None = None) -> Plan:
         LOWERINGS[node.op](lowering, node)
     lower_outputs(lowering)
     lowering.plan.calls = with_margins(lowering.plan.calls, lowering.storage.layouts)
+    share_scratch(lowering.plan.calls)
     return lowering.plan
 
 
@@ -64,3 +65,12 @@ def with_margins(calls: list[Call], layouts: dict[str, Layout]) -> list[Call]:
                                    (work.costs * MARGIN_CYCLES).astype(int), "margins", barrier=False))
         result.append(call)
     return result
+
+
+def share_scratch(calls: list[Call]) -> None:
+    """Give all calls as much scratch memory as the one that needs most: each thread has the same part of it throughout, which
+    its own caches keep."""
+    most = max((slot.elements for call in calls for slot in call.slots.values() if isinstance(slot, Scratch)), default=0)
+    for call in calls:
+        if "scratch" in call.slots:
+            call.slots |= {"scratch": Scratch(most), "scratch_bytes": 4 * most}

@@ -6,7 +6,7 @@ same margins too. So values are put into classes first (union-find), each class 
 that one of its members needs, and only then does each value get its planes. Margins waste lanes, a seventh
 of them in maps of 7 × 7: where the instruction set has masks, classes of small maps lie *flat*, without margins, and kernels mask
 their taps. Concatenation happens in place: the parts are written into the planes of the whole. A slice of channels is a
-view. Neither costs a copy, unless a part has another place already.
+view. Neither costs a copy, unless a part has another place already. A residual sum is written over the value that is added.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from zellige.graph.ir import Graph, Node, TensorType
 
 MEETS_PIXEL_BY_PIXEL = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift",
                                   "activation", "prelu", "concat", "slice"})
+SHARE_BUFFERS = frozenset({"concat", "slice", "reshape"})  # their sources may lie in the same place
 FLAT_WIDTH = 64  # of a class of flat maps at most; masks cost more than margins where rows are long
 MOST_TAPS = 25  # of a filter that stays in registers, or nearly so
 ROW_TAPS = (5, 8)  # of a row, at a stride of 2: fewer are not worth the transforms
@@ -103,6 +104,7 @@ class Storage:
         self._gaps: dict[str, int] = {}
         self._margins: dict[str, Margins] = {}
         self._flat = self._find_flat() if masks else set()
+        self._readers = graph.consumers()
         self._collect_needs()
         self._place_inputs()
         self._place_concats()
@@ -203,9 +205,8 @@ class Storage:
 
     def _place_inputs(self) -> None:
         """An input that only staged convolutions read stays where the caller has it; others are copied into the arena."""
-        readers = self.graph.consumers()
         for name in self.graph.inputs:
-            nodes = [self.graph.nodes[reader] for reader in readers[name]]
+            nodes = [self.graph.nodes[reader] for reader in self._readers[name]]
             staged = all(node.op == "conv2d" and is_map(node.type) and not reads_planes(self.graph, node)
                          and name not in node.operands[1:] for node in nodes)
             if staged and name not in self.graph.outputs:
@@ -217,7 +218,7 @@ class Storage:
             return self.reserve(name, self.layout(name))
         view = self._slice(node) if node.op == "slice" else self._reshape(node) if node.op == "reshape" else None
         if view is None:
-            return self.reserve(name, self.layout(name))
+            return self._over_operand(node) or self.reserve(name, self.layout(name))
         self.views.add(name)
         return view
 
@@ -236,6 +237,19 @@ class Storage:
         if isinstance(source.layout, Planes) or is_map(node.type) or isinstance(source.place, External):
             return None
         return Stored(source.place, Dense(node.type.shape))
+
+    def _over_operand(self, node: Node) -> Stored | None:
+        """The place of a value that a convolution adds, if it lies alike and nobody reads it afterwards: each of its elements is
+        read where the sum with it is written, so the caches have that line."""
+        if node.op != "conv2d" or not is_map(node.type):
+            return None
+        for operand in dict.fromkeys(step.operand for step in node.epilogue if step.operand is not None):
+            if (operand in self.graph.nodes and operand not in (*node.inputs, *self.graph.outputs)
+                    and self._readers[operand][-1] == node.name
+                    and not {self.graph.nodes[name].op for name in (operand, *self._readers[operand])} & SHARE_BUFFERS
+                    and self.layout(node.name) == self[operand].layout):
+                return self[operand]
+        return None
 
     def _place_concats(self) -> None:
         """Give the parts of concatenations their places, the largest whole first: smaller ones may be parts of it."""

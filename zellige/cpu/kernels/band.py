@@ -16,6 +16,9 @@ The same idea as XNNPACK's sparse matrix product, with bands in place of single 
 keep small maps from wasting lanes. Maps without margins lie flat, so that vectors run across the ends of rows: there a *masked*
 kernel reads only the lanes whose tap lies inside of the map. And the last few pixels of a map, which would fill a
 small part of a vector, ride along as *singles* of a tile (``band_singles.py``): 7 × 7 pixels are three vectors and a single.
+
+A *staged* kernel reads planes that are made for it, part of the map by part, where a stride keeps taps from being offsets into the
+source's own: by the thread that reads them, in scratch memory of its own, when it comes to the first tile of a part.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ from typing import ClassVar, NamedTuple
 
 import llvmlite.ir as ir
 
-from zellige.cpu.emitter import I16, I32, I64, POINTER, Emitter
+from zellige.cpu.emitter import I8, I16, I32, I64, POINTER, Emitter
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.band_singles import Single
+from zellige.cpu.kernels.copy import emit_copies
 from zellige.cpu.kernels.epilogue import Epilogue, emit_epilogue, operand_count
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.lanes import broadcasts, emit_store
+from zellige.cpu.kernels.lanes import broadcasts, emit_fields, emit_store
 
 VECTOR_FIELDS = 4   # source, target, inside, store: zellige.cpu.tables.vectors
 BAND_FIELDS = 4     # first column, end of columns, first output row, rows
@@ -39,6 +43,7 @@ AHEAD = 8192        # bytes of weights that are fetched before their use: a laye
 MASKED_TAPS = 65536  # of a filter, all of which a masked kernel can name
 COLUMNS_AHEAD = 16  # whose pixels are fetched before their use: they lie in other planes, in an order that no processor foresees
 ITEM_FIELDS = 4     # first vector of the tile, vectors in it, singles after them, band
+STAGE_FIELDS = 2    # of an item of a staged kernel: the first and the end of the copies that its part of the map needs
 
 
 class Tile(NamedTuple):
@@ -55,32 +60,40 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class BandKernel(Kernel):
-    """One variant: ``rows`` of a band, the shapes of tiles that it knows, what happens before storing, whether it is masked.
+    """One variant: ``rows`` of a band, the shapes of tiles that it knows, what happens before storing, whether it is masked, or
+    staged.
 
     ``bands`` hold 32-bit fields: first and end of the band's columns, its first output row and how many of ``rows`` are
     real. ``columns`` are the source offsets, with ``COLUMNS_AHEAD`` spare entries; ``weights`` are [column][rows]; ``bias`` has
     ``rows`` spare entries. A masked kernel has ``taps``, the tap of every column, and ``masks`` [tile][tap][entry], ``tap_count``
-    to a tile; both of 16 bits each.
+    to a tile; both of 16 bits each. A staged kernel has ``stages``, fields for every item, and the tables of a ``CopyKernel``.
     """
 
     rows: int
     tiles: tuple[Tile, ...]
     epilogue: Epilogue = ()
     masked: bool = False
+    staged: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = (
         "source", "target", "vectors", "items", "bands", "columns", "weights", "bias", "target_plane",
-        "operand0", "operand0_plane", "operand1", "operand1_plane", "taps", "masks", "tap_count")
+        "operand0", "operand0_plane", "operand1", "operand1_plane", "taps", "masks", "tap_count",
+        "stages", "copies", "copy_vectors", "copy_indices", "fill", "scratch", "scratch_bytes")
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
         tiles = {tile: self._emit_tile(module, isa, tile) for tile in self.tiles}
-        b, slots, begin, end, _ = self.entry(module, isa)
-        vectors, items, bands = (self.slot(b, slots, name) for name in ("vectors", "items", "bands"))
+        b, slots, begin, end, thread = self.entry(module, isa)
+        vectors, items, bands, source = (self.slot(b, slots, name) for name in ("vectors", "items", "bands", "source"))
+        if self.staged:
+            source = b.at(self.slot(b, slots, "scratch"), thread, self.slot(b, slots, "scratch_bytes", I64), I8)
+        held = b.variable(ir.Constant(I64, -1))  # the first copy of the part that is staged
         with b.loop(begin, end) as index:
+            if self.staged:
+                self._emit_stage(b, slots, index, source, held)
             item = b.at(items, index, ITEM_FIELDS, I32)
             first, width, singles, band = (b.load_index(item, field) for field in range(ITEM_FIELDS))
             masks = b.at(self.slot(b, slots, "masks"), b.mul(first, self.slot(b, slots, "tap_count", I64)), element=I16)
-            arguments = (slots, b.at(vectors, first, VECTOR_FIELDS, I32), b.at(bands, band, BAND_FIELDS, I32), masks)
+            arguments = (slots, source, b.at(vectors, first, VECTOR_FIELDS, I32), b.at(bands, band, BAND_FIELDS, I32), masks)
             for tile, function in tiles.items():
                 chosen = b.and_(*(b.icmp_signed("==", value, ir.Constant(I64, count))
                                   for value, count in zip((width, singles), tile, strict=True)))
@@ -88,13 +101,22 @@ class BandKernel(Kernel):
                     b.call(function, arguments)
         b.ret_void()
 
+    def _emit_stage(self, b: Emitter, slots: ir.Value, item: ir.Value, planes: ir.Value, held: ir.Value) -> None:
+        """Make the planes that an item reads, unless the one before had the same."""
+        first, end = emit_fields(b, self.slot(b, slots, "stages"), item, STAGE_FIELDS)
+        with b.if_then(b.icmp_signed("!=", first, b.load(held, typ=I64))):
+            copies, copy_vectors, indices = (self.slot(b, slots, name) for name in ("copies", "copy_vectors", "copy_indices"))
+            source, fill = self.slot(b, slots, "source"), self.slot(b, slots, "fill", I64)
+            emit_copies(b, (copies, copy_vectors, indices), source, planes, fill, first, end)
+            b.store(first, held)
+
     def _emit_tile(self, module: ir.Module, isa: Isa, tile: Tile) -> ir.Function:
-        """The inner loop for tiles of one shape: ``tile(slots, first vector, band, masks)``."""
-        b = Emitter(module, isa, f"{self.symbol}_tile{tile.vectors}_{tile.singles}", [POINTER] * 4, internal=True)
-        slots, table, band, masks = b.function.args
+        """The inner loop for tiles of one shape: ``tile(slots, source, first vector, band, masks)``."""
+        b = Emitter(module, isa, f"{self.symbol}_tile{tile.vectors}_{tile.singles}", [POINTER] * 5, internal=True)
+        slots, source, table, band, masks = b.function.args
         vectors = range(tile.vectors)
         first, last, first_row, rows = (b.load_index(band, field) for field in range(BAND_FIELDS))
-        source, columns, weights, bias = (self.slot(b, slots, name) for name in ("source", "columns", "weights", "bias"))
+        columns, weights, bias = (self.slot(b, slots, name) for name in ("columns", "weights", "bias"))
         taps = self.slot(b, slots, "taps")
         pixels = [b.at(source, b.load_index(table, VECTOR_FIELDS * entry)) for entry in range(tile.entries)]
         row_bias = b.at(bias, first_row)

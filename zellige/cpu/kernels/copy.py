@@ -40,24 +40,31 @@ class CopyKernel(Kernel):
     def emit(self, module: ir.Module, isa: Isa) -> None:
         b, slots, begin, end, _ = self.entry(module, isa)
         items, vectors, indices, source, target = (self.slot(b, slots, name) for name in self.SLOTS[:-1])
-        fill = b.splat(b.bitcast(b.trunc(self.slot(b, slots, "fill", I64), I32), F32))
-        everything = ir.Constant(I64, (1 << isa.lanes) - 1)
-        with b.loop(begin, end) as index:
-            first, last, source_offset, target_offset = emit_fields(b, items, index, ITEM_FIELDS)
-            here, there = b.at(source, source_offset), b.at(target, target_offset)
-            with b.loop(first, last) as vector:
-                place, goal, inside, store, filled, step = emit_fields(b, vectors, vector, VECTOR_FIELDS)
-                lanes = b.variable(b.splat(0.0))
-                with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, 1)), likely=True):
-                    b.store(neighbours(b, b.at(here, place), inside), lanes)
-                with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, 2))):
-                    b.store(every_second(b, b.at(here, place), inside), lanes)
-                with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, LISTED))):
-                    b.store(listed(b, here, b.at(indices, place, isa.lanes, I32)), lanes)
-                rest = b.select(b.lane_mask(filled), fill, b.splat(0.0))
-                value = b.select(b.lane_mask(inside), b.load(lanes, typ=b.vector), rest)
-                emit_store(b, value, b.at(there, goal), everything, store)
+        emit_copies(b, (items, vectors, indices), source, target, self.slot(b, slots, "fill", I64), begin, end)
         b.ret_void()
+
+
+def emit_copies(b: Emitter, tables: tuple[ir.Value, ir.Value, ir.Value], source: ir.Value, target: ir.Value, fill: ir.Value,
+                begin: ir.Value, end: ir.Value) -> None:
+    """The items ``begin … end - 1`` of the tables items, vectors and indices."""
+    items, vectors, indices = tables
+    filling = b.splat(b.bitcast(b.trunc(fill, I32), F32))
+    everything = ir.Constant(I64, (1 << b.isa.lanes) - 1)
+    with b.loop(begin, end) as index:
+        first, last, source_offset, target_offset = emit_fields(b, items, index, ITEM_FIELDS)
+        here, there = b.at(source, source_offset), b.at(target, target_offset)
+        with b.loop(first, last) as vector:
+            place, goal, inside, store, filled, step = emit_fields(b, vectors, vector, VECTOR_FIELDS)
+            lanes = b.variable(b.splat(0.0))
+            with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, 1)), likely=True):
+                b.store(neighbours(b, b.at(here, place), inside), lanes)
+            with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, 2))):
+                b.store(every_second(b, b.at(here, place), inside), lanes)
+            with b.if_then(b.icmp_signed("==", step, ir.Constant(I64, LISTED))):
+                b.store(listed(b, here, b.at(indices, place, b.isa.lanes, I32)), lanes)
+            rest = b.select(b.lane_mask(filled), filling, b.splat(0.0))
+            value = b.select(b.lane_mask(inside), b.load(lanes, typ=b.vector), rest)
+            emit_store(b, value, b.at(there, goal), everything, store)
 
 
 def neighbours(b: Emitter, pointer: ir.Value, inside: ir.Value) -> ir.Value:

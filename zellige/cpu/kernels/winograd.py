@@ -12,11 +12,12 @@ run over tiles, weights are broadcast, as in the band kernel. A *group* is some 
                 sums[row][vector] += weight[point][column][row] · tiles[vector][point][column]
     for band of the group: target = epilogue(output transform of sums + bias)
 
-Two plans are made of this. Where tiles are many, one call does whole strips, each thread with tiles of its own
-(``WinogradStrip``); the weights were transformed when the network was loaded, and stay in the cache from strip to
-strip. Where tiles are few, each weight is used but a few times, and transformed weights are four times as many bytes to fetch: so
-a first call transforms the input (``WinogradInput``), a second one shares out groups of bands and does half of the
-transform of their filters on the way (``WinogradGroup``). Filters of small tiles are read as they are.
+Two plans are made of this. Where tiles are many, one call does whole strips (``WinogradStrip``); the weights were transformed when
+the network was loaded, and stay in the cache from strip to strip. Where tiles are few, each weight is used but a few times, and
+transformed weights are four times as many bytes to fetch: so the map is cut into parts of a few strips, and all groups of bands go
+through one part before the next, doing half of the transform of their filters on the way (``WinogradGroup``). Filters of small
+tiles are read as they are. In both, each thread transforms the tiles that it needs, into scratch memory of its own: to share them
+was slower wherever two threads do not share a third-level cache, even for a single part that all of them transform.
 """
 
 from __future__ import annotations
@@ -45,32 +46,12 @@ from zellige.cpu.kernels.winograd_points import TAPS
 from zellige.cpu.kernels.winograd_runs import Tiling, WindowFields
 from zellige.cpu.kernels.winograd_transforms import emit_filter_transform, emit_input_transform
 
-INPUT_ITEM = 3      # fields: vector, first channel, end of channels
 GROUP_ITEM = 3      # fields: first strip, end of strips, group
 STRIP = 3           # fields: first vector, vectors, kind (``strip_kinds``)
 AHEAD = 128         # columns from the weights in use to those that are fetched
 
-INPUT_SLOTS = ("source", "source_plane", "source_row", "windows", "vector_pitch", "point_pitch")
+INPUT_SLOTS = ("source", "source_plane", "source_row", "source_channels", "windows", "vector_pitch", "point_pitch")
 PRODUCT_SLOTS = ("vector_pitch", "point_pitch", "strips", "groups", "starts", "columns", "scratch", "scratch_bytes")
-
-
-@dataclass(frozen=True)
-class WinogradInput(Kernel):
-    """Transforms windows into ``tiles`` [vector][point][channel][lane]; an item is some channels of one vector."""
-
-    tiling: Tiling
-
-    SLOTS: ClassVar[tuple[str, ...]] = (*INPUT_SLOTS, "items", "tiles")
-
-    def emit(self, module: ir.Module, isa: Isa) -> None:
-        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
-        b, slots, begin, end, _ = self.entry(module, isa)
-        items, tiles = self.slot(b, slots, "items"), self.slot(b, slots, "tiles")
-        with b.loop(begin, end) as index:
-            vector, first, last = load_fields(b, items, index, INPUT_ITEM)
-            emit_transform_call(self, self.tiling, b, slots, transform, vector,
-                                b.at(tiles, vector, self.slot(b, slots, "vector_pitch", I64)), first, last)
-        b.ret_void()
 
 
 @dataclass(frozen=True)
@@ -88,7 +69,7 @@ class WinogradStrip(Kernel):
     pooled: bool = False
 
     SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
-        (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "weights", "source_channels", "group_count")))
+        (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "weights", "group_count")))
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
         transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
@@ -97,15 +78,12 @@ class WinogradStrip(Kernel):
                  for kind, shape in strip_kinds(self.vectors, self.tiling.tile).items()}
         b, slots, begin, end, thread = self.entry(module, isa)
         strips, groups = self.slot(b, slots, "strips"), self.slot(b, slots, "groups")
-        pitch, channels, group_count = (
-            self.slot(b, slots, name, I64) for name in ("vector_pitch", "source_channels", "group_count"))
+        pitch, group_count = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "group_count"))
         tiles = thread_scratch(self, b, slots, thread)
         sums = b.at(tiles, self.vectors, pitch)
         with b.loop(begin, end) as index:
             first, width, kind = load_fields(b, strips, index, STRIP)
-            with b.loop(0, width) as vector:
-                emit_transform_call(self, self.tiling, b, slots, transform, b.add(first, vector), b.at(tiles, vector, pitch),
-                                    ir.Constant(I64, 0), channels)
+            emit_transforms(self, self.tiling, b, slots, transform, first, b.add(first, width), tiles)
             with b.loop(0, group_count) as group:
                 call_kind(b, kind, kinds, [slots, tiles, first, b.at(groups, group, 2, I32), sums])
         b.ret_void()
@@ -139,7 +117,8 @@ class WinogradStrip(Kernel):
 
 @dataclass(frozen=True)
 class WinogradGroup(Kernel):
-    """From transformed ``tiles`` to the target; an item is a group of bands and a range of ``strips``.
+    """From source to target; an item is a group of bands and a range of ``strips``, whose tiles are made when it begins, unless the
+    item before had the same.
 
     As ``WinogradStrip``, but filters that grow much come transformed along x alone, ``halves`` [group][point along x][turn of
     columns][tap along y][column][row]; the thread that needs them does the rest, the points of one x at a time.
@@ -151,23 +130,32 @@ class WinogradGroup(Kernel):
     epilogue: Epilogue = ()
     pooled: bool = False
 
-    SLOTS: ClassVar[tuple[str, ...]] = (*PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "tiles", "halves", "most_columns", "weights")
+    SLOTS: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(
+        (*INPUT_SLOTS, *PRODUCT_SLOTS, *OUTPUT_SLOTS, "items", "most_vectors", "halves", "most_columns", "weights")))
 
     def emit(self, module: ir.Module, isa: Isa) -> None:
+        transform = emit_input_transform(module, isa, f"{self.symbol}_input", self.tiling)
         outputs = emit_outputs(self, module, isa, self.rows, self.vectors, self.tiling, self.epilogue, self.pooled)
         window, points = self.tiling.transform.window, self.tiling.transform.points
         points_of_x = self._emit_points_of_x(module, isa)
         b, slots, begin, end, thread = self.entry(module, isa)
         items, strips, groups = (self.slot(b, slots, name) for name in ("items", "strips", "groups"))
-        weights = sums = thread_scratch(self, b, slots, thread)
+        tiles = thread_scratch(self, b, slots, thread)
+        weights = sums = b.at(tiles, self.slot(b, slots, "most_vectors", I64), self.slot(b, slots, "vector_pitch", I64))
         if self.tiling.transform.filter_to_points:
             sums = b.at(weights, self.slot(b, slots, "most_columns", I64), window * self.rows)
         pitch = sum_pitch(self.rows, self.vectors, isa.lanes)
+        held = b.variable(ir.Constant(I64, -1))  # the first strip of those whose tiles are there
         with b.loop(begin, end) as index:
             first_strip, end_strip, group_number = load_fields(b, items, index, GROUP_ITEM)
+            with b.if_then(b.icmp_signed("!=", b.load(held, typ=I64), first_strip)):
+                first, _, _ = load_fields(b, strips, first_strip, STRIP)
+                last, width, _ = load_fields(b, strips, b.sub(end_strip, ir.Constant(I64, 1)), STRIP)
+                emit_transforms(self, self.tiling, b, slots, transform, first, b.add(last, width), tiles)
+                b.store(first_strip, held)
             group = b.at(groups, group_number, 2, I32)
             with b.loop(0, window) as x:
-                b.call(points_of_x, [slots, group, x, first_strip, end_strip, weights, sums])
+                b.call(points_of_x, [slots, group, x, first_strip, end_strip, tiles, weights, sums])
             first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
             band_sums = b.mul(b.sub(end_strip, first_strip), ir.Constant(I64, points))
             with b.loop(first_band, end_band) as band, b.loop(first_strip, end_strip) as strip:
@@ -178,7 +166,7 @@ class WinogradGroup(Kernel):
         b.ret_void()
 
     def _emit_points_of_x(self, module: ir.Module, isa: Isa) -> ir.Function:
-        """``points(slots, group, x, first strip, end strip, weights, sums)``: a group at the points (x, 0), (x, 1), …
+        """``points(slots, group, x, first strip, end strip, tiles, weights, sums)``: a group at the points (x, 0), (x, 1), …
 
         If filters come by half, ``weights`` are the thread's own, [y][column][row]. While they are used, the next x's are fetched.
         """
@@ -187,8 +175,8 @@ class WinogradGroup(Kernel):
         finish = transform.filter_to_points
         filters = emit_filter_transform(module, isa, f"{self.symbol}_filters", finish, self.rows, UNROLL) if finish else None
         one_point = self._emit_one_point(module, isa)
-        b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, I64, I64, I64, POINTER, POINTER], internal=True)
-        slots, group, x, first_strip, end_strip, weights, sums = b.function.args
+        b = Emitter(module, isa, f"{self.symbol}_points", [POINTER, POINTER, *[I64] * 3, *[POINTER] * 3], internal=True)
+        slots, group, x, first_strip, end_strip, tiles, weights, sums = b.function.args
         starts = self.slot(b, slots, "starts")
         first_band, end_band = load_fields(b, group, ir.Constant(I64, 0), 2)
         first_column = b.load_index(starts, first_band)
@@ -207,24 +195,25 @@ class WinogradGroup(Kernel):
             column = b.add(b.mul(y, columns), b.sub(b.load_index(starts, band), first_column))
             place = b.add(b.mul(b.sub(band, first_band), band_sums), point)
             point_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
-            b.call(one_point, [slots, point, band, first_strip, end_strip, b.at(weights, column, self.rows), point_sums,
-                               b.at(following, column, self.rows)])
+            b.call(one_point, [slots, band, first_strip, end_strip, b.at(tiles, point, self.slot(b, slots, "point_pitch", I64)),
+                               b.at(weights, column, self.rows), point_sums, b.at(following, column, self.rows)])
         b.ret_void()
         return b.function
 
     def _emit_one_point(self, module: ir.Module, isa: Isa) -> ir.Function:
-        """``one_point(slots, point, band, first strip, end strip, weights, sums, ahead)``: a band at a point, all strips."""
+        """``one_point(slots, band, first strip, end strip, tiles, weights, sums, ahead)``: a band at a point, all strips."""
         kinds = {kind: emit_products(module, isa, f"{self.symbol}_products{width}x{share}", self.rows, width, share)
                  for kind, (width, share) in strip_kinds(self.vectors, self.tiling.tile).items()}
-        b = Emitter(module, isa, f"{self.symbol}_point", [POINTER, I64, I64, I64, I64, POINTER, POINTER, POINTER], internal=True)
-        slots, point, band, first_strip, end_strip, weights, sums, ahead = b.function.args
-        starts, all_columns, strips, tiles = (self.slot(b, slots, name) for name in ("starts", "columns", "strips", "tiles"))
-        vector_pitch, point_pitch = (self.slot(b, slots, name, I64) for name in ("vector_pitch", "point_pitch"))
+        b = Emitter(module, isa, f"{self.symbol}_point", [POINTER, *[I64] * 3, *[POINTER] * 4], internal=True)
+        slots, band, first_strip, end_strip, tiles, weights, sums, ahead = b.function.args
+        starts, all_columns, strips = (self.slot(b, slots, name) for name in ("starts", "columns", "strips"))
+        vector_pitch = self.slot(b, slots, "vector_pitch", I64)
+        range_vector, _, _ = load_fields(b, strips, first_strip, STRIP)
         start, count = emit_list(b, starts, band)
         columns = b.at(all_columns, start, element=I32)
         with b.loop(first_strip, end_strip) as strip:
             first_vector, _, kind = load_fields(b, strips, strip, STRIP)
-            strip_tiles = b.at(b.at(tiles, first_vector, vector_pitch), point, point_pitch)
+            strip_tiles = b.at(tiles, b.sub(first_vector, range_vector), vector_pitch)
             place = b.mul(b.sub(strip, first_strip), ir.Constant(I64, self.tiling.transform.points))
             strip_sums = b.at(sums, place, sum_pitch(self.rows, self.vectors, isa.lanes))
             call_kind(b, kind, kinds, [strip_tiles, vector_pitch, weights, columns, count, strip_sums, ahead])
@@ -232,12 +221,17 @@ class WinogradGroup(Kernel):
         return b.function
 
 
-def emit_transform_call(kernel: Kernel, tiling: Tiling, b: Emitter, slots: ir.Value, transform: ir.Function, vector: ir.Value,
-                        tiles: ir.Value, first: ir.Value, end: ir.Value) -> None:
-    """Transform some channels of one vector of the table of windows."""
-    plane, row, pitch = (kernel.slot(b, slots, name, I64) for name in ("source_plane", "source_row", "point_pitch"))
-    window = b.at(kernel.slot(b, slots, "windows"), vector, WindowFields(tiling.runs).count, I32)
-    b.call(transform, [kernel.slot(b, slots, "source"), plane, row, window, tiles, pitch, first, end])
+def emit_transforms(kernel: Kernel, tiling: Tiling, b: Emitter, slots: ir.Value, transform: ir.Function, first: ir.Value,
+                    end: ir.Value, tiles: ir.Value) -> None:
+    """Transform the windows of some vectors, all channels, into ``tiles`` [vector][point][channel][lane]."""
+    plane, row, channels, vector_pitch, point_pitch = (
+        kernel.slot(b, slots, name, I64)
+        for name in ("source_plane", "source_row", "source_channels", "vector_pitch", "point_pitch"))
+    source, windows = kernel.slot(b, slots, "source"), kernel.slot(b, slots, "windows")
+    with b.loop(first, end) as vector:
+        window = b.at(windows, vector, WindowFields(tiling.runs).count, I32)
+        b.call(transform, [source, plane, row, window, b.at(tiles, b.sub(vector, first), vector_pitch), point_pitch,
+                           ir.Constant(I64, 0), channels])
 
 
 def emit_list(b: Emitter, starts: ir.Value, band: ir.Value) -> tuple[ir.Value, ir.Value]:

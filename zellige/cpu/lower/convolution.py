@@ -1,8 +1,8 @@
 """Convolutions: from staged or direct planes through the band kernel, or as a matrix times a vector.
 
-A convolution with a stride or with another padding than zeros can't read its source as it lies. It gets planes of its own,
-with the padding written out and, for a stride, one plane for each phase (pixels y ≡ py, x ≡ px modulo the stride): there every
-tap is an offset again.
+A convolution with a stride or with another padding than zeros can't read its source as it lies. It makes planes of its own, with
+the padding written out and, for a stride, one plane for each phase (pixels y ≡ py, x ≡ px modulo the stride): there every tap
+is an offset again. Each thread makes those that it reads.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from zellige.cpu.calls import Slot, Stored
+from zellige.cpu.calls import Scratch, Slot
 from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.band import BandKernel
 from zellige.cpu.kernels.winograd_points import LARGE, SMALL
-from zellige.cpu.layout import Dense, Margins, Planes
+from zellige.cpu.layout import Margins, Planes
 from zellige.cpu.lower.choice import choose
 from zellige.cpu.lower.depthwise import depthwise_paths
 from zellige.cpu.lower.lowering import Lowering
@@ -24,10 +24,10 @@ from zellige.cpu.lower.paths import Path
 from zellige.cpu.lower.pooling import pool_of
 from zellige.cpu.lower.product import lower_product
 from zellige.cpu.lower.row_winograd import row_winograd_paths
-from zellige.cpu.lower.staging import Window, stage
 from zellige.cpu.lower.winograd import WinogradPlan
 from zellige.cpu.storage import is_direct, is_map
 from zellige.cpu.tables.band import Taps, band_costs, band_rows, band_work
+from zellige.cpu.tables.staged_band import staged_band_work
 from zellige.cpu.tables.windows import Stage, positions
 from zellige.cpu.tables.work import Work
 from zellige.graph.ir import Node
@@ -96,10 +96,17 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
     rows = band_rows(convolution.outputs, convolution.groups, isa)
     bands = band_columns(convolution.weight, convolution.groups, rows)
     density = bands.kept / convolution.weight.size
-    source, target = source_planes(lowering, convolution, commit=False), lowering.planes(node.name)
-    assert isinstance(source.layout, Planes) and isinstance(target.layout, Planes)
-    taps = taps_of(lowering, convolution, source.layout)
-    tiles, work = band_work(bands, convolution.bias, taps, source.layout, target.layout, rows, isa)
+    source, target = lowering.storage[node.inputs[0]], lowering.planes(node.name)
+    assert isinstance(target.layout, Planes)
+    taps = taps_of(lowering, convolution)
+    scratch: dict[str, Slot] = {}
+    if taps.stage:
+        tiles, elements, work = staged_band_work(bands, convolution.bias, taps, source.layout, target.layout, convolution.padding,
+                                                 str(node.attributes["padding_mode"]), rows, isa)
+        scratch = {"scratch": Scratch(elements), "scratch_bytes": 4 * elements}
+    else:
+        assert isinstance(source.layout, Planes)
+        tiles, work = band_work(bands, convolution.bias, taps, source.layout, target.layout, rows, isa)
     if density > DENSE:
         name, reason = "dense", "no column of a band is zero"
     else:
@@ -107,9 +114,9 @@ def direct_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
         name, reason = "sparse", f"bands of {rows} rows keep {density:.0%} of their columns: {of_dense:.2f} of the dense cycles"
 
     def append() -> None:
-        source = source_planes(lowering, convolution, commit=True)
-        lowering.call(node, BandKernel(rows, tiles, lowering.epilogue(node), taps.masked),
-                      {"source": source.place, "target": target.place, **work.tables, **lowering.operand_slots(node)}, work.costs)
+        kernel = BandKernel(rows, tiles, lowering.epilogue(node), taps.masked, staged=taps.stage is not None)
+        lowering.call(node, kernel, {"source": source.place, "target": target.place, **work.tables, **scratch,
+                                     **lowering.operand_slots(node)}, work.costs)
 
     demand = Demand("band", float(work.costs.sum()), work.nbytes, lowering.map_bytes(node))
     return [Path(name, reason, density, (demand,), append)]
@@ -123,27 +130,17 @@ def dense_cycles(weight: np.ndarray, work: Work, rows: int) -> float:
     return float(band_costs(columns, items[:, 1], items[:, 2], rows).sum())
 
 
-def source_planes(lowering: Lowering, convolution: Convolution, commit: bool) -> Stored:
-    """The planes that the kernel reads: the source's own, or staged ones (made when ``commit`` is set)."""
-    node = convolution.node
-    if is_direct(lowering.graph, node):
-        return lowering.planes(node.inputs[0])
-    target = lowering.planes(node.name).layout
-    assert isinstance(target, Planes)
-    window = Window(convolution.kernel, convolution.dilation, convolution.padding, str(node.attributes["padding_mode"]),
-                    stage_of(lowering, convolution))
-    return stage(lowering, node, node.inputs[0], window, target, commit)
-
-
 def stage_of(lowering: Lowering, convolution: Convolution) -> Stage:
     """The planes of a convolution with a stride: where rows may not be longer than its output's, each tap has its own columns."""
     return Stage.of(convolution.kernel, convolution.dilation, convolution.stride, lowering.storage.is_flat(convolution.node.name))
 
 
-def taps_of(lowering: Lowering, convolution: Convolution, source: Planes) -> Taps:
+def taps_of(lowering: Lowering, convolution: Convolution) -> Taps:
     """Taps of the source's own planes begin in its margins, or are masked; staged planes begin with the padding."""
     if not is_direct(lowering.graph, convolution.node):
         return Taps(convolution.kernel, convolution.dilation, stage=stage_of(lowering, convolution))
+    source = lowering.planes(convolution.node.inputs[0]).layout
+    assert isinstance(source, Planes)
     top, bottom, left, right = convolution.padding
     within = source.margins.union(Margins(top, bottom, left, right)) == source.margins
     return Taps(convolution.kernel, convolution.dilation, (top, left), masked=not within)
@@ -169,17 +166,14 @@ def winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:
         plans["small winograd"] = WinogradPlan(*layer, SMALL)
     places: dict[str, Slot] = {"source": source.place, "target": target.place, **lowering.operand_slots(node)}
     map_bytes = lowering.map_bytes(node) + 4 * (target.layout.elements - lowering.planes(node.name).layout.elements)
-    return [Path(name, f"{plan.transform}, {plan.description}", plan.density, plan.demands(map_bytes),
+    return [Path(name, f"{plan.transform}, {plan.description}", plan.density, (plan.demand(map_bytes),),
                  partial(append_winograd, lowering, node, plan, places), (pool,) if pool else ())
             for name, plan in plans.items()]
 
 
 def append_winograd(lowering: Lowering, node: Node, plan: WinogradPlan, places: dict[str, Slot]) -> None:
-    if plan.tiles:
-        places = places | {"tiles": lowering.storage.reserve(f"{node.name} tiles", Dense((plan.tiles,))).place}
-    for call in plan.calls:
-        here = {name: slot for name, slot in places.items() if name in call.kernel.SLOTS}
-        lowering.call(node, call.kernel, {**call.slots, **here}, call.costs)
+    call = plan.call
+    lowering.call(node, call.kernel, {**call.slots, **places}, call.costs)
 
 
 # Maps of one output pixel

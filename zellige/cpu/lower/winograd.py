@@ -1,7 +1,7 @@
-"""A 3 × 3 convolution of stride 1 through Winograd's algorithm: its plan, its calls and what they cost.
+"""A 3 × 3 convolution of stride 1 through Winograd's algorithm: its plan, its call and what it costs.
 
-Where strips are many, each is one item from source to target. Where they are few, or too few to share out evenly, the input
-is transformed first, into a buffer that all threads share, and items are groups of bands.
+Where strips are many, each is one item from source to target. Where they are few, or too few to share out evenly, items are groups
+of bands on a part of the map. Threads that share a part each transform all of its tiles, which the model counts once.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from zellige.cpu.costs import Demand
 from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.epilogue import Epilogue
 from zellige.cpu.kernels.kernel import Kernel
-from zellige.cpu.kernels.winograd import WinogradGroup, WinogradInput, WinogradStrip
+from zellige.cpu.kernels.winograd import WinogradGroup, WinogradStrip
 from zellige.cpu.kernels.winograd_pieces import strip_kinds, sum_pitch
 from zellige.cpu.kernels.winograd_points import LARGE, TAPS, Transform
 from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import tilings
 from zellige.cpu.layout import LINE, Planes, round_up
+from zellige.cpu.tables.parts import cut_evenly, cut_parts, with_beginnings
 from zellige.cpu.tables.winograd import (
     Padding,
     Runs,
-    cut_evenly,
     cut_runs,
     cut_strips,
     group_items,
-    input_items,
     output_table,
     pool_runs,
     window_table,
@@ -42,8 +41,7 @@ GROUP_BANDS = 8         # the most bands of a group
 GROUP_COLUMNS = 1024    # whose transformed filters a group may hold, so that they and the tiles stay in the second-level cache
 GROUPS = 4              # at least, if there are so many bands
 NARROW_VECTORS = 0.95   # as many vectors as with wide runs, or fewer, must be left for narrow ones to pay
-GROUP_STRIPS = 4        # the most strips of an item: their sums should stay in the cache
-CHUNK = 16              # channels of an item of the input transform
+PART_VECTORS = (2, 4)   # the fewest of a part of the map: one would wait for weights; the most: caches should hold their tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +58,9 @@ class WinogradPlan:
     """How a layer of Cout × Cin × 3 × 3 weights runs, with tiles of one size. Padding lies in the source's margins, as zeros, or is
     masked out where there are none. With ``pooled``, the target is the map of the largest of each 2 × 2 outputs.
 
-    Weights are packed when ``calls`` are asked for, each time. ``density`` is the share of the columns that are kept,
-    ``cycles`` what the model says all calls take together. With other limits than the usual ones (``many_strips``,
-    ``group_bands``, ``group_strips``, ``narrow_vectors``) small layers show what large ones do.
+    Weights are packed when the ``call`` is asked for, each time. ``density`` is the share of the columns that are kept,
+    ``cycles`` what the model says it takes. With other limits than the usual ones (``many_strips``,
+    ``group_bands``, ``narrow_vectors``, ``part_vectors``) small layers show what large ones do.
     """
 
     isa: Isa
@@ -76,23 +74,26 @@ class WinogradPlan:
     transform: Transform = LARGE
     many_strips: int = MANY_STRIPS
     group_bands: int = GROUP_BANDS
-    group_strips: int = GROUP_STRIPS
     narrow_vectors: float = NARROW_VECTORS
+    part_vectors: tuple[int, int] = PART_VECTORS
 
     def __post_init__(self) -> None:
         self._check()
         self.rows, self.vectors = self.isa.band
         self.runs = self._cut_runs()
-        self.strips = cut_strips(self.runs.vectors, self.runs.share, self.vectors)
+        whole = np.array([[0, self.runs.vectors]])
+        self.by_strips = len(*cut_strips(whole, self.runs.share, self.vectors)) >= self.many_strips
+        parts = whole if self.by_strips else cut_parts(self.runs.vectors, *self.part_vectors)
+        self.parts = cut_strips(parts, self.runs.share, self.vectors)
+        self.strips = np.concatenate(self.parts)
         kept = kept_channels(self.weight, self.rows)
         self.density = float(kept.mean())
         self.lists = column_lists(kept)
-        self.by_strips = len(self.strips) >= self.many_strips
         self.groups = cut_evenly(len(kept), self._bands_of_group())
         self.point_pitch = (-(-self.source.channels * self.isa.lanes // LINE) | 1) * LINE
         self.vector_pitch = self.transform.points * self.point_pitch + LINE
-        self.costs = (self._strip_costs(),) if self.by_strips else (self._input_costs(), self._group_costs())
-        self.cycles = float(sum(costs.sum() for costs in self.costs))
+        self.costs = self._strip_costs() if self.by_strips else self._group_costs()
+        self.cycles = float(self.costs.sum())
 
     def _check(self) -> None:
         top, bottom, left, right = self.padding
@@ -124,12 +125,8 @@ class WinogradPlan:
     # Work items and what they cost
 
     @cached_property
-    def input_items(self) -> np.ndarray:
-        return input_items(self.runs.vectors, self.source.channels, CHUNK)
-
-    @cached_property
     def group_items(self) -> np.ndarray:
-        return group_items(len(self.strips), self.group_strips, len(self.groups))
+        return group_items(self.parts, len(self.groups))
 
     def _band_costs(self) -> np.ndarray:
         """Cycles of every band with every strip, shape (bands, strips)."""
@@ -139,36 +136,27 @@ class WinogradPlan:
         return product_cycles(self.transform, self.lists.counts[:, None], width, share, self.rows) + outputs
 
     def _strip_costs(self) -> np.ndarray:
-        return self._band_costs().sum(0) + input_cycles(self.transform, self.source.channels, shared=False) * self.strips[:, 1]
-
-    def _input_costs(self) -> np.ndarray:
-        return input_cycles(self.transform, self.input_items[:, 2] - self.input_items[:, 1], shared=True)
+        return self._band_costs().sum(0) + input_cycles(self.transform, self.source.channels, self.strips[:, 1])
 
     def _group_costs(self) -> np.ndarray:
         first_strip, end_strip, group = self.group_items.T
         until = np.pad(self._band_costs().cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         first, end = self.groups[group].T
         products = until[end, end_strip] - until[end, first_strip] - until[first, end_strip] + until[first, first_strip]
-        return products + filter_cycles(self.transform, self.lists.starts[end] - self.lists.starts[first])
+        products += filter_cycles(self.transform, self.lists.starts[end] - self.lists.starts[first])
+        vectors = np.array([part[:, 1].sum() for part in self.parts])
+        part_of_item = np.repeat(np.arange(len(self.parts)), len(self.groups))
+        return with_beginnings(products, part_of_item, input_cycles(self.transform, self.source.channels, vectors))
 
-    def demands(self, map_bytes: int) -> tuple[Demand, ...]:
-        """What the calls ask of a machine, before weights are packed; ``map_bytes`` are those of all that the layer
-        reads and writes."""
-        column_bytes = 4 * self.rows * len(self.lists)
-        if self.by_strips:
-            return (Demand("winograd_strip", self.cycles, self.transform.points * column_bytes, map_bytes),)
-        inputs, groups = (float(costs.sum()) for costs in self.costs)
-        source_bytes = 4 * self.source.elements
-        values = self.transform.window * TAPS if self.transform.filter_to_points else self.transform.points
-        return (Demand("winograd_input", inputs, 0, source_bytes + 4 * self.tiles),
-                Demand("winograd_group", groups, values * column_bytes, map_bytes - source_bytes + 4 * self.tiles))
+    def demand(self, map_bytes: int) -> Demand:
+        """What the call asks of a machine, before weights are packed; ``map_bytes`` are those of all that the layer reads and
+        writes."""
+        halves = not self.by_strips and self.transform.filter_to_points
+        values = self.transform.window * TAPS if halves else self.transform.points
+        weight_bytes = 4 * self.rows * len(self.lists) * values
+        return Demand("winograd_strip" if self.by_strips else "winograd_group", self.cycles, weight_bytes, map_bytes)
 
-    # Calls
-
-    @property
-    def tiles(self) -> int:
-        """Elements of the buffer ``tiles``, which all threads share between the two calls; 0 if there is but one."""
-        return 0 if self.by_strips else self.runs.vectors * self.vector_pitch
+    # The call
 
     @property
     def description(self) -> str:
@@ -176,18 +164,16 @@ class WinogradPlan:
         return f"{tiles} in {len(self.strips)} strips" if self.by_strips else f"{tiles} by {len(self.groups)} groups of bands"
 
     @property
-    def calls(self) -> tuple[WinogradCall, ...]:
-        """The calls, with packed weights; ``source``, ``target``, ``tiles`` and operands are left for the caller to fill in."""
+    def call(self) -> WinogradCall:
+        """The call, with packed weights; ``source``, ``target`` and operands are left for the caller to fill in."""
         variant = (self.rows, self.vectors, self.runs.tiling, self.epilogue, self.pooled)
         if self.by_strips:
-            return (WinogradCall(WinogradStrip(*variant), self._strip_slots(), *self.costs),)
-        slots = (self._input_slots() | {"items": self.input_items}, self._group_slots())
-        kernels = (WinogradInput(self.runs.tiling), WinogradGroup(*variant))
-        return tuple(map(WinogradCall, kernels, slots, self.costs))
+            return WinogradCall(WinogradStrip(*variant), self._strip_slots(), self.costs)
+        return WinogradCall(WinogradGroup(*variant), self._group_slots(), self.costs)
 
     def _input_slots(self) -> dict[str, Slot]:
         return {"source_plane": self.source.plane, "source_row": self.source.row, "vector_pitch": self.vector_pitch,
-                "point_pitch": self.point_pitch,
+                "point_pitch": self.point_pitch, "source_channels": self.source.channels,
                 "windows": window_table(self.runs, self.source, self.padding)}
 
     def _output_slots(self) -> dict[str, Slot]:
@@ -202,16 +188,17 @@ class WinogradPlan:
     def _strip_slots(self) -> dict[str, Slot]:
         return {**self._input_slots(), **self._output_slots(), **self._scratch(self.vectors * self.vector_pitch + self._sums()),
                 "weights": pack_points(self.transform, self.weight, self.lists, self.rows, self.groups),
-                "source_channels": self.source.channels, "group_count": len(self.groups)}
+                "group_count": len(self.groups)}
 
     def _group_slots(self) -> dict[str, Slot]:
         halves = self.transform.filter_to_points is not None
         columns = int(np.diff(self.lists.starts[self.groups]).max()) if halves else 0
-        strips = int((self.group_items[:, 1] - self.group_items[:, 0]).max())
+        strips, vectors = max(map(len, self.parts)), max(int(part[:, 1].sum()) for part in self.parts)
         name, pack = ("halves", pack_halves) if halves else ("weights", pack_points)
-        return {**self._output_slots(), **self._scratch(columns * self.transform.window * self.rows + strips * self._sums()),
+        return {**self._input_slots(), **self._output_slots(), **self._scratch(
+            vectors * self.vector_pitch + columns * self.transform.window * self.rows + strips * self._sums()),
                 name: pack(self.transform, self.weight, self.lists, self.rows, self.groups),
-                "items": self.group_items, "most_columns": columns}
+                "items": self.group_items, "most_columns": columns, "most_vectors": vectors}
 
     def _sums(self) -> int:
         """Elements of the sums of a group with one strip."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from zellige.cpu.kernels.pool import LISTED, Windows
 from zellige.cpu.layout import Layout, Planes
+from zellige.cpu.tables.parts import cut_parts, part_items
 from zellige.cpu.tables.work import Work, lane_bits, table
 
 ITEM_VECTORS = 64   # an item has no more than these
+FEWEST_VECTORS = 48  # of a half of a plane: shorter pieces of planes take longer to come than to cross
 UNROLLED_SIDE = 5   # windows of more rows or columns are lists
 VECTOR_CYCLES = 6   # of a vector without its taps
 LANE_CYCLES = 3     # of a lane that is read by itself
@@ -161,10 +163,9 @@ def _tap_lists(vertical: Axis, horizontal: Axis, y: np.ndarray, x: np.ndarray, i
 
 
 def _items(source: Layout, target: Layout, additions: Sequence[Layout], vectors: int) -> np.ndarray:
-    """Runs of vectors of every plane."""
+    """Parts of planes, all planes of an image's part after one another."""
     images, channels = target.shape[:2]
-    begin = np.arange(0, vectors, ITEM_VECTORS)
-    image, channel = (index.reshape(-1, 1) for index in np.indices((images, channels)))
+    image, channel = (index.ravel() for index in np.indices((images, channels)))
     places = [image * layout.strides[0] + channel * layout.strides[1] for layout in (source, target, *additions)]
     places += [np.zeros_like(image)] * (2 - len(additions))
-    return table(begin, np.minimum(begin + ITEM_VECTORS, vectors), *places)
+    return part_items(cut_parts(vectors, FEWEST_VECTORS, ITEM_VECTORS), images, *places)

@@ -10,9 +10,9 @@ from zellige.cpu.isa import Isa
 from zellige.cpu.kernels.row_transforms import POINTS, TAPS, TILE, filter_transform
 from zellige.cpu.kernels.row_winograd import scratch_elements
 from zellige.cpu.layout import LINE, Planes, planes, round_up
+from zellige.cpu.tables.parts import cut_evenly
 from zellige.cpu.tables.tiles import tile_widths
 from zellige.cpu.tables.windows import Stage
-from zellige.cpu.tables.winograd import cut_evenly
 from zellige.cpu.tables.work import Work, lane_bits, table
 
 MOST_SCRATCH = 512 << 10    # bytes of the points of a window: they should stay in the second-level cache

@@ -36,9 +36,8 @@ def cut_pixels(pixels: int, rows: int, isa: Isa) -> list[Tile]:
     if not rest or rest >= rows or rest > sum(room):
         return [Tile(width) for width in tile_widths(vectors + bool(rest), widest_tile(rows, isa))]
     singles = [0] * len(widths)
-    for _ in range(rest):
-        fewest = min((count, -free, tile) for tile, (count, free) in enumerate(zip(singles, room, strict=True)) if count < free)
-        singles[fewest[2]] += 1
+    for tile in reversed(range(len(widths))):  # the last ones are beside them in memory, so that one thread has the line
+        singles[tile] = min(room[tile], rest - sum(singles))
     return [Tile(*shape) for shape in zip(widths, singles, strict=True)]
 
 

@@ -17,6 +17,7 @@ from zellige.cpu.kernels.winograd_pieces import shares
 from zellige.cpu.kernels.winograd_pooling import POOL
 from zellige.cpu.kernels.winograd_runs import EDGES, OutputFields, Tiling, WindowFields
 from zellige.cpu.layout import Planes
+from zellige.cpu.tables.parts import cut_evenly
 from zellige.cpu.tables.work import lane_bits
 
 REACH = 1000  # elements around a buffer that may be read; the arena has more at both ends
@@ -163,44 +164,28 @@ def _table(*columns: ArrayLike) -> np.ndarray:
     return np.column_stack([np.asarray(column) for column in columns]).astype(np.uint32).view(np.int32)
 
 
-def cut_evenly(count: int, most: int) -> np.ndarray:
-    """As few ranges (first, end) as can be of at most ``most`` things, of about equal length. Shape (ranges, 2), int32.
+def cut_strips(parts: np.ndarray, share: int, widest: int) -> list[np.ndarray]:
+    """As few strips of at most ``widest`` vectors as each part of the map, a range of vectors, can be cut into; a shared last
+    vector is one by itself.
 
-    >>> cut_evenly(14, 3).tolist()
-    [[0, 3], [3, 6], [6, 9], [9, 12], [12, 14]]
+    For every part first vector, vectors and kind of each strip. Shape (strips, 3), int32.
+
+    >>> [strips.tolist() for strips in cut_strips(np.array([[0, 8]]), 1, 3)]
+    [[[0, 3, 3], [3, 3, 3], [6, 2, 2]]]
+    >>> [strips.tolist() for strips in cut_strips(np.array([[0, 2], [2, 4]]), 2, 3)]
+    [[[0, 2, 2]], [[2, 1, 1], [3, 1, 5]]]
     """
-    ranges = -(-count // most)
-    ends = np.cumsum(count // ranges + (np.arange(ranges) < count % ranges))
-    return np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(np.int32)
+    result = []
+    for begin, end in parts.tolist():
+        plain = end - (share > 1 and end == parts[-1, 1])
+        ranges = begin + cut_evenly(plain - begin, widest) if plain > begin else np.zeros((0, 2), np.int32)
+        strips = [(first, last - first, last - first) for first, last in ranges.tolist()]
+        result.append(np.array([*strips, *([(plain, 1, widest + share)] if plain < end else [])], np.int32))
+    return result
 
 
-def cut_strips(vectors: int, share: int, widest: int) -> np.ndarray:
-    """As few strips as can be, of at most ``widest`` vectors each; a shared last vector is one by itself.
-
-    First vector, vectors and kind of each. Shape (strips, 3), int32.
-
-    >>> cut_strips(8, 1, 3).tolist(), cut_strips(4, 2, 3).tolist()
-    ([[0, 3, 3], [3, 3, 3], [6, 2, 2]], [[0, 3, 3], [3, 1, 5]])
-    """
-    plain = vectors if share == 1 else vectors - 1
-    strips = [(first, end - first, end - first) for first, end in (cut_evenly(plain, widest).tolist() if plain else [])]
-    if share > 1:
-        strips.append((plain, 1, widest + share))
-    return np.array(strips, np.int32)
-
-
-def input_items(vectors: int, channels: int, chunk: int) -> np.ndarray:
-    """Items of ``WinogradInput``: vector, first channel, end of channels. Shape (items, 3), int32."""
-    ranges = cut_evenly(channels, chunk)
-    vector = np.repeat(np.arange(vectors), len(ranges))
-    return np.column_stack([vector, np.tile(ranges, (vectors, 1))]).astype(np.int32)
-
-
-def group_items(strips: int, most: int, groups: int) -> np.ndarray:
-    """Items of ``WinogradGroup``: first strip, end of strips (at most so many), group. Shape (items, 3), int32.
-
-    All strips of one group follow each other: a thread reads few of the weights, all of the tiles.
-    """
-    ranges = cut_evenly(strips, most)
-    group = np.repeat(np.arange(groups), len(ranges))
-    return np.column_stack([np.tile(ranges, (groups, 1)), group]).astype(np.int32)
+def group_items(strips: list[np.ndarray], groups: int) -> np.ndarray:
+    """Items of ``WinogradGroup``: first strip and end of strips of a part of the map, group. Shape (items, 3), int32."""
+    ends = np.cumsum([0, *map(len, strips)])
+    ranges = np.repeat(np.stack([ends[:-1], ends[1:]], 1), groups, axis=0)
+    return np.column_stack([ranges, np.tile(np.arange(groups), len(strips))]).astype(np.int32)

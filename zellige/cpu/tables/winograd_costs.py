@@ -22,17 +22,15 @@ EFFICIENCY = 0.97       # of the cycles that two FMAs a cycle would take, at the
 
 @dataclass(frozen=True)
 class TransformCycles:
-    """What the transforms take: of one vector of windows and one channel, and once more where tiles go through a buffer that
-    threads share; of one vector of tiles and one output channel; of one column of a band at the points of one x, from half
-    transformed filters (0: they come whole)."""
+    """What the transforms take: of one vector of windows and one channel; of one vector of tiles and one output channel; of one
+    column of a band at the points of one x, from half transformed filters (0: they come whole)."""
 
     inputs: float
-    shared: float
     outputs: float
     filters: float
 
 
-CYCLES = {LARGE: TransformCycles(140, 90, 140, 5.5), SMALL: TransformCycles(40, 25, 36, 0)}
+CYCLES = {LARGE: TransformCycles(140, 140, 5.5), SMALL: TransformCycles(40, 36, 0)}
 
 
 def product_cycles(transform: Transform, columns: np.ndarray, width: np.ndarray, share: np.ndarray, rows: int) -> np.ndarray:
@@ -49,10 +47,9 @@ def output_cycles(transform: Transform, width: np.ndarray, rows: int, lanes: int
     return (CYCLES[transform].outputs + far) * rows * width
 
 
-def input_cycles(transform: Transform, channels: np.ndarray | int, shared: bool) -> np.ndarray:
-    """The input transform of a vector."""
-    cycles = CYCLES[transform]
-    return np.asarray((cycles.inputs + cycles.shared * shared) * channels)
+def input_cycles(transform: Transform, channels: int, vectors: np.ndarray) -> np.ndarray:
+    """The input transform of so many vectors."""
+    return np.asarray(CYCLES[transform].inputs * channels * vectors)
 
 
 def filter_cycles(transform: Transform, columns: np.ndarray) -> np.ndarray:
