@@ -36,6 +36,9 @@ ROWS_PER_MEMORY = 4
 TO_ALL = 0
 """The packet number of activations for a whole column; those for row r alone have 1 + r."""
 
+ALIGNED = 32
+"""Sizes of shares of a memory tile are multiples of this."""
+
 STACK = 1024
 """Bytes of a core's stack (the default of AMD's tools)."""
 
@@ -166,20 +169,29 @@ def _detour(device: Device, origin: int, columns: int) -> int:
     return sum(abs(shim - origin - at) for at, shim in enumerate(_nearest(device, origin, columns)))
 
 
+ACTIVATIONS = 64 * 1024
+"""Bytes of a slot for activations in a memory tile, at most."""
+
+
 @dataclass(frozen=True)
 class MemoryShares:
-    """How a memory tile is shared out, in bytes of one slot."""
+    """How a memory tile is shared out, in bytes of one slot; ``resident`` is for values that stay, and has no slots."""
 
     activations: int
     weights: int
     results: int
     """Of one core."""
+    resident: int
 
 
 def memory_shares(on: Overlay) -> MemoryShares:
-    """Half of the first memory tile for activations, a quarter for packets, and what results of four cores need."""
-    size = on.device.memory_bytes
-    return MemoryShares(size // 4, size // 8, size // 8 // ROWS_PER_MEMORY)
+    """Half of the first memory tile for activations, at most; what cores take of packets and results; and the rest for values that
+    stay there. None do where results of some rows go to a second memory tile, as that sends nothing to cores."""
+    size, core = on.device.memory_bytes, on.core_memory
+    activations, weights = min(size // 4, ACTIVATIONS), min(size // 8, core.weights)
+    results = min(size // 8 // ROWS_PER_MEMORY, core.results)
+    rings = DEPTH * (activations + weights + min(on.rows, ROWS_PER_MEMORY) * results)
+    return MemoryShares(activations, weights, results, 0 if on.memories > 1 else (size - rings) // ALIGNED * ALIGNED)
 
 
 def fixed_parts(on: Overlay) -> tuple[tuple[Buffer, ...], tuple[Lock, ...], tuple[Flow, ...], tuple[Core, ...]]:
@@ -235,6 +247,8 @@ def _memories(on: Overlay, laid: _Laying, column: int) -> None:
     laid.ring(f"{name}.weights", on.memory(column), shares.weights)
     for row in range(on.rows):
         laid.ring(f"{name}.results{row}", on.result_memory(row, column), shares.results)
+    if shares.resident:
+        laid.buffer(resident_buffer(column), on.memory(column), shares.resident)
 
 
 def _flows(on: Overlay) -> list[Flow]:
@@ -254,6 +268,11 @@ def _flows(on: Overlay) -> list[Flow]:
         destinations = tuple(Channel(on.core(row, column), "in", 1) for column in range(on.columns))
         flows.append(Flow(source, destinations, packet=row if on.rows > on.columns else None))
     return flows
+
+
+def resident_buffer(column: int) -> str:
+    """The buffer of a column's memory tile for values that stay there between phases."""
+    return f"memory{column}.resident"
 
 
 def results_output(number: int) -> int:

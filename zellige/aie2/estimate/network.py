@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
-from zellige.aie2.lowering.lower import assemble, plan
+from zellige.aie2.lowering.lower import assemble
+from zellige.aie2.lowering.plan import plan
 from zellige.aie2.overlay import Overlay
 from zellige.aie2.simulate import Run, simulate
 from zellige.graph.quantized import QuantizedGraph

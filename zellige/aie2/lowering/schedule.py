@@ -37,6 +37,22 @@ class Tiling:
 
 
 @dataclass(frozen=True)
+class Stays:
+    """Which values of a phase are in memory tiles: its ``source`` and ``residual`` are read there; its ``result`` is written there,
+    and ``out``, to host memory, or both."""
+
+    source: bool = False
+    residual: bool = False
+    result: bool = False
+    out: bool = True
+
+    @property
+    def any(self) -> bool:
+        """If so, columns share the result from top to bottom, as they do all values that stay."""
+        return self.source or self.residual or self.result
+
+
+@dataclass(frozen=True)
 class Cell:
     """What a core computes in a pass: result groups from ``first`` on, of which the first ``skip`` are another's."""
 
@@ -71,6 +87,7 @@ class Schedule:
     phase: Phase
     on: Overlay
     tiling: Tiling
+    stays: Stays = Stays()
 
     @cached_property
     def rows(self) -> int:
@@ -191,6 +208,12 @@ class Schedule:
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
         return 0 if self.phase.own else self.parts[-1].group + self.tiling.part[0] - self.phase.source.groups
+
+    @cached_property
+    def stays_whole(self) -> bool:
+        """Whether what stays in memory tiles is written by one core, and nothing beside it is read."""
+        twice = self.stays.result and any(cell.skip for cells in self.passes for cell in cells)
+        return not twice and not (self.stays.source and self.overrun)
 
 
 def _cut(size: int, columns: int, tile: int, place: int, count: int) -> tuple[tuple[int, ...], int, bool]:
