@@ -17,8 +17,8 @@ from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
 from zellige.aie2.lowering.lower import assemble, lower
-from zellige.aie2.lowering.plan import Plan, plan
 from zellige.aie2.lowering.packets import parcels
+from zellige.aie2.lowering.plan import Plan, plan
 from zellige.aie2.lowering.schedule import Tiling
 from zellige.aie2.lowering.tiling import estimate, fits
 from zellige.aie2.overlay import CoreMemory, Overlay, overlay

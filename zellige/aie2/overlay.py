@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from zellige.aie2.device import KINDS, Device, device_named
+from zellige.aie2.device import KINDS, WORD, Device, device_named
 from zellige.aie2.program import Acquire, Buffer, Channel, Core, Flow, Instruction, Lock, Release, Repeat, Ring, Step, Tile
 from zellige.errors import CompileError
 
@@ -175,23 +175,28 @@ ACTIVATIONS = 64 * 1024
 
 @dataclass(frozen=True)
 class MemoryShares:
-    """How a memory tile is shared out, in bytes of one slot; ``resident`` is for values that stay, and has no slots."""
+    """How a memory tile is shared out, in bytes of one slot. ``rest`` is for the second halves of packets; ``resident`` for values
+    that stay, and has no slots."""
 
     activations: int
     weights: int
+    rest: int
     results: int
     """Of one core."""
     resident: int
 
 
 def memory_shares(on: Overlay) -> MemoryShares:
-    """Half of the first memory tile for activations, at most; what cores take of packets and results; and the rest for values that
-    stay there. None do where results of some rows go to a second memory tile, as that sends nothing to cores."""
+    """Half of the first memory tile for activations, at most; what cores take of packets and results; and what is left for values
+    that stay there. None do where results of some rows go to a second memory tile, as that sends nothing to cores. Packets come in
+    halves where channels of shims are slower than streams."""
     size, core = on.device.memory_bytes, on.core_memory
     activations, weights = min(size // 4, ACTIVATIONS), min(size // 8, core.weights)
     results = min(size // 8 // ROWS_PER_MEMORY, core.results)
-    rings = DEPTH * (activations + weights + min(on.rows, ROWS_PER_MEMORY) * results)
-    return MemoryShares(activations, weights, results, 0 if on.memories > 1 else (size - rings) // ALIGNED * ALIGNED)
+    halved = on.memories == 1 and on.device.shim_bytes < WORD * on.device.clock
+    rest = weights // 2 // ALIGNED * ALIGNED if halved else 0
+    left = size - DEPTH * (activations + weights + rest + min(on.rows, ROWS_PER_MEMORY) * results)
+    return MemoryShares(activations, weights, rest, results, 0 if on.memories > 1 else left // ALIGNED * ALIGNED)
 
 
 def fixed_parts(on: Overlay) -> tuple[tuple[Buffer, ...], tuple[Lock, ...], tuple[Flow, ...], tuple[Core, ...]]:
@@ -245,6 +250,8 @@ def _memories(on: Overlay, laid: _Laying, column: int) -> None:
     laid.buffer(f"{name}.activations", on.memory(column), DEPTH * shares.activations)
     laid.ring_locks(f"{name}.activations", on.memory(column))
     laid.ring(f"{name}.weights", on.memory(column), shares.weights)
+    if shares.rest:
+        laid.ring(f"{name}.rest", on.memory(column), shares.rest)
     for row in range(on.rows):
         laid.ring(f"{name}.results{row}", on.result_memory(row, column), shares.results)
     if shares.resident:

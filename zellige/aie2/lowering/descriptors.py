@@ -24,7 +24,7 @@ def shares(on: Overlay, tile: Tile) -> Mapping[tuple[str, int], range]:
         return CORE
     half, first = KINDS["memory"].descriptors // 2, tile.row == 1
     results = 2 * min(on.rows, ROWS_PER_MEMORY)
-    even = {("in", 0): 2, ("in", 2): 2, ("in", 4): 2, ("out", 2): results, ("out", 0): half - 6 - results}
+    even = {("in", 0): 4, ("in", 2): 2, ("in", 4): 2, ("out", 2): results, ("out", 0): half - 8 - results}
     odd = {("in", 1): 4, ("in", 3): 2, ("in", 5): 2, ("out", 1): half - 8}
     if on.paired:
         even, odd = {**even, ("in", 2): 4, ("in", 4): 0}, {**odd, ("in", 3): 4, ("in", 5): 0}

@@ -13,15 +13,18 @@ from math import prod
 import numpy as np
 
 from zellige.aie2.device import WORD
+from zellige.aie2.lowering.activation_streams import activation_streams, zero_streams
 from zellige.aie2.lowering.chains import Turns, linear
 from zellige.aie2.lowering.margins import tensors_of
+from zellige.aie2.lowering.packet_streams import packet_streams
 from zellige.aie2.lowering.packets import parcels
 from zellige.aie2.lowering.placement import Placement
 from zellige.aie2.lowering.plan import Plan, outputs_of, plan
 from zellige.aie2.lowering.residency import Residency, waits
+from zellige.aie2.lowering.result_streams import idle, result_streams
 from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.lowering.sequence import Starts
-from zellige.aie2.lowering.streams import Fill, Lowering, idle
+from zellige.aie2.lowering.streams import Fill, Lowering, Stream
 from zellige.aie2.overlay import Overlay, fixed_parts
 from zellige.aie2.packet import GROUP
 from zellige.aie2.program import HostBuffer, Program
@@ -51,13 +54,15 @@ def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
     host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items() if name not in hidden]
     turns, sequence, after, fills = Turns(), Starts(on), waits(residency, found, stays), _fills(residency, found)
     overwritten = residency.overwritten(found)
+    before: Lowering | None = None
     for schedule in schedules:
         phase, sent = schedule.phase, parcels(schedule)
         host += [HostBuffer(f"{phase.name}.packets{column}", parcel.data.size, parcel.data.reshape(-1))
                  for column, parcel in sorted(sent.items())]
         lowered = Lowering(schedule, tensors, sent, turns, residency.residents, fills.get(phase.name, ()),
-                           bool(overwritten.get(phase.name)))
-        sequence.phase(phase.name, lowered.streams(), after[phase.name], lowered.ready)
+                           bool(overwritten.get(phase.name)), before is not None and before.spares)
+        sequence.phase(phase.name, _streams(lowered), after[phase.name], lowered.ready)
+        before = lowered
     sequence.finish()
     host += _idle(on, schedules)
     zeros = [WORD * prod(size for size, _ in fill.dimensions) for several in fills.values() for fill in several]
@@ -67,6 +72,14 @@ def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
                    {name: str(_unfolded(_noted(found, tensors, name), shape, planned.folds.get(name, 1)))
                     for name, shape in graph.inputs.items()},
                    {name: str(_noted(found, tensors, name)) for name in read})  # fmt: skip
+
+
+def _streams(lowering: Lowering) -> list[Stream]:
+    """What all channels do in a phase. Packets first: they may come before what the phase reads is there."""
+    found = [stream for column in lowering.parcels for stream in packet_streams(lowering, column)]
+    for column in range(lowering.schedule.on.columns):
+        found += [*zero_streams(lowering, column), *activation_streams(lowering, column), *result_streams(lowering, column)]
+    return [stream for stream in found if stream.chains]
 
 
 def _fills(residency: Residency, found: Placement) -> dict[str, list[Fill]]:

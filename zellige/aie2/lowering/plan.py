@@ -9,8 +9,8 @@ from math import inf
 from zellige.aie2.lowering.parts import Counts
 from zellige.aie2.lowering.place import place
 from zellige.aie2.lowering.placement import Placement
-from zellige.aie2.lowering.residency import Cycles, Residency, choose_residency
-from zellige.aie2.lowering.schedule import Schedule, Stays
+from zellige.aie2.lowering.residency import NONE, Cycles, Residency, choose_residency
+from zellige.aie2.lowering.schedule import NOTHING_STAYS, Schedule, Stays
 from zellige.aie2.lowering.stems import fold_stems
 from zellige.aie2.lowering.tiling import Choice, choose, estimate, fits
 from zellige.aie2.overlay import Overlay
@@ -33,7 +33,7 @@ class Plan:
     placement: Placement
     schedules: tuple[Schedule, ...]
     folds: Mapping[str, int]
-    residency: Residency = Residency({}, {})
+    residency: Residency = NONE
 
 
 def plan(graph: QuantizedGraph, on: Overlay, choose_what_stays: ResidencyChoice = choose_residency) -> Plan:
@@ -95,7 +95,7 @@ class _Choices:
         """The best, if nothing stays."""
         if phase.name == phase.node and phase.name not in self._added and _may_be_ordered(phase):
             self.free.add(phase.name)
-        return self.exact(phase, Stays())
+        return self.exact(phase, NOTHING_STAYS)
 
     def cycles(self, phase: Phase, stays: Stays) -> float:
         """What a phase takes about, if that stays; by one tiling, whatever stays."""

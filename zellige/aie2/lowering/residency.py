@@ -80,6 +80,10 @@ class Residency:
         return lost
 
 
+NONE = Residency({}, {})
+"""Nothing stays."""
+
+
 def waits(residency: Residency, found: Placement, stays: Mapping[str, Stays]) -> dict[str, list[tuple[str, Effect]]]:
     """For every phase what it must wait for: writers of what it reads; readers of what it overwrites."""
     writers: dict[str, list[str]] = {}
@@ -226,8 +230,10 @@ class _Search:
                     break
         better = True
         while better:
-            better = any([self._improve(number) for number in range(len(self.listed))])
-        return self.residency() or Residency({}, {})
+            better = sum(self._improve(number) for number in range(len(self.listed))) > 0
+        found = self.residency()
+        assert found is not None
+        return found
 
     def _may(self, number: int, uses: int) -> bool:
         """Set the uses of a candidate, if that can be."""
@@ -281,7 +287,7 @@ def _placed(chosen: Sequence[tuple[Candidate, int]], first: int, size: int) -> d
         kept, (begin, end) = one.kept(uses), one.life(uses)
         kind = replace(kept, tensor="")
         room = next((number for number in lines.get(kind, []) if rooms[number][3] < begin
-                     and not any(_meet(rooms[number][:3] + (end,), other) for at, other in enumerate(rooms) if at != number)), None)
+                     and not any(_meet((*rooms[number][:3], end), other) for at, other in enumerate(rooms) if at != number)), None)
         if room is None:
             at = ZEROS + first
             for low, high, since, until in sorted(rooms):
@@ -306,5 +312,5 @@ def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> b
 def choose_residency(found: Placement, on: Overlay, outputs: Collection[str], cycles: Cycles) -> Residency:
     """What stays on an overlay, so that phases take least. ``cycles``: of a phase, whatever stays."""
     if not memory_shares(on).resident:
-        return Residency({}, {})
+        return NONE
     return _Search(found, on, candidates(found, on, outputs), cycles).run()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
-from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
+from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Phase
 
@@ -52,6 +52,9 @@ class Stays:
         return self.source or self.residual or self.result
 
 
+NOTHING_STAYS = Stays()
+
+
 @dataclass(frozen=True)
 class Cell:
     """What a core computes in a pass: result groups from ``first`` on, of which the first ``skip`` are another's."""
@@ -87,7 +90,7 @@ class Schedule:
     phase: Phase
     on: Overlay
     tiling: Tiling
-    stays: Stays = Stays()
+    stays: Stays = NOTHING_STAYS
 
     @cached_property
     def rows(self) -> int:
@@ -208,6 +211,16 @@ class Schedule:
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
         return 0 if self.phase.own else self.parts[-1].group + self.tiling.part[0] - self.phase.source.groups
+
+    @cached_property
+    def spares(self) -> bool:
+        """Whether no activations come from host memory, so that shims could bring something else."""
+        return self.stays.source and (self.phase.residual is None or self.stays.residual)
+
+    @cached_property
+    def halved(self) -> bool:
+        """Whether packets come in halves, by both channels of their shim."""
+        return self.spares and bool(memory_shares(self.on).rest)
 
     @cached_property
     def stays_whole(self) -> bool:

@@ -17,7 +17,7 @@ from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.lowering.packets import pays
 from zellige.aie2.lowering.parts import Counts
-from zellige.aie2.lowering.schedule import VARIED, Schedule, Stays, Tiling
+from zellige.aie2.lowering.schedule import NOTHING_STAYS, VARIED, Schedule, Stays, Tiling
 from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.phase import Array, Phase
@@ -170,7 +170,7 @@ class Choice:
     order: tuple[int, ...]
 
 
-def choose(phase: Phase, on: Overlay, free: bool = False, stays: Stays = Stays()) -> Choice:
+def choose(phase: Phase, on: Overlay, free: bool = False, stays: Stays = NOTHING_STAYS) -> Choice:
     """The best schedule of a phase. ``free``: its result groups may be put into another order, so that cores have as much to do as
     each other. ``stays``: which of its values are in memory tiles.
 
@@ -323,7 +323,7 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
     each = np.maximum(work, arriving)
     again = tiles.steps if parts > 1 else np.ones_like(tiles.steps)
     varied = (again * len(passes) * parts <= VARIED) & (on.rows <= on.columns) & pays(cut.all_packets[1], cut.all_packets[0])
-    sending = np.where(varied[:, None, None], cut.homes[1], cut.homes[0]) / min(WORD, shim)
+    sending = np.where(varied[:, None, None], cut.homes[1], cut.homes[0]) / min(WORD, (1 + schedule.halved) * shim)
     if parts > 1:
         stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps
     else:
