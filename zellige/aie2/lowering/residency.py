@@ -274,39 +274,49 @@ class _Search:
         return any(margins(phase.source, rows, columns, self.found.extents[phase.source.tensor])[:2])
 
 
-def _placed(chosen: Sequence[tuple[Candidate, int]], first: int, size: int) -> dict[str, Resident] | None:
-    """Where values lie, from byte ``first`` on: each as low as what is there at the same time allows. Those with margins lie where
-    one with the same lines was, so that the zeros between these are there already.
+@dataclass
+class _Room:
+    """Bytes of the resident buffers, from one phase to another, for values one after another whose lines are alike."""
 
-    ``None`` if there isn't room for all.
-    """
-    rooms: list[tuple[int, int, int, int]] = []  # from byte to byte, from phase to phase
-    lines: dict[Resident, list[int]] = {}
-    found: dict[str, Resident] = {}
+    size: int
+    begin: int
+    end: int
+    values: list[Resident]
+    at: int = 0
+
+
+def _placed(chosen: Sequence[tuple[Candidate, int]], first: int, size: int) -> dict[str, Resident] | None:
+    """Where values lie, from byte ``first`` on. Those with margins share a room, if there is enough for all then, so that zeros
+    between their lines need not be brought again. ``None`` if there isn't enough in any case."""
+    for sharing in (True, False):
+        rooms = _rooms(chosen, sharing)
+        if all(_settle(room, rooms[:number], first, size) for number, room in enumerate(rooms)):
+            return {one.tensor: replace(one, at=room.at) for room in rooms for one in room.values}
+    return None
+
+
+def _rooms(chosen: Sequence[tuple[Candidate, int]], sharing: bool) -> list[_Room]:
+    """In the order in which they begin."""
+    rooms: list[_Room] = []
     for one, uses in chosen:
         kept, (begin, end) = one.kept(uses), one.life(uses)
-        kind = replace(kept, tensor="")
-        room = next((number for number in lines.get(kind, []) if rooms[number][3] < begin
-                     and not any(_meet((*rooms[number][:3], end), other) for at, other in enumerate(rooms) if at != number)), None)
-        if room is None:
-            at = ZEROS + first
-            for low, high, since, until in sorted(rooms):
-                if since <= end and begin <= until and low < at + kept.size and at < high:
-                    at = high
-            if at + kept.size > size:
-                return None
-            lines.setdefault(kind, []).append(len(rooms)) if kept.margin else None
-            rooms.append((at, at + kept.size, begin, end))
+        shared = next((room for room in rooms if room.end < begin and replace(room.values[0], tensor=kept.tensor) == kept), None)
+        if shared is not None and sharing and kept.margin:
+            shared.values.append(kept)
+            shared.end = end
         else:
-            rooms[room] = (*rooms[room][:3], end)
-            at = rooms[room][0]
-        found[one.resident.tensor] = replace(kept, at=at)
-    return found
+            rooms.append(_Room(kept.size, begin, end, [kept]))
+    return rooms
 
 
-def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    """Whether two rooms have bytes in common at some time."""
-    return one[0] < other[1] and other[0] < one[1] and one[2] <= other[3] and other[2] <= one[3]
+def _settle(room: _Room, others: Sequence[_Room], first: int, size: int) -> bool:
+    """Let a room lie as low as those that are there at the same time allow. Whether it can."""
+    room.at = ZEROS + first
+    for other in sorted(others, key=lambda one: one.at):
+        meets = other.begin <= room.end and room.begin <= other.end
+        if meets and other.at < room.at + room.size and room.at < other.at + other.size:
+            room.at = other.at + other.size
+    return room.at + room.size <= size
 
 
 def choose_residency(found: Placement, on: Overlay, outputs: Collection[str], cycles: Cycles) -> Residency:

@@ -291,6 +291,8 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
     fine &= read * (in_pass if schedule.phase.own else schedule.tiling.part[0]) <= memory.activations
     if parts > 1:
         fine &= 4 * result * size <= core.accumulators
+    if schedule.stays.result and schedule.stays.out:
+        fine &= _apart(schedule.phase, schedule.on, tiles)
     if schedule.phase.residual is not None:
         if parts * (1 + parts % DEPTH) > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
@@ -298,6 +300,13 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
         fine &= read * whole + result * in_pass <= memory.activations
         fine &= read * schedule.object_groups + result * size <= core.activations
     return np.asarray(fine)
+
+
+def _apart(phase: Phase, on: Overlay, tiles: _Tiles) -> Array:
+    """Which tiles lie side by side in all columns: where results stay and leave as well, they can't be written a second time."""
+    each = ceil(phase.height / on.columns)
+    whole = (each * on.columns == phase.height) & (each % tiles.height == 0)
+    return np.asarray(((tiles.height == each) | whole) & (phase.width % tiles.width == 0))
 
 
 def _work(cut: _Cut, tiles: _Tiles) -> Array:
