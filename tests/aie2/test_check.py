@@ -70,7 +70,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("names", more("locks", Lock("another", CORE, 0, 0)), "2 locks are number 0"),
     ("names", more("cores", PROGRAM.cores[0]), "2 cores at"),
     ("memory", buffer("core0.0.accumulators", size=16 * 1024), "beside a stack of 1024"),
-    ("memory", more("buffers", Buffer("big", MEMORY, 448 * 1024, 80 * 1024)), r"ends at byte 540672 of \(0,1\)"),
+    ("memory", more("buffers", Buffer("big", MEMORY, 512 * 1024, 80 * 1024)), r"ends at byte 606208 of \(0,1\)"),
     ("memory", buffer("core0.0.results.0", address=4), "overlap"),
     ("memory", buffer("core0.0.results.0", size=4095), "whole words"),
     ("memory", more("buffers", Buffer("lost", Tile(9, 9), 0, 64)), "in no tile"),

@@ -129,7 +129,7 @@ def test_every_lock_of_every_descriptor_is_needed(kind: str) -> None:
 def test_initial_values_of_locks() -> None:
     """One empty slot less only costs time, and one more harms no ring that doesn't go round; a core's are known to the checks."""
     program = SMALL.program()
-    for one in program.locks:
+    for one in (found for found in program.locks if ".rest." not in found.name):  # which no task uses here
         for value in {0, 1, 2, 3} - {one.initial}:
             seen = outcome(lock(one.name, value)(program), SMALL)
             harmless = one.name.startswith("memory") and one.name.endswith("empty") and (value == 1 or "weights" in one.name)

@@ -19,7 +19,8 @@ from zellige.aie2.phase import Array, Phase
 
 
 class Counts:
-    """How many taps the cells of a phase have, summed over result groups, window rows and input groups."""
+    """How many taps the cells of a phase have, summed over result groups, window rows and input groups. What was asked once is
+    known."""
 
     def __init__(self, phase: Phase) -> None:
         self.own, self.windows = phase.own, phase.window[0]
@@ -35,18 +36,28 @@ class Counts:
 
     def _arrange(self, order: tuple[int, ...]) -> None:
         self.order = order
+        self._dealt: dict[int, Counts] = {}
+        self._taps: dict[tuple[int, int, tuple[int, int], int], Array] = {}
         self.sums = np.concatenate([np.zeros_like(self._each[:1]), self._each[list(order)].cumsum(0)])
 
     def dealt(self, groups: int) -> Counts:
         """With result groups in an order in which cells of so many have nearly the same, and those of a pass even more so."""
         if self.dense:
             return self
-        found = copy(self)
-        found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
-        return found
+        if groups not in self._dealt:
+            found = copy(self)
+            found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
+            self._dealt[groups] = found
+        return self._dealt[groups]
 
     def taps(self, schedule: Schedule) -> Array:
         """Taps of each pass, row and part; rows without groups have none."""
+        key = (schedule.on.rows, schedule.tiling.groups, schedule.tiling.part, schedule.tiling.apart)
+        if key not in self._taps:
+            self._taps[key] = self._counted(schedule)
+        return self._taps[key]
+
+    def _counted(self, schedule: Schedule) -> Array:
         size, (_, part_rows) = schedule.tiling.groups, schedule.tiling.part
         first = np.zeros((len(schedule.passes), schedule.rows), np.int64)
         there = np.zeros_like(first)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+import numpy as np
+
 from zellige.aie2.lowering.parts import Counts
 from zellige.aie2.lowering.place import place
 from zellige.aie2.lowering.placement import Placement
@@ -53,13 +55,25 @@ def plan(graph: QuantizedGraph, on: Overlay, choose_what_stays: ResidencyChoice 
     chosen = {phase.name: choices.exact(phase, stays[phase.name]) for phase in found.phases}
     found = place(graph, {name: one.order for name, one in chosen.items() if name in choices.free})
     stays = residency.stays(found, {found.places[name].tensor for name in read})
-    schedules = []
-    for phase in found.phases:
-        schedule = Schedule(phase, on, chosen[phase.name].schedule.tiling, stays[phase.name]) if phase.name in chosen else None
-        if schedule is None or phase.residual is not None or not fits(schedule):
-            schedule = choose(phase, on, stays=stays[phase.name]).schedule
-        schedules.append(schedule)
-    return Plan(found, tuple(schedules), folds, residency)
+    schedules = tuple(_again(phase, chosen.get(phase.name), on, stays[phase.name]) for phase in found.phases)
+    return Plan(found, schedules, folds, residency)
+
+
+def _again(phase: Phase, before: Choice | None, on: Overlay, stays: Stays) -> Schedule:
+    """The schedule of a phase that is placed for the second time."""
+    if before is not None:
+        schedule = replace(before.schedule, phase=phase, stays=stays)
+        if schedule.stays == before.schedule.stays and _alike(phase, before.schedule.phase):
+            return schedule
+        if phase.residual is None and fits(schedule):
+            return schedule
+    return choose(phase, on, stays=stays).schedule
+
+
+def _alike(phase: Phase, other: Phase) -> bool:
+    """Whether two phases have as many taps everywhere."""
+    one, two = phase.taps, other.taps
+    return all(np.array_equal(a, b) for a, b in ((one.ends, two.ends), (one.groups, two.groups), (one.rows, two.rows)))
 
 
 def outputs_of(graph: QuantizedGraph) -> list[str]:
@@ -80,13 +94,13 @@ class _Choices:
     def __post_init__(self) -> None:
         self._added = {name for node in self.graph if node.op in ("add", "subtract") for name in node.inputs}
         self._found: dict[tuple[str, Stays], Choice | None] = {}
-        self._counts: dict[tuple[str, int], Counts] = {}
+        self._counts: dict[str, Counts] = {}
 
     def exact(self, phase: Phase, stays: Stays) -> Choice:
         """The best schedule. Raises ``CompileError`` if there is none."""
         key = (phase.name, stays)
         if self._found.get(key) is None:
-            self._found[key] = choose(phase, self.on, phase.name in self.free, stays)
+            self._found[key] = choose(phase, self.on, phase.name in self.free, stays, self._counted(phase))
         found = self._found[key]
         assert found is not None
         return found
@@ -104,20 +118,19 @@ class _Choices:
         key = (phase.name, ALL_STAYS)
         if key not in self._found:
             try:
-                self._found[key] = choose(phase, self.on, phase.name in self.free, ALL_STAYS)
+                self._found[key] = choose(phase, self.on, phase.name in self.free, ALL_STAYS, self._counted(phase))
             except CompileError:
                 self._found[key] = None
         found = self._found[key]
         if found is None:
             return inf
-        return estimate(replace(found.schedule, stays=stays), self._dealt(phase, found.schedule.tiling.groups)).cycles
+        counts, groups = self._counted(phase), found.schedule.tiling.groups
+        return estimate(replace(found.schedule, stays=stays), counts.dealt(groups) if phase.name in self.free else counts).cycles
 
-    def _dealt(self, phase: Phase, groups: int) -> Counts:
-        key = (phase.name, groups)
-        if key not in self._counts:
-            counts = Counts(phase)
-            self._counts[key] = counts.dealt(groups) if phase.name in self.free else counts
-        return self._counts[key]
+    def _counted(self, phase: Phase) -> Counts:
+        if phase.name not in self._counts:
+            self._counts[phase.name] = Counts(phase)
+        return self._counts[phase.name]
 
 
 def _may_be_ordered(phase: Phase) -> bool:

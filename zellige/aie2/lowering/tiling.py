@@ -170,26 +170,26 @@ class Choice:
     order: tuple[int, ...]
 
 
-def choose(phase: Phase, on: Overlay, free: bool = False, stays: Stays = NOTHING_STAYS) -> Choice:
+def choose(phase: Phase, on: Overlay, free: bool = False, stays: Stays = NOTHING_STAYS, counts: Counts | None = None) -> Choice:
     """The best schedule of a phase. ``free``: its result groups may be put into another order, so that cores have as much to do as
-    each other. ``stays``: which of its values are in memory tiles.
+    each other. ``stays``: which of its values are in memory tiles. ``counts``: those of the phase, if somebody has them already.
 
     Raises ``CompileError`` if none fits.
     """
-    search = _Search(phase, on, free, stays)
+    search = _Search(phase, on, free, stays, counts or Counts(phase))
     rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
     for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
-        counts = search.counts(groups)
+        dealt = search.dealt(groups)
         for part in _parts(phase):
-            found = search.attempt(counts, groups, part, part[0])
-            if not counts.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
+            found = search.attempt(dealt, groups, part, part[0])
+            if not dealt.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
                 for apart in sorted({ceil(3 * part[0] / 4), ceil(part[0] / 2)} - {part[0]}):
-                    search.attempt(counts, groups, part, apart)
+                    search.attempt(dealt, groups, part, apart)
     if search.tiling is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    counts = search.counts(search.tiling.groups)
-    schedule = _together(Schedule(phase, on, search.tiling, stays), counts)
-    return Choice(schedule, estimate(schedule, counts), counts.order)
+    dealt = search.dealt(search.tiling.groups)
+    schedule = _together(Schedule(phase, on, search.tiling, stays), dealt)
+    return Choice(schedule, estimate(schedule, dealt), dealt.order)
 
 
 @dataclass
@@ -200,17 +200,17 @@ class _Search:
     on: Overlay
     free: bool
     stays: Stays
+    counts: Counts
     best: float = inf
     tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
         self._tiles = _tiles(self.phase, self.on, self.stays)
-        self._counts = Counts(self.phase)
         self._room = min(self.on.core_memory.weights, memory_shares(self.on).weights)
 
-    def counts(self, groups: int) -> Counts:
+    def dealt(self, groups: int) -> Counts:
         """The counts of taps, of result groups in the order that suits such cells."""
-        return self._counts.dealt(groups) if self.free else self._counts
+        return self.counts.dealt(groups) if self.free else self.counts
 
     def attempt(self, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> float:
         """Try all tiles; cycles of the best, 0 if packets are too large for now, and ``inf`` if none fits."""
