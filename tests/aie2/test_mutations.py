@@ -165,7 +165,7 @@ ONE_CHANGE: dict[str, tuple[Change, type[CompileError] | None, str]] = {
         task("layer/core x 0.0", channel=Channel(Tile(0, 2), "in", 1)), DeadlockError, "core0.0.activations.empty"),
     "a task repeats once more": (task("layer/x0", repeat=5), DeadlockError, r"\(0,0\).out0 \(task layer/x0"),
     "a task isn't started": (without(Start("layer/packet0")), DeadlockError, r"\(0,0\).out1 has no task to do"),
-    "a result isn't awaited, nor anything else": (without(Await("layer/y0")), None, "right"),
+    "a result isn't awaited": (without(Await("layer/y0")), RaceError, "the sequence reads byte 0 of y, which"),
     "a flow misses a core": (
         lambda program: replace(program, flows=tuple(replace(flow, destinations=flow.destinations[:1]) if flow.packet == 0 else flow
                                                      for flow in program.flows)), DeadlockError, "core0.1.activations.full"),
@@ -241,6 +241,16 @@ def seen(program: Program, fed: dict[str, np.ndarray], expected: dict[str, np.nd
     values = {name: host_value(text) for name, text in program.outputs.items()}
     right = all(np.array_equal(value.read(run.host[value.buffer]), expected[name]) for name, value in values.items())
     return "right" if right else "wrong"
+
+
+def test_outputs_of_a_lowered_network_are_awaited() -> None:
+    """Whatever else is awaited: the host reads outputs when the sequence is through. A channel's last task stands for all of it."""
+    program, fed, expected = small_network()
+    outputs = {host_value(text).buffer for text in program.outputs.values()}
+    writers = {one.channel: name for name, one in program.tasks.items() if one.channel.tile.row == 0
+               and one.channel.direction == "in" and outputs & {each.buffer for each in one.descriptors}}  # fmt: skip
+    assert len(writers) == 2
+    assert all(seen(without(Await(name))(program), fed, expected) == "RaceError" for name in writers.values())
 
 
 def locks_of(program: Program) -> list[Change]:
