@@ -5,7 +5,8 @@ readers whose windows reach no further than the next column. Others read it from
 A reader that steps over columns is one of those, as memory tiles put such columns together only as they take in a line.
 
 What stays is what makes phases shorter, by the estimates of ``tiling.py``. The search begins with all that fits, in the order of
-the phases, and then tries for each value whether fewer or more of its readers, or none, make the whole shorter, until nothing does.
+the phases, and then tries for each value whether fewer or more of its readers, or none, make the whole shorter, and whether it is
+shorter without runs of values, until nothing changes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from zellige.aie2.phase import Phase, Region
 
 Use = tuple[str, str]
 """A phase, and what the value is for it: its ``source`` or its ``residual``."""
+
+LONGEST = 24
+"""Of runs of values that are tried together."""
 
 Cycles = Callable[[Phase, Stays], float]
 """What a phase should take; ``inf`` if it can't be."""
@@ -226,32 +230,45 @@ class _Search:
     def run(self) -> Residency:
         for number, one in enumerate(self.listed):
             for uses in range(len(one.uses), 0, -1):
-                if self._may(number, uses):
+                if self._try({number: uses}, inf):
                     break
         better = True
         while better:
-            better = sum(self._improve(number) for number in range(len(self.listed))) > 0
+            better = sum(self._improve(number) for number in range(len(self.listed))) + sum(map(self._end, self._runs())) > 0
         found = self.residency()
         assert found is not None
         return found
 
-    def _may(self, number: int, uses: int) -> bool:
-        """Set the uses of a candidate, if that can be."""
-        before, self.uses[number] = self.uses[number], uses
-        if self.cost(self._touched[number]) < inf and self.residency() is not None:
+    def _runs(self) -> list[range]:
+        """Values one after another, two or more."""
+        count = len(self.listed)
+        return [range(first, last) for first in range(count) for last in range(first + 2, min(first + LONGEST, count) + 1)]
+
+    def _try(self, changes: Mapping[int, int], least: float) -> bool:
+        """Set the uses of some candidates, if that can be and makes the phases that it touches take less; or no more, if less stays
+        then."""
+        touched = sorted({at for number in changes for at in self._touched[number]})
+        before = {number: self.uses[number] for number in changes}
+        fewer = all(uses < before[number] for number, uses in changes.items())
+        self._set(changes)
+        if (self.cost(touched) < least or (fewer and self.cost(touched) == least)) and self.residency() is not None:
             return True
-        self.uses[number] = before
+        self._set(before)
         return False
 
-    def _improve(self, number: int) -> bool:
-        touched, before = self._touched[number], self.uses[number]
-        best, least = before, self.cost(touched)
-        for uses in range(len(self.listed[number].uses) + 1):
+    def _set(self, changes: Mapping[int, int]) -> None:
+        for number, uses in changes.items():
             self.uses[number] = uses
-            if uses != before and self.cost(touched) < least and self.residency() is not None:
-                best, least = uses, self.cost(touched)
-        self.uses[number] = best
-        return best != before
+
+    def _improve(self, number: int) -> bool:
+        """Give a candidate other uses, if any are better."""
+        others = [uses for uses in range(len(self.listed[number].uses) + 1) if uses != self.uses[number]]
+        return sum(self._try({number: uses}, self.cost(self._touched[number])) for uses in others) > 0
+
+    def _end(self, run: range) -> bool:
+        """Let no value of a run stay, if that is better: of a chain of phases that all must be cut otherwise then."""
+        changes = {number: 0 for number in run if self.uses[number]}
+        return len(changes) > 1 and self._try(changes, self.cost({at for number in changes for at in self._touched[number]}))
 
     def residency(self) -> Residency | None:
         """The plan that the state stands for; ``None`` if the resident buffers are too small for it."""
