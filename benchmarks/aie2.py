@@ -102,6 +102,13 @@ def network(name: str, sparsity: float) -> QuantizedGraph:
     return quantized_graph(model, inputs)
 
 
+@cache
+def estimated(name: str, sparsity: float, on: Overlay, stays: bool) -> dict[str, Any]:
+    """The facts of a cell; some cells of a table are the same."""
+    choice = choose_residency if stays else nothing_stays
+    return facts(network_time(network(name, sparsity), on, not sparsity, choice))
+
+
 def facts(found: NetworkTime) -> dict[str, Any]:
     """Milliseconds, those by what bounds them, and every phase."""
     bounds: Counter[str] = Counter()
@@ -123,8 +130,7 @@ def main() -> int:
         if cell.name in cells or not cell.name.startswith(asked.only):
             continue
         began = time.perf_counter()
-        graph, choice = network(cell.network, cell.sparsity), choose_residency if cell.stays else nothing_stays
-        cells[cell.name] = facts(network_time(graph, cell.on, not cell.sparsity, choice))
+        cells[cell.name] = estimated(cell.network, cell.sparsity, cell.on, cell.stays)
         print(f"{cell.name}: {cells[cell.name]['ms']:.3f} ms, estimated in {time.perf_counter() - began:.0f} s", flush=True)
         write_result(path, {**conditions(1, 1), "cells": cells})
     return 0
