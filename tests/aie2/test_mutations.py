@@ -127,6 +127,9 @@ LATER = LAYER.program().tasks["layer/y0"].descriptors[0].offset
 ONE_CHANGE: dict[str, tuple[Change, type[CompileError] | None, str]] = {
     "a buffer is smaller": (buffer("core0.0.activations.1", size=96), CompileError, "goes to byte 128 of core0.0.activations.1"),
     "a buffer moves onto another": (buffer("core0.0.results.0", address=0), CompileError, "overlap"),
+    "a core's buffers lie a word further": (
+        lambda program: replace(program, buffers=tuple(replace(one, address=one.address + 4 * (one.tile == Tile(0, 2)))
+                                                       for one in program.buffers)), CompileError, "at no multiple of 32 bytes"),
     "two locks change their values": (
         lambda program: lock("core0.0.results.full", 2)(lock("core0.0.results.empty", 0)(program)), SimulationError, "has written"),
     "an index of a packet is another": (offset(lambda value: value ^ 1), None, "wrong"),

@@ -1,6 +1,7 @@
 // The few classes and functions of AMD's AIE API that the kernels use, for any machine that GCC compiles for: names, arguments and
 // results as their documentation states them. Vectors are arrays; loops over them are left to the compiler to vectorise. With
-// AIE_EMULATION_COUNTS, products, loads of 32 bytes and shuffles are counted.
+// AIE_EMULATION_COUNTS, products, loads of 32 bytes and shuffles are counted. An access to an address that a core's memory can't be
+// accessed at, which a chip would not notice, is kept in aie_emulation_misaligned.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,11 @@ struct acc64 {
     using type = int64;
 };
 
+// The last address that was loaded from or stored to and isn't a multiple of what it should be; nullptr if there is none.
+extern "C" {
+inline const void *aie_emulation_misaligned __attribute__((used)) = nullptr;
+}
+
 namespace aie {
 
 enum class rounding_mode { floor, positive_inf };
@@ -42,6 +48,14 @@ inline Counts counts;
 
 inline rounding_mode rounding = rounding_mode::floor;
 inline saturation_mode saturation = saturation_mode::none;
+
+// Widths of accesses are at most that of a load.
+template <unsigned Bytes>
+inline void expect_aligned(const void *pointer) {
+    constexpr unsigned width = Bytes < 32 ? Bytes : 32;
+    if (reinterpret_cast<std::uintptr_t>(pointer) % width)
+        aie_emulation_misaligned = pointer;
+}
 
 // Shift, round, saturate: what leaves an accumulator.
 template <typename T, typename Wide>
@@ -128,6 +142,7 @@ class accum {
 template <unsigned Elems, typename T>
 inline vector<T, Elems> load_v(const T *pointer) {
     AIE_EMULATION_COUNT(loads, sizeof(T) * Elems / 32);
+    detail::expect_aligned<sizeof(T) * Elems>(pointer);
     vector<T, Elems> found;
     std::memcpy(found.data, pointer, sizeof found.data);
     return found;
@@ -135,11 +150,14 @@ inline vector<T, Elems> load_v(const T *pointer) {
 
 template <typename T, unsigned Elems>
 inline void store_v(T *pointer, const vector<T, Elems> &values) {
+    detail::expect_aligned<sizeof(T) * Elems>(pointer);
     std::memcpy(pointer, values.data, sizeof values.data);
 }
 
 template <typename T, unsigned Elems>
 inline void store_unaligned_v(T *pointer, const vector<T, Elems> &values, unsigned aligned_elems = 1) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % (aligned_elems * sizeof(T)))
+        aie_emulation_misaligned = pointer;
     std::memcpy(pointer, values.data, sizeof values.data);
 }
 
