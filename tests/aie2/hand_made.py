@@ -11,6 +11,7 @@ from zellige.aie2.device import DEVICES
 from zellige.aie2.overlay import TO_ALL, Overlay, fixed_parts, memory_shares, overlay, results_output
 from zellige.aie2.packet import GROUP, PRODUCT, Header, Packet, decode, packet_size
 from zellige.aie2.program import Await, Channel, Descriptor, HostBuffer, Program, Start, Task, Tile
+from zellige.aie2.tensor import HostValue
 from zellige.errors import CompileError
 from zellige.graph.fixed_point import Rescale, saturate
 
@@ -121,9 +122,17 @@ class Layer:
         host = [HostBuffer("x", self.x().size), HostBuffer("y", self.result().size)]
         host += [HostBuffer(f"packet{row}", packet.size, packet) for row, packet in enumerate(packets)]
         tasks = [*self._activations(), *self._packets([packet.size for packet in packets]), *self._results()]
-        order = (*(Start(task.name) for task in tasks), *(Await(f"layer/y{column}") for column in range(self.columns)))
+        away = [task for task in tasks if task.channel.tile.row == 0 and task.channel.direction == "in"]
+        order = (*(Start(task.name) for task in tasks), *(Await(task.name) for task in away))
+        inputs, outputs = {"x": self._value("x", self.groups)}, {"y": self._value("y", self.rows * self.groups)}
         return Program("hand made", self.device, buffers, tuple(host), locks, flows, cores, {task.name: task for task in tasks},
-                       order, {"x": "x"}, {"y": "y"})  # fmt: skip
+                       order, inputs, outputs)  # fmt: skip
+
+    def _value(self, buffer: str, groups: int) -> str:
+        """A value that fills a host buffer."""
+        height, width = self.steps * self.height, self.columns * self.width
+        lanes = tuple(range(GROUP * groups))
+        return str(HostValue(buffer, height, groups, width, 0, 0, lanes, height, width, (1, len(lanes), height, width)))
 
     def _ring(self, name: str, numbers: Sequence[int], words: int, fills: bool, packet: int | None = None) -> Chain:
         first, then = ("empty", "full") if fills else ("full", "empty")

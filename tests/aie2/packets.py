@@ -9,14 +9,14 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
-from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, SUM, TABLE, Header, Packet, packet_size
+from zellige.aie2.packet import GROUP, MAXIMUM, PRODUCT, SUM, TABLE, Header, Packet, aligned_bytes, packet_size
 from zellige.graph.fixed_point import Rescale, rescaling
 from zellige.graph.quantized import QuantizedNode
 from zellige.graph.quantized_reference import evaluate_quantized
 
 Array = np.ndarray
 GUARD = 96
-"""Bytes around every buffer that a step must leave alone."""
+"""Bytes around every buffer that a step must leave alone; a multiple of what buffers are aligned to."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Guarded:
     """A buffer with guards on both sides, filled with what nobody expects."""
 
     def __init__(self, size: int, seed: int = 1):
-        self.whole = np.random.default_rng(seed).integers(0, 256, size + 2 * GUARD, dtype=np.uint8)
+        self.whole = aligned_bytes(size + 2 * GUARD)
+        self.whole[...] = np.random.default_rng(seed).integers(0, 256, size + 2 * GUARD, dtype=np.uint8)
         self.before = self.whole.copy()
         self.inside = self.whole[GUARD : GUARD + size]
 

@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hand_made import Layer
+from lowered import POWERS, residual_block
+from quantized_layers import quantized
 
+from zellige.aie2.device import DEVICES
 from zellige.aie2.emit import check
 from zellige.aie2.emit.design import design, read_design
 from zellige.aie2.emit.files import DESIGN, emit, read
 from zellige.aie2.emit.manifest import NAME, FileEntry, Manifest, read_manifest
+from zellige.aie2.lowering.lower import lower
+from zellige.aie2.overlay import overlay
 from zellige.aie2.program import HostBuffer, Program, Start
 from zellige.errors import CompileError, FileFormatError
 
@@ -209,6 +214,14 @@ def test_data_of_another_size_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize("layer", LAYERS[:2], ids=lambda layer: str(layer.on))
 def test_llvm_accepts_what_is_emitted(layer: Layer) -> None:
     check.check(design(layer.program()), "design.mlir")
+
+
+@needs_mlir
+def test_llvm_accepts_a_lowered_network() -> None:
+    """With residuals, pools, a concatenation, parts, and packets of several rows from one column."""
+    program = lower(quantized(residual_block(), POWERS), overlay(DEVICES["npu1"], 3, 2))
+    assert any(flow.packet for flow in program.flows) and len(program.tasks) > 50
+    check.check(design(program), "design.mlir")
 
 
 # What is broken, and what LLVM says of it: by the dialect's description first, then by its own rules.

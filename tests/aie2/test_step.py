@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from packets import LAYERS, Layer, additions, convolutions, run_layer, tables
 
 from zellige.aie2.compiled import compiled_step
-from zellige.aie2.packet import TABLE, decode, packet_size
+from zellige.aie2.cycles import PIXELS
+from zellige.aie2.packet import TABLE, Header, aligned_bytes, decode, packet_size
 from zellige.aie2.step import StepFunction, step
 from zellige.errors import CompileError
+
+NO_COMPILER = "the kernel's C++ is not tested: there is no g++ (Debian: apt-get install g++)"
 
 
 @pytest.fixture(scope="module", params=["numpy", "compiled"])
@@ -22,7 +25,7 @@ def run_step(request: pytest.FixtureRequest) -> StepFunction:
     if request.param == "numpy":
         return step
     if shutil.which("g++") is None:
-        pytest.skip("the kernel's C++ is not tested: there is no g++ (Debian: apt-get install g++)")
+        pytest.skip(NO_COMPILER)
     return compiled_step()
 
 
@@ -44,11 +47,15 @@ def altered(layer: Layer, **words: int) -> Layer:
     return replace(layer, packets=tuple(replace(one, header=replace(one.header, **words)) for one in layer.packets))
 
 
-def _sample(strategy: st.SearchStrategy) -> Layer:
-    """The first example of at least two rows: the same every time."""
+def _wide(header: Header) -> bool:
+    return header.rows > 1 and header.width >= PIXELS
+
+
+def _sample(strategy: st.SearchStrategy, parts: int = 1) -> Layer:
+    """The last example of so many packets, at least two rows, and a tile's width: the same every time."""
     found: list[Layer] = []
 
-    @given(strategy.filter(lambda layer: len(layer.packets) == 1 and layer.packets[0].header.rows > 1))
+    @given(strategy.filter(lambda layer: len(layer.packets) == parts and _wide(layer.packets[0].header)))
     def take(layer: Layer) -> None:
         found.append(layer)
     take()
@@ -70,6 +77,19 @@ def test_bytes_that_are_no_packet_are_refused(at: int, value: int) -> None:
 def test_what_does_not_fit_is_refused(words: dict, message: str, run_step: StepFunction) -> None:
     with pytest.raises(CompileError, match=message):
         run_layer(altered(_sample(additions()), **words), run_step)
+
+
+@pytest.mark.parametrize("moved", ["packet", "result", "accumulators"])
+@pytest.mark.skipif(shutil.which("g++") is None, reason=NO_COMPILER)
+def test_vectors_lie_where_cores_can_load_them(moved: str) -> None:
+    """The C++ notes what a chip would not: that it would load from another place."""
+    layer, run = _sample(convolutions(), parts=2), compiled_step()
+    buffers = {name: aligned_bytes((1 << 16) + 4)[4 * (name == moved) :] for name in ("packet", "result", "accumulators")}
+    with pytest.raises(CompileError, match=r"bytes behind a multiple of 32: packets, results and accumulators must begin"):
+        for packet, activations in zip(layer.packets, layer.activations, strict=True):
+            buffers["packet"][: packet.header.size] = packet.encode()
+            result = buffers["result"].view(np.int8) if packet.header.results else None
+            run(buffers["packet"], activations.reshape(-1), result, buffers["accumulators"][: 1 << 16].view(np.int32))
 
 
 def test_packets_without_sense_are_refused(run_step: StepFunction) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zellige.aie2.packet import ALIGNMENT, decode
+from zellige.aie2.packet import ALIGNMENT, aligned_bytes, decode
 from zellige.aie2.step import StepFunction, check
 from zellige.errors import CompileError
 from zellige.pack.sealed import SealedDirectory
@@ -41,31 +41,36 @@ def kernel_files(directory: Path = KERNELS) -> list[Path]:
 
 def compiled_step(kernels: Path = KERNELS) -> StepFunction:
     """The step function that ``kernels/step.cc`` defines. Raises ``CompileError`` if there is no g++, or if it refuses it."""
-    function = _load(_image(kernels))
+    function, misaligned = _load(_image(kernels))
 
     def step(packet: np.ndarray, activations: np.ndarray, result: np.ndarray | None, accumulators: np.ndarray) -> None:
         check(decode(packet), activations, result, accumulators)
         copy = _roomy(activations)
         function(packet.ctypes.data, copy.ctypes.data, None if result is None else result.ctypes.data, accumulators.ctypes.data)
+        if misaligned.value is not None:
+            behind, misaligned.value = misaligned.value % ALIGNMENT, None
+            raise CompileError(f"the kernel loads or stores a vector {behind} bytes behind a multiple of {ALIGNMENT}: packets, "
+                               "results and accumulators must begin at multiples of that")
     return step
 
 
 def _roomy(slot: np.ndarray) -> np.ndarray:
-    """A copy that starts at a multiple of a load's width and has room around it, as a slot in a tile's memory has."""
-    room = np.zeros(BEFORE + slot.size + BEHIND + ALIGNMENT, np.uint8)
-    start = BEFORE + -room.ctypes.data % ALIGNMENT
-    found = room[start : start + slot.size]
+    """A copy that lies as the slot does between multiples of a load's width, with room around it, as in a tile's memory."""
+    start = BEFORE + slot.ctypes.data % ALIGNMENT
+    found = aligned_bytes(start + slot.size + BEHIND)[start : start + slot.size]
     found[...] = slot.view(np.uint8)
     return found
 
 
-def _load(image: bytes) -> Callable:
+def _load(image: bytes) -> tuple[Callable, ctypes.c_void_p]:
+    """The function, and where the emulation notes an address that no vector can lie at."""
     with tempfile.TemporaryDirectory(prefix="zellige-") as directory:
         path = Path(directory) / "step.so"
         path.write_bytes(image)
-        function = ctypes.CDLL(str(path)).step
+        library = ctypes.CDLL(str(path))
+    function, misaligned = library.step, ctypes.c_void_p.in_dll(library, "aie_emulation_misaligned")
     function.argtypes, function.restype = (ctypes.c_void_p,) * 4, None
-    return function
+    return function, misaligned
 
 
 def _image(kernels: Path) -> bytes:

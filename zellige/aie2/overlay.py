@@ -3,7 +3,9 @@
 As in D'Alberto et al. (arXiv 2407.09453): the width of a layer's output is split over columns, output channels over rows.
 Activations of a column come through its shim and its memory tile to all its cores; packets of a row through the memory tile of one
 column to all cores of the row; results go down a column. Rows above the fourth send theirs to a second memory tile, as one has six
-input channels. Every buffer is there twice: one is filled while the other is read.
+input channels. Every buffer is there twice: one is filled while the other is read. What is left of the first memory tile is for
+values that stay there between phases (``lowering/residency.py``); where they are all that a phase reads, the channels of
+activations bring the second halves of packets.
 
 ::
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from zellige.aie2.device import KINDS, Device, device_named
+from zellige.aie2.device import KINDS, WORD, Device, device_named
 from zellige.aie2.program import Acquire, Buffer, Channel, Core, Flow, Instruction, Lock, Release, Repeat, Ring, Step, Tile
 from zellige.errors import CompileError
 
@@ -35,6 +37,9 @@ ROWS_PER_MEMORY = 4
 
 TO_ALL = 0
 """The packet number of activations for a whole column; those for row r alone have 1 + r."""
+
+ALIGNED = 32
+"""Sizes of shares of a memory tile are multiples of this."""
 
 STACK = 1024
 """Bytes of a core's stack (the default of AMD's tools)."""
@@ -166,20 +171,34 @@ def _detour(device: Device, origin: int, columns: int) -> int:
     return sum(abs(shim - origin - at) for at, shim in enumerate(_nearest(device, origin, columns)))
 
 
+ACTIVATIONS = 64 * 1024
+"""Bytes of a slot for activations in a memory tile, at most."""
+
+
 @dataclass(frozen=True)
 class MemoryShares:
-    """How a memory tile is shared out, in bytes of one slot."""
+    """How a memory tile is shared out, in bytes of one slot. ``rest`` is for the second halves of packets; ``resident`` for values
+    that stay, and has no slots."""
 
     activations: int
     weights: int
+    rest: int
     results: int
     """Of one core."""
+    resident: int
 
 
 def memory_shares(on: Overlay) -> MemoryShares:
-    """Half of the first memory tile for activations, a quarter for packets, and what results of four cores need."""
-    size = on.device.memory_bytes
-    return MemoryShares(size // 4, size // 8, size // 8 // ROWS_PER_MEMORY)
+    """Half of the first memory tile for activations, at most; what cores take of packets and results; and what is left for values
+    that stay there. None do where results of some rows go to a second memory tile, as that sends nothing to cores. Packets come in
+    halves where channels of shims are slower than streams."""
+    size, core = on.device.memory_bytes, on.core_memory
+    activations, weights = min(size // 4, ACTIVATIONS), min(size // 8, core.weights)
+    results = min(size // 8 // ROWS_PER_MEMORY, core.results)
+    halved = on.memories == 1 and on.device.shim_bytes < WORD * on.device.clock
+    rest = weights // 2 // ALIGNED * ALIGNED if halved else 0
+    left = size - DEPTH * (activations + weights + rest + min(on.rows, ROWS_PER_MEMORY) * results)
+    return MemoryShares(activations, weights, rest, results, 0 if on.memories > 1 else left // ALIGNED * ALIGNED)
 
 
 def fixed_parts(on: Overlay) -> tuple[tuple[Buffer, ...], tuple[Lock, ...], tuple[Flow, ...], tuple[Core, ...]]:
@@ -233,8 +252,12 @@ def _memories(on: Overlay, laid: _Laying, column: int) -> None:
     laid.buffer(f"{name}.activations", on.memory(column), DEPTH * shares.activations)
     laid.ring_locks(f"{name}.activations", on.memory(column))
     laid.ring(f"{name}.weights", on.memory(column), shares.weights)
+    if shares.rest:
+        laid.ring(f"{name}.rest", on.memory(column), shares.rest)
     for row in range(on.rows):
         laid.ring(f"{name}.results{row}", on.result_memory(row, column), shares.results)
+    if shares.resident:
+        laid.buffer(resident_buffer(column), on.memory(column), shares.resident)
 
 
 def _flows(on: Overlay) -> list[Flow]:
@@ -254,6 +277,11 @@ def _flows(on: Overlay) -> list[Flow]:
         destinations = tuple(Channel(on.core(row, column), "in", 1) for column in range(on.columns))
         flows.append(Flow(source, destinations, packet=row if on.rows > on.columns else None))
     return flows
+
+
+def resident_buffer(column: int) -> str:
+    """The buffer of a column's memory tile for values that stay there between phases."""
+    return f"memory{column}.resident"
 
 
 def results_output(number: int) -> int:

@@ -38,7 +38,14 @@ GROUP = 8
 """Channels that lie side by side: the width of a block."""
 
 ALIGNMENT = 32
-"""Tables and weights start at multiples of this: the width of a core's loads."""
+"""Tables and weights start at multiples of this: the width of a core's loads. So must packets, and all that cores work on."""
+
+
+def aligned_bytes(size: int) -> np.ndarray:
+    """Bytes, all zero, of which the first lies at a multiple of ``ALIGNMENT``."""
+    whole = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT
+    return whole[start : start + size]
 
 
 @dataclass(frozen=True)

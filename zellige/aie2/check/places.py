@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from zellige.aie2.device import KINDS, LOCK_MOST, WORD, Device
 from zellige.aie2.overlay import STACK
+from zellige.aie2.packet import ALIGNMENT
 from zellige.aie2.program import Acquire, Core, Instruction, Program, Release, Repeat, Tile
 
 RINGS = ("activations", "weights", "results")
@@ -17,13 +18,16 @@ def is_there(device: Device, tile: Tile) -> bool:
 
 
 def memory(program: Program, device: Device) -> Iterator[str]:
-    """Buffers are whole words inside the memory of a tile, and don't overlap; a core's leave room for its stack."""
+    """Buffers are whole words inside the memory of a tile, and don't overlap; a core's leave room for its stack, and begin where
+    vectors can be loaded from."""
     by_tile: dict[Tile, list[tuple[int, int, str]]] = {}
     for one in program.buffers:
         if not is_there(device, one.tile) or one.tile.row == 0:
             yield f"{one} is in no tile with a memory"
         elif one.address < 0 or one.size <= 0 or one.address % WORD or one.size % WORD:
             yield f"{one} isn't whole words of {WORD} bytes"
+        elif device.kind(one.tile.row) == "core" and one.address % ALIGNMENT:
+            yield f"{one} begins at no multiple of {ALIGNMENT} bytes, as what a core loads must"
         by_tile.setdefault(one.tile, []).append((one.address, one.address + one.size, one.name))
     for tile, places in by_tile.items():
         kind, places = device.kind(tile.row), sorted(places)

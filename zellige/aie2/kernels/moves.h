@@ -5,7 +5,8 @@
 
 // N tiles of a group: the largest tap, channel by channel.
 template <Reading R, unsigned N>
-void maximum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigned tap, const int8 *activations, int8 *result) {
+void maximum_tiles(const Packet &packet, const Tiles &tiles, unsigned group, unsigned tap, const int8 *activations, const int8 *,
+                   int8 *result, int32 *) {
     const Header &header = *packet.header;
     Values most[N], values[N];
     load_tiles<R, N>(tiles, activations + GROUP * packet.offsets[tap], most);

@@ -6,6 +6,9 @@
 constexpr unsigned GROUP = 8;      // channels that lie side by side
 constexpr unsigned ALIGNMENT = 32; // bytes; parts start at multiples
 
+// Functions of which program memory should hold one copy, though they are called from several places.
+#define ONE_COPY __attribute__((noinline))
+
 enum Operation { PRODUCT, SUM, MAXIMUM, TABLE };
 
 struct Header {

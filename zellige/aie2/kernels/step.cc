@@ -7,20 +7,16 @@
 
 namespace {
 
-// Call `body` with a reading and a number of tiles that are known when it is compiled: four tiles, or one alone.
-template <typename Body>
-void with_reading(const Tiles &tiles, Body body) {
-    constexpr std::integral_constant<unsigned, TILES> four;
-    const Reading reading = tiles.reading();
-    if (reading == TOGETHER)
-        body(std::integral_constant<Reading, TOGETHER>(), four);
-    else if (reading == PAIRS)
-        body(std::integral_constant<Reading, PAIRS>(), four);
-    else if (tiles.count > 1)
-        body(std::integral_constant<Reading, APART>(), four);
-    else
-        body(std::integral_constant<Reading, APART>(), std::integral_constant<unsigned, 1>());
-}
+// How some tiles of a group are computed: by operation; then by reading, four tiles at a time, or one alone.
+using Compute = void (*)(const Packet &, const Tiles &, unsigned group, unsigned tap, const int8 *activations, const int8 *residual,
+                         int8 *result, int32 *accumulators);
+constexpr Compute COMPUTE[][4] = {
+    {sum_tiles<PRODUCT, TOGETHER, TILES>, sum_tiles<PRODUCT, PAIRS, TILES>, sum_tiles<PRODUCT, APART, TILES>, sum_tiles<PRODUCT, APART, 1>},
+    {sum_tiles<SUM, TOGETHER, TILES>, sum_tiles<SUM, PAIRS, TILES>, sum_tiles<SUM, APART, TILES>, sum_tiles<SUM, APART, 1>},
+    {maximum_tiles<TOGETHER, TILES>, maximum_tiles<PAIRS, TILES>, maximum_tiles<APART, TILES>, maximum_tiles<APART, 1>},
+};
+constexpr unsigned ALONE = 3;
+static_assert(PRODUCT == 0 && SUM == 1 && MAXIMUM == 2 && TOGETHER == 0 && PAIRS == 1 && APART == 2);
 
 } // namespace
 
@@ -36,16 +32,9 @@ extern "C" void step(const uint8 *raw, const int8 *object, int8 *result, int32 *
     for (Pixel first = {0, 0}; first.row < header.rows;) {
         const Tiles tiles(header, first);
         first = tiles.next;
-        with_reading(tiles, [&](auto reading, auto number) {
-            unsigned tap = 0;
-            for (int group = 0; group < header.groups; tap += packet.counts[group++]) {
-                if (header.operation == MAXIMUM)
-                    maximum_tiles<reading(), number()>(packet, tiles, group, tap, activations, result);
-                else if (header.operation == SUM)
-                    sum_tiles<SUM, reading(), number()>(packet, tiles, group, tap, activations, residual, result, accumulators);
-                else
-                    sum_tiles<PRODUCT, reading(), number()>(packet, tiles, group, tap, activations, residual, result, accumulators);
-            }
-        });
+        const Compute compute = COMPUTE[header.operation][tiles.count == 1 ? ALONE : tiles.reading()];
+        unsigned tap = 0;
+        for (int group = 0; group < header.groups; tap += packet.counts[group++])
+            compute(packet, tiles, group, tap, activations, residual, result, accumulators);
     }
 }

@@ -98,7 +98,7 @@ inline void load_tiles(const Tiles &tiles, const int8 *from, Values (&found)[N])
 }
 
 // Write a tile of a group to the result, [rows][groups][width][8], and nothing beside it.
-inline void store_tile(const Header &header, const Tiles &tiles, unsigned tile, unsigned group, Values values, int8 *result) {
+ONE_COPY inline void store_tile(const Header &header, const Tiles &tiles, unsigned tile, unsigned group, Values values, int8 *result) {
     values = aie::min(aie::max(values, aie::broadcast<int8, Values::size()>(header.low)), aie::broadcast<int8, Values::size()>(header.high));
     int8 *to = result + tiles.result(header, tile, group);
     const unsigned pixels = tiles.pixels(header, tile);

@@ -7,7 +7,7 @@ in turn, over the whole program, so a ring that has seen an odd number of them g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from zellige.aie2.device import ADVANCE_MOST, REPEAT_MOST, WORD, TileKind
@@ -97,6 +97,11 @@ class Turns:
         return [chain for objects, times, position, each in cycles if objects and times
                 for chain in self._cycle(objects, times, fills, position, each)]
 
+    def take(self, ring: str, fills: bool) -> int:
+        """The slot of a ring that is next, for an object that is filled or emptied otherwise than by ``chains``."""
+        self._seen[fills][ring] += 1
+        return (self._seen[fills][ring] - 1) % DEPTH
+
     def _cycle(self, objects: Sequence[Object], times: int, fills: bool, position: float, each: float) -> list[Chain]:
         if len(objects) == 1 and objects[0].apart:
             return self._advancing(objects[0], times, fills, position, each)
@@ -141,56 +146,75 @@ class Turns:
 
 
 @dataclass(frozen=True)
-class Visits:
-    """Places of a host buffer (bytes), one after another, and the pattern that is moved at each."""
+class Visit:
+    """One transfer at a place of its own: from ``offset`` (bytes) of a buffer on. What else a descriptor says is as in
+    ``program.py``."""
 
     buffer: str
-    offsets: tuple[int, ...]
+    offset: int
     dimensions: Dimensions
+    packet: int | None = None
+    acquire: str | None = None
+    release: str | None = None
+
+    def like(self, other: Visit) -> bool:
+        """Whether both are the same, elsewhere."""
+        return (self.dimensions == other.dimensions and self.buffer == other.buffer and self.packet == other.packet
+                and self.acquire == other.acquire and self.release == other.release)
 
 
-def runs(streams: Sequence[Visits], most: int, first: float, each: float) -> list[Chain]:
-    """Chains of at most ``most`` descriptors that make the visits of all streams, one of each in turn, in few tasks; steps are
-    counted from ``first`` on, ``each`` for a turn."""
-    found, at, total = [], 0, len(streams[0].offsets)
-    while at < total:
-        length, count, repeat = _longest([one.offsets[at:] for one in streams], most // len(streams))
-        descriptors: list[Descriptor] = []
-        for turn in range(length):
-            for one in streams:
-                stride = one.offsets[at + length + turn] - one.offsets[at + turn] if count > 1 else 0
-                descriptors.append(Descriptor(len(descriptors), one.buffer, one.offsets[at + turn], one.dimensions,
-                                              advance=(count, stride // WORD) if stride else (1, 0)))
-        found.append(Chain(first + each * at, tuple(descriptors), repeat))
-        at += length * repeat
+def runs(visits: Sequence[Visit], most: int, step: Callable[[int], float]) -> list[Chain]:
+    """Chains of at most ``most`` descriptors that make all visits in their order, in few tasks. ``step``: in which a visit is due,
+    by its number."""
+    found, at = [], 0
+    while at < len(visits):
+        repeat, series = _longest(visits, at, most)
+        descriptors = (
+            Descriptor(number, one.buffer, one.offset, one.dimensions, one.acquire, one.release, one.packet,
+                       (min(count, repeat), stride // WORD) if stride and repeat > 1 else (1, 0))
+            for number, (one, (count, stride)) in enumerate(zip(visits[at:], series, strict=False)))  # fmt: skip
+        found.append(Chain(step(at), tuple(descriptors), repeat))
+        at += len(series) * repeat
     return found
 
 
-def _longest(streams: Sequence[Sequence[int]], most: int) -> tuple[int, int, int]:
-    """The chain that does most of what comes next: turns in it, how far it advances before it begins again, how often it is
-    done."""
-    best = (0, 0, 0)
-    for length in range(1, min(most, len(streams[0])) + 1):
-        count = _alike(streams, length, 1, ADVANCE_MOST, None)
-        repeat = _alike(streams, length, count, REPEAT_MOST, count)
-        if length * repeat > best[0] * best[2]:
-            best = (length, count, repeat)
+Series = tuple[int, int]
+"""What a descriptor advances through, and by how many bytes."""
+
+
+def _longest(visits: Sequence[Visit], at: int, most: int) -> tuple[int, list[Series]]:
+    """The chain that does most of what comes next: how often it is done, and how its descriptors advance."""
+    best: tuple[int, list[Series]] = (0, [])
+    for length in range(1, min(most, len(visits) - at) + 1):
+        found = [_series(visits, at + turn, length) for turn in range(length)]
+        repeat = min(times for times, _ in found)
+        if length * repeat > len(best[1]) * best[0]:
+            best = (repeat, [series for _, series in found])
     return best
 
 
-def _alike(streams: Sequence[Sequence[int]], length: int, first: int, most: int, period: int | None) -> int:
-    """How often a chain of ``length`` turns goes where the streams do: always a stride further, or beginning again after
-    ``period``."""
-    time = first
-    while time < most and (time + 1) * length <= len(streams[0]):
-        further = time if period is None else time % period
-        for one in streams:
-            for turn in range(length):
-                stride = one[length + turn] - one[turn] if period != 1 else 0
-                if stride < 0 or one[time * length + turn] != one[turn] + further * stride:
-                    return time
-        time += 1
-    return time
+def _series(visits: Sequence[Visit], at: int, length: int) -> tuple[int, Series]:
+    """How often one descriptor makes every ``length``-th visit from one on: always a stride further, or beginning again at some
+    time."""
+    start, times, stride, period = visits[at], 1, 0, 0
+    while times < REPEAT_MOST and at + times * length < len(visits):
+        one = visits[at + times * length]
+        further = one.offset - start.offset
+        if not one.like(start) or further < 0:
+            break
+        if times == 1:
+            stride = further
+        if not period and stride and (not further or times == ADVANCE_MOST):
+            period = times
+        if further != (times % period if period else times) * stride:
+            break
+        times += 1
+    return times, (period or times, stride)
+
+
+def evenly(first: float, each: float) -> Callable[[int], float]:
+    """Steps of visits, so many for each, from one on."""
+    return lambda visit: first + each * visit
 
 
 def numbered(chain: Chain, numbers: Sequence[int]) -> tuple[Descriptor, ...]:

@@ -7,26 +7,32 @@ int8 values that it reads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 
-from zellige.aie2.lowering.chains import Turns
+from zellige.aie2.device import WORD
+from zellige.aie2.lowering.activation_streams import activation_streams, zero_streams
+from zellige.aie2.lowering.chains import Turns, linear
 from zellige.aie2.lowering.margins import tensors_of
+from zellige.aie2.lowering.packet_streams import packet_streams
 from zellige.aie2.lowering.packets import parcels
-from zellige.aie2.lowering.place import place
 from zellige.aie2.lowering.placement import Placement
+from zellige.aie2.lowering.plan import Plan, outputs_of, plan
+from zellige.aie2.lowering.residency import Residency, waits
+from zellige.aie2.lowering.result_streams import idle, result_streams
 from zellige.aie2.lowering.schedule import Schedule
 from zellige.aie2.lowering.sequence import Starts
-from zellige.aie2.lowering.stems import fold_stems
-from zellige.aie2.lowering.streams import Lowering, idle
-from zellige.aie2.lowering.tiling import choose, fits
+from zellige.aie2.lowering.streams import Fill, Lowering, Stream
 from zellige.aie2.overlay import Overlay, fixed_parts
-from zellige.aie2.packet import GROUP, PRODUCT
-from zellige.aie2.phase import Phase
+from zellige.aie2.packet import GROUP
 from zellige.aie2.program import HostBuffer, Program
 from zellige.aie2.tensor import HostValue, Tensor, noted
 from zellige.graph.quantized import QuantizedGraph
+
+ZEROS = "zeros"
+"""What the host buffer of zeros is called, if nothing else is."""
 
 
 def lower(graph: QuantizedGraph, on: Overlay) -> Program:
@@ -38,65 +44,51 @@ def lower(graph: QuantizedGraph, on: Overlay) -> Program:
     return assemble(graph, on, plan(graph, on))
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What is decided before anything is written: where values lie, and how phases are cut. ``folds``: inputs of which so many
-    columns lie in one."""
-
-    placement: Placement
-    schedules: tuple[Schedule, ...]
-    folds: Mapping[str, int]
-
-
-def plan(graph: QuantizedGraph, on: Overlay) -> Plan:
-    """Places and schedules of a network on an overlay.
-
-    Results of convolutions have their channel groups in the order that shares out the work best; so a network is placed twice.
-    Raises ``CompileError`` naming the first node that can't be placed.
-    """
-    graph, folds = fold_stems(graph)
-    added = {name for node in graph if node.op in ("add", "subtract") for name in node.inputs}
-    chosen, orders = {}, {}
-    for phase in place(graph).phases:
-        free = phase.name == phase.node and phase.name not in added and _may_be_ordered(phase)
-        chosen[phase.name] = choose(phase, on, free)
-        if free:
-            orders[phase.name] = chosen[phase.name].order
-    found = place(graph, orders)
-    schedules = []
-    for phase in found.phases:
-        schedule = Schedule(phase, on, chosen[phase.name].schedule.tiling) if phase.name in chosen else None
-        if schedule is None or phase.residual is not None or not fits(schedule):
-            schedule = choose(phase, on).schedule
-        schedules.append(schedule)
-    return Plan(found, tuple(schedules), folds)
-
-
-def _may_be_ordered(phase: Phase) -> bool:
-    """Whether channel groups of its result may lie in any order: not as those of what is added."""
-    return phase.operation == PRODUCT and not phase.own and phase.residual is None
-
-
 def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
     """The program of a planned network."""
-    found, schedules = planned.placement, planned.schedules
+    found, schedules, residency = planned.placement, planned.schedules, planned.residency
+    read = outputs_of(graph)
     tensors = _with_slack(tensors_of(found), schedules)
-    host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items()]
-    turns, sequence, writers = Turns(), Starts(on), _writers(found)
+    stays = {schedule.phase.name: schedule.stays for schedule in schedules}
+    hidden = {schedule.phase.target.tensor for schedule in schedules if not schedule.stays.out}
+    host = [HostBuffer(name, tensor.size, _held(found, tensor)) for name, tensor in tensors.items() if name not in hidden]
+    turns, sequence, after, fills = Turns(), Starts(on), waits(residency, found, stays), _fills(residency, found)
+    overwritten = residency.overwritten(found)
+    before: Lowering | None = None
     for schedule in schedules:
         phase, sent = schedule.phase, parcels(schedule)
         host += [HostBuffer(f"{phase.name}.packets{column}", parcel.data.size, parcel.data.reshape(-1))
                  for column, parcel in sorted(sent.items())]
-        lowered = Lowering(schedule, tensors, sent, turns)
-        sequence.phase(phase.name, lowered.streams(), writers[phase.name], lowered.ready)
+        lowered = Lowering(schedule, tensors, sent, turns, residency.residents, fills.get(phase.name, ()),
+                           bool(overwritten.get(phase.name)), before is not None and before.spares)
+        sequence.phase(phase.name, _streams(lowered), after[phase.name], lowered.ready)
+        before = lowered
     sequence.finish()
     host += _idle(on, schedules)
+    zeros = [WORD * prod(size for size, _ in fill.dimensions) for several in fills.values() for fill in several]
+    host += [HostBuffer(found.free(ZEROS), max(zeros))] if zeros else []
     buffers, locks, flows, cores = fixed_parts(on)
-    read = [name for output in graph.outputs for name in (graph.tail[output].inputs if output in graph.tail else (output,))]
     return Program(graph.name, on.device.name, buffers, tuple(host), locks, flows, cores, sequence.tasks, tuple(sequence.steps),
                    {name: str(_unfolded(_noted(found, tensors, name), shape, planned.folds.get(name, 1)))
                     for name, shape in graph.inputs.items()},
-                   {name: str(_noted(found, tensors, name)) for name in dict.fromkeys(read)})  # fmt: skip
+                   {name: str(_noted(found, tensors, name)) for name in read})  # fmt: skip
+
+
+def _streams(lowering: Lowering) -> list[Stream]:
+    """What all channels do in a phase. Packets first: they may come before what the phase reads is there."""
+    found = [stream for column in lowering.parcels for stream in packet_streams(lowering, column)]
+    for kind in (zero_streams, activation_streams, result_streams):
+        found += [stream for column in range(lowering.schedule.on.columns) for stream in kind(lowering, column)]
+    return [stream for stream in found if stream.chains]
+
+
+def _fills(residency: Residency, found: Placement) -> dict[str, list[Fill]]:
+    """The zeros that phases bring to memory tiles first."""
+    zeros = found.free(ZEROS)
+    fills = {name: [Fill(one.at, one.margins, zeros) for one in several] for name, several in residency.filled(found).items()}
+    if residency.zeros:
+        fills.setdefault(found.phases[0].name, []).append(Fill(0, linear(residency.zeros), zeros))
+    return fills
 
 
 def _noted(found: Placement, tensors: dict[str, Tensor], name: str) -> HostValue:
@@ -134,14 +126,3 @@ def _idle(on: Overlay, schedules: Sequence[Schedule]) -> list[HostBuffer]:
     size = {column: max((on.rows * schedule.result_bytes for schedule in schedules if schedule.share(column).idle), default=0)
             for column in range(on.columns)}
     return [HostBuffer(idle(column, number), most) for column, most in size.items() if most for number in range(on.memories)]
-
-
-def _writers(found: Placement) -> dict[str, list[str]]:
-    """For every phase the earlier ones that write what it reads."""
-    writers: dict[str, list[Phase]] = {}
-    needs = {}
-    for phase in found.phases:
-        reads = [phase.source] + ([phase.residual] if phase.residual is not None else [])
-        needs[phase.name] = [earlier.name for region in reads for earlier in writers.get(region.tensor, [])]
-        writers.setdefault(phase.target.tensor, []).append(phase)
-    return needs

@@ -19,7 +19,8 @@ from zellige.aie2.phase import Array, Phase
 
 
 class Counts:
-    """How many taps the cells of a phase have, summed over result groups, window rows and input groups."""
+    """How many taps the cells of a phase have, summed over result groups, window rows and input groups. What was asked once is
+    known."""
 
     def __init__(self, phase: Phase) -> None:
         self.own, self.windows = phase.own, phase.window[0]
@@ -35,18 +36,28 @@ class Counts:
 
     def _arrange(self, order: tuple[int, ...]) -> None:
         self.order = order
+        self._dealt: dict[int, Counts] = {}
+        self._taps: dict[tuple[int, int, tuple[int, int], int], Array] = {}
         self.sums = np.concatenate([np.zeros_like(self._each[:1]), self._each[list(order)].cumsum(0)])
 
     def dealt(self, groups: int) -> Counts:
         """With result groups in an order in which cells of so many have nearly the same, and those of a pass even more so."""
         if self.dense:
             return self
-        found = copy(self)
-        found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
-        return found
+        if groups not in self._dealt:
+            found = copy(self)
+            found._arrange(deal(self._each[:, -1, -1].tolist(), groups))
+            self._dealt[groups] = found
+        return self._dealt[groups]
 
     def taps(self, schedule: Schedule) -> Array:
         """Taps of each pass, row and part; rows without groups have none."""
+        key = (schedule.on.rows, schedule.tiling.groups, schedule.tiling.part, schedule.tiling.apart)
+        if key not in self._taps:
+            self._taps[key] = self._counted(schedule)
+        return self._taps[key]
+
+    def _counted(self, schedule: Schedule) -> Array:
         size, (_, part_rows) = schedule.tiling.groups, schedule.tiling.part
         first = np.zeros((len(schedule.passes), schedule.rows), np.int64)
         there = np.zeros_like(first)
@@ -95,15 +106,26 @@ def shared_out(before: Array, starts: Array, size: int) -> Array:
     parts have ``size`` groups from ``starts`` on."""
     groups = before.shape[2] - 1
     ends = np.minimum(starts + size, groups)
-    # what is only in parts i … j: groups that part i − 1 ends before, and part j + 1 begins after
-    only_from, only_to = np.concatenate([[0], ends[:-1]]), np.concatenate([starts[1:], [groups]])
-    demand = before[:, :, None, only_to] - before[:, :, only_from][..., None]
+    if np.all(starts[1:] >= ends[:-1]):
+        return np.asarray(before[:, :, ends] - before[:, :, starts])
+    capacity = _capacities(before, starts, ends)[None, :, None]
+    # after each part as many as had come, or a capacity more than after the part before
+    upto = capacity * np.arange(1, len(starts) + 1)
+    taken = upto + np.minimum(np.minimum.accumulate(before[:, :, ends] - upto, axis=2), 0)
+    return np.diff(taken, axis=2, prepend=0)
+
+
+def _capacities(before: Array, starts: Array, ends: Array) -> Array:
+    """For each row the least number of taps a part that suffices in all passes: those that are only in parts i … j (groups that
+    part i − 1 ends before, and part j + 1 begins after) must be no more than j − i + 1 times as many."""
+    behind = before[:, :, np.concatenate([[0], ends[:-1]])]
+    ahead = before[:, :, np.concatenate([starts[1:], [before.shape[2] - 1]])]
     number = np.arange(len(starts))
-    length = number[None, :] - number[:, None] + 1
-    capacity = np.ceil(np.where(length > 0, demand / np.maximum(length, 1), 0).max(axis=(0, 2, 3))).astype(np.int64)
-    taken, found = np.zeros(before.shape[:2], np.int64), []
-    for end in ends:
-        now = np.minimum(capacity, before[:, :, end] - taken)
-        found.append(now)
-        taken = taken + now
-    return np.stack(found, axis=2)
+    few, enough = np.full(before.shape[1], -1), before[:, :, -1].max(axis=0)
+    while np.any(enough - few > 1):
+        tried = (few + enough) // 2
+        steps = tried[None, :, None] * number
+        over = ahead - steps - np.minimum.accumulate(behind - steps, axis=2) - tried[None, :, None]
+        fine = over.max(axis=(0, 2)) <= 0
+        few, enough = np.where(fine, few, tried), np.where(fine, tried, enough)
+    return np.asarray(enough)

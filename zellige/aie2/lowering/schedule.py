@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
-from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
+from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import GROUP
 from zellige.aie2.phase import Phase
 
@@ -34,6 +34,25 @@ class Tiling:
     part: tuple[int, int]
     apart: int
     together: int = 1
+
+
+@dataclass(frozen=True)
+class Stays:
+    """Which values of a phase are in memory tiles: its ``source`` and ``residual`` are read there; its ``result`` is written there,
+    and ``out``, to host memory, or both."""
+
+    source: bool = False
+    residual: bool = False
+    result: bool = False
+    out: bool = True
+
+    @property
+    def any(self) -> bool:
+        """If so, columns share the result from top to bottom, as they do all values that stay."""
+        return self.source or self.residual or self.result
+
+
+NOTHING_STAYS = Stays()
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class Schedule:
     phase: Phase
     on: Overlay
     tiling: Tiling
+    stays: Stays = NOTHING_STAYS
 
     @cached_property
     def rows(self) -> int:
@@ -191,6 +211,22 @@ class Schedule:
     def overrun(self) -> int:
         """Groups that parts read beyond the source's."""
         return 0 if self.phase.own else self.parts[-1].group + self.tiling.part[0] - self.phase.source.groups
+
+    @cached_property
+    def spares(self) -> bool:
+        """Whether no activations come from host memory, so that shims could bring something else."""
+        return self.stays.source and (self.phase.residual is None or self.stays.residual)
+
+    @cached_property
+    def halved(self) -> bool:
+        """Whether packets come in halves, by both channels of their shim."""
+        return self.spares and bool(memory_shares(self.on).rest)
+
+    @cached_property
+    def stays_whole(self) -> bool:
+        """Whether what stays in memory tiles is written by one core, and nothing beside it is read."""
+        twice = self.stays.result and any(cell.skip for cells in self.passes for cell in cells)
+        return not twice and not (self.stays.source and self.overrun)
 
 
 def _cut(size: int, columns: int, tile: int, place: int, count: int) -> tuple[tuple[int, ...], int, bool]:

@@ -13,44 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from zellige.aie2.device import KINDS
 from zellige.aie2.lowering.chains import Chain, numbered
-from zellige.aie2.lowering.streams import Stream
-from zellige.aie2.overlay import ROWS_PER_MEMORY, Overlay
+from zellige.aie2.lowering.descriptors import shares
+from zellige.aie2.lowering.streams import Effect, Stream
+from zellige.aie2.overlay import Overlay
 from zellige.aie2.program import Await, Channel, Descriptor, Start, Task, Tile
 from zellige.errors import CompileError
-
-SHIM = 4
-"""Descriptors of each channel of a shim."""
-
-CORE = {("in", 0): range(0, 8), ("in", 1): range(8, 12), ("out", 0): range(12, 16)}
-
-
-def shares(on: Overlay, tile: Tile) -> Mapping[tuple[str, int], range]:
-    """The descriptor numbers of a tile's channels."""
-    kind = on.device.kind(tile.row)
-    if kind == "shim":
-        return {(direction, number): range(4 * at, 4 * at + SHIM) for at, (direction, number) in
-                enumerate((("out", 0), ("out", 1), ("in", 0), ("in", 1)))}
-    if kind == "core":
-        return CORE
-    half, first = KINDS["memory"].descriptors // 2, tile.row == 1
-    results = 2 * min(on.rows, ROWS_PER_MEMORY)
-    even = {("in", 0): 2, ("in", 2): 2, ("in", 4): 2, ("out", 2): results, ("out", 0): half - 6 - results}
-    odd = {("in", 1): 4, ("in", 3): 2, ("in", 5): 2, ("out", 1): half - 8}
-    if on.paired:
-        even, odd = {**even, ("in", 2): 4, ("in", 4): 0}, {**odd, ("in", 3): 4, ("in", 5): 0}
-    if not first:
-        even, odd = {("in", 0): 4, ("in", 2): 4, ("out", 0): 16}, {("in", 1): 4, ("in", 3): 4}
-    return {**_laid(even, 0), **_laid(odd, half)}
-
-
-def _laid(counts: Mapping[tuple[str, int], int], first: int) -> dict[tuple[str, int], range]:
-    found = {}
-    for channel, count in counts.items():
-        found[channel] = range(first, first + count)
-        first += count
-    return found
 
 
 @dataclass
@@ -77,7 +45,7 @@ class _Phase:
 
     name: str
     streams: Sequence[Stream]
-    after: tuple[str, ...]
+    after: tuple[tuple[str, Effect], ...]
     ready: float
 
     @cached_property
@@ -101,20 +69,21 @@ class Starts:
         self._used: dict[tuple[Tile, int], _Used] = {}
         self._next: dict[Channel, int] = {}
         self._known: set[str] = set()
-        self._givers: dict[str, list[str]] = {}
+        self._effects: dict[tuple[str, Effect], list[str]] = {}
+        """Tasks, by their phase and what others may wait for."""
         self._named: Counter[str] = Counter()
         self._phases: list[_Phase] = []
 
-    def phase(self, name: str, streams: Sequence[Stream], after: Iterable[str], ready: float) -> None:
-        """Add a phase that reads what the phases ``after`` write, and from whose step ``ready`` on the next one's packets start."""
+    def phase(self, name: str, streams: Sequence[Stream], after: Iterable[tuple[str, Effect]], ready: float) -> None:
+        """Add a phase that waits for what phases do (``after``), and from whose step ``ready`` on the next one's packets start."""
         self._phases.append(_Phase(name, streams, tuple(after), ready))
 
     def finish(self) -> None:
         """Start everything, and wait for all results."""
         for phase, following in zip(self._phases, (*self._phases[1:], None), strict=False):
             self._do(phase, following)
-        for tasks in self._givers.values():
-            for task in tasks:
+        for (_, effect), tasks in self._effects.items():
+            for task in tasks if effect == "host" else ():
                 self._await(task)
 
     def _do(self, phase: _Phase, following: _Phase | None) -> None:
@@ -127,7 +96,7 @@ class Starts:
         for early in (True, False):
             if not early:
                 for earlier in phase.after:
-                    for task in self._givers[earlier]:
+                    for task in self._effects.get(earlier, ()):
                         self._await(task)
             for one in due:
                 if early == (one.position == 0 and not one.stream.needs):
@@ -142,8 +111,8 @@ class Starts:
         self.steps.append(Start(name))
         for one in self.tasks[name].descriptors:
             self._used[(stream.channel.tile, one.number)] = _Used(one, name)
-        if stream.gives:
-            self._givers.setdefault(phase, []).append(name)
+        if stream.effect is not None:
+            self._effects.setdefault((phase, stream.effect), []).append(name)
 
     def _numbers(self, chain: Chain, channel: Channel) -> list[int]:
         """Numbers for a chain, free or freed by waiting."""

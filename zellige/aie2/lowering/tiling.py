@@ -17,7 +17,7 @@ from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import WORD, Device
 from zellige.aie2.lowering.packets import pays
 from zellige.aie2.lowering.parts import Counts
-from zellige.aie2.lowering.schedule import VARIED, Schedule, Tiling
+from zellige.aie2.lowering.schedule import NOTHING_STAYS, VARIED, Schedule, Stays, Tiling
 from zellige.aie2.overlay import DEPTH, ROWS_PER_MEMORY, Overlay, memory_shares
 from zellige.aie2.packet import ALIGNMENT, GROUP, MAXIMUM, PRODUCT, TABLE, Header, Packet, packet_size
 from zellige.aie2.phase import Array, Phase
@@ -55,9 +55,10 @@ def packet_bytes(phase: Phase, groups: int, taps: Array) -> Array:
     """Bytes of packets with so many taps ([…, parts]): exact, or a few more."""
     parts = [(part == 0, part == taps.shape[-1] - 1) for part in range(taps.shape[-1])]
     second = phase.residual is not None
-    empty = [packet_size(phase.operation, groups, 0, first, last, 1 + (last and second)) for first, last in parts]
+    size = {(first, last): packet_size(phase.operation, groups, 0, first, last, 1 + (last and second))
+            for first, last in dict.fromkeys(parts)}
     each = 2 + (GROUP * GROUP if phase.operation == PRODUCT else 0)
-    return np.asarray(np.array(empty) + each * taps + ALIGNMENT * (taps > 0))
+    return np.asarray(np.array([size[part] for part in parts]) + each * taps + ALIGNMENT * (taps > 0))
 
 
 @cache
@@ -93,8 +94,8 @@ class _Cut:
     """Bytes of all packets, sent once."""
 
 
-def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> _Cut:
-    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart))
+def _cut(phase: Phase, on: Overlay, counts: Counts, groups: int, part: tuple[int, int], apart: int, stays: Stays) -> _Cut:
+    schedule = Schedule(phase, on, Tiling((1, 1), 1, 1, groups, part, apart), stays)
     taps = counts.taps(schedule)
     own = packet_bytes(phase, groups, taps)
     alike = np.broadcast_to(own.max(axis=(0, 2), keepdims=True), own.shape)
@@ -134,9 +135,9 @@ def _lengths(size: int) -> list[int]:
     return sorted({ceil(size / count) for count in range(1, size + 1)})
 
 
-def _tiles(phase: Phase, on: Overlay) -> _Tiles:
+def _tiles(phase: Phase, on: Overlay, stays: Stays) -> _Tiles:
     found = [((down, across), height, width, ceil(ceil(phase.height / down) / height) * ceil(ceil(phase.width / across) / width))
-             for down, across in _splits(on, phase)
+             for down, across in ([(on.columns, 1)] if stays.any else _splits(on, phase))
              for height in _lengths(ceil(phase.height / down)) for width in _lengths(ceil(phase.width / across))
              if height * width * GROUP <= on.core_memory.results]
     return _timed(phase, on, found)
@@ -170,26 +171,26 @@ class Choice:
     order: tuple[int, ...]
 
 
-def choose(phase: Phase, on: Overlay, free: bool = False) -> Choice:
+def choose(phase: Phase, on: Overlay, free: bool = False, stays: Stays = NOTHING_STAYS, counts: Counts | None = None) -> Choice:
     """The best schedule of a phase. ``free``: its result groups may be put into another order, so that cores have as much to do as
-    each other.
+    each other. ``stays``: which of its values are in memory tiles. ``counts``: those of the phase, if somebody has them already.
 
     Raises ``CompileError`` if none fits.
     """
-    search = _Search(phase, on, free)
+    search = _Search(phase, on, free, stays, counts or Counts(phase))
     rows = min(on.rows, ROWS_PER_MEMORY if phase.own else on.rows)
     for groups in sorted({ceil(phase.groups / (count * rows)) for count in range(1, phase.groups + 1)}):
-        counts = search.counts(groups)
+        dealt = search.dealt(groups)
         for part in _parts(phase):
-            found = search.attempt(counts, groups, part, part[0])
-            if not counts.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
+            found = search.attempt(dealt, groups, part, part[0])
+            if not dealt.dense and not phase.own and part[0] > 1 and found < NEAR * search.best:
                 for apart in sorted({ceil(3 * part[0] / 4), ceil(part[0] / 2)} - {part[0]}):
-                    search.attempt(counts, groups, part, apart)
+                    search.attempt(dealt, groups, part, apart)
     if search.tiling is None:
         raise CompileError(f"node {phase.node!r}: no tile of it, however small, fits the memories of {on}")
-    counts = search.counts(search.tiling.groups)
-    schedule = _together(Schedule(phase, on, search.tiling), counts)
-    return Choice(schedule, estimate(schedule, counts), counts.order)
+    dealt = search.dealt(search.tiling.groups)
+    schedule = _together(Schedule(phase, on, search.tiling, stays), dealt)
+    return Choice(schedule, estimate(schedule, dealt), dealt.order)
 
 
 @dataclass
@@ -199,21 +200,24 @@ class _Search:
     phase: Phase
     on: Overlay
     free: bool
+    stays: Stays
+    counts: Counts
     best: float = inf
     tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
-        self._tiles = _tiles(self.phase, self.on)
-        self._counts = Counts(self.phase)
+        self._tiles = _tiles(self.phase, self.on, self.stays)
         self._room = min(self.on.core_memory.weights, memory_shares(self.on).weights)
 
-    def counts(self, groups: int) -> Counts:
+    def dealt(self, groups: int) -> Counts:
         """The counts of taps, of result groups in the order that suits such cells."""
-        return self._counts.dealt(groups) if self.free else self._counts
+        return self.counts.dealt(groups) if self.free else self.counts
 
     def attempt(self, counts: Counts, groups: int, part: tuple[int, int], apart: int) -> float:
         """Try all tiles; cycles of the best, 0 if packets are too large for now, and ``inf`` if none fits."""
-        cut = _cut(self.phase, self.on, counts, groups, part, apart)
+        cut = _cut(self.phase, self.on, counts, groups, part, apart, self.stays)
+        if not cut.schedule.stays_whole:
+            return inf
         if cut.packet > self._room:
             return 0.0 if cut.packet < 2 * self._room else inf
         tiles = self._tiles.only(_fits(cut, self._tiles))
@@ -230,7 +234,9 @@ class _Search:
 def fits(schedule: Schedule) -> bool:
     """Whether a schedule keeps to all capacities."""
     cut, one = _alone(schedule, Counts(schedule.phase))
-    return cut.packet <= min(schedule.on.core_memory.weights, memory_shares(schedule.on).weights) and bool(_fits(cut, one)[0])
+    room = min(schedule.on.core_memory.weights, memory_shares(schedule.on).weights)
+    agrees = schedule.stays_whole and (not schedule.stays.any or schedule.tiling.columns == (schedule.on.columns, 1))
+    return agrees and cut.packet <= room and bool(_fits(cut, one)[0])
 
 
 def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
@@ -242,7 +248,7 @@ def estimate(schedule: Schedule, counts: Counts | None = None) -> Estimate:
 def _alone(schedule: Schedule, counts: Counts) -> tuple[_Cut, _Tiles]:
     """The tiling of a schedule, as the only one that is tried."""
     phase, on, tiling = schedule.phase, schedule.on, schedule.tiling
-    cut = _cut(phase, on, counts, tiling.groups, tiling.part, tiling.apart)
+    cut = _cut(phase, on, counts, tiling.groups, tiling.part, tiling.apart, schedule.stays)
     return cut, _timed(phase, on, [(tiling.columns, tiling.height, tiling.width, schedule.steps)])
 
 
@@ -286,6 +292,8 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
     fine &= read * (in_pass if schedule.phase.own else schedule.tiling.part[0]) <= memory.activations
     if parts > 1:
         fine &= 4 * result * size <= core.accumulators
+    if schedule.stays.result and schedule.stays.out:
+        fine &= _apart(schedule.phase, schedule.on, tiles)
     if schedule.phase.residual is not None:
         if parts * (1 + parts % DEPTH) > CHAIN or schedule.tiling.part[1] != schedule.phase.window[0]:
             return np.zeros_like(fine)
@@ -293,6 +301,13 @@ def _fits(cut: _Cut, tiles: _Tiles) -> Array:
         fine &= read * whole + result * in_pass <= memory.activations
         fine &= read * schedule.object_groups + result * size <= core.activations
     return np.asarray(fine)
+
+
+def _apart(phase: Phase, on: Overlay, tiles: _Tiles) -> Array:
+    """Which tiles lie side by side in all columns: where results stay and leave as well, they can't be written a second time."""
+    each = ceil(phase.height / on.columns)
+    whole = (each * on.columns == phase.height) & (each % tiles.height == 0)
+    return np.asarray(((tiles.height == each) | whole) & (phase.width % tiles.width == 0))
 
 
 def _work(cut: _Cut, tiles: _Tiles) -> Array:
@@ -304,7 +319,7 @@ def _work(cut: _Cut, tiles: _Tiles) -> Array:
 
 def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
     """The estimates of tiles: ``cycles``, and what each thing alone would take."""
-    schedule, phase, on = cut.schedule, cut.schedule.phase, cut.schedule.on
+    schedule, phase, on, stays = cut.schedule, cut.schedule.phase, cut.schedule.on, cut.schedule.stays
     parts, size, passes = len(schedule.parts), schedule.tiling.groups, schedule.passes
     shim = on.device.shim_bytes / on.device.clock
     external = (on.device.ddr_bytes or inf) / on.device.clock
@@ -318,22 +333,24 @@ def _estimate(cut: _Cut, tiles: _Tiles) -> dict[str, Array]:
     each = np.maximum(work, arriving)
     again = tiles.steps if parts > 1 else np.ones_like(tiles.steps)
     varied = (again * len(passes) * parts <= VARIED) & (on.rows <= on.columns) & pays(cut.all_packets[1], cut.all_packets[0])
-    sending = np.where(varied[:, None, None], cut.homes[1], cut.homes[0]) / min(WORD, shim)
+    sending = np.where(varied[:, None, None], cut.homes[1], cut.homes[0]) / min(WORD, (1 + schedule.halved) * shim)
     if parts > 1:
         stepping = np.maximum(each, sending).sum(axis=(1, 2)) * tiles.steps
     else:
         in_pass = each.sum(axis=2) * tiles.steps[:, None]
         stepping = (np.maximum(in_pass, sending[:, :, 0]) if len(passes) > 1 else in_pass).sum(axis=1)
     groups = sum(schedule.shared(number)[1] if phase.own else schedule.tiling.part[0] for number in range(len(passes)))
-    boxes = tiles.steps * (read * groups * parts + WORD * residual.sum(axis=1))
+    boxes = tiles.steps * ((not stays.source) * read * groups * parts + (not stays.residual) * WORD * residual.sum(axis=1))
     results = tiles.steps * result * size
+    leaving = results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim) if stays.out else results * len(rows) / WORD
     alone = {
         "work": work.sum(axis=(1, 2)) * tiles.steps, "activations": arriving.sum(axis=(1, 2)) * tiles.steps,
-        "packets": again * sending.sum(axis=(1, 2)), "shim": boxes / shim,
-        "results": results * np.minimum(rows, ROWS_PER_MEMORY).sum() / min(WORD, shim),
-        "external": (on.columns * (boxes + results * rows.sum()) + again * np.where(varied, *cut.all_packets[::-1])) / external,
+        "packets": again * sending.sum(axis=(1, 2)), "shim": boxes / shim, "results": leaving,
+        "external": (on.columns * (boxes + stays.out * results * rows.sum()) + again * np.where(varied, *cut.all_packets[::-1]))
+        / external,
     }
     box = schedule.tiling.part[0] + schedule.tiling.apart * (_in_box(cut, read) - 1)
-    first = read * (schedule.object_groups if phase.own else box) + WORD * residual.max(axis=1)
-    fill = first / shim + read * schedule.object_groups / WORD + work[:, -1, -1] + 2 * result * size / WORD
+    source = read * (schedule.object_groups if phase.own else box)
+    first = (not stays.source) * source + (not stays.residual) * WORD * residual.max(axis=1)
+    fill = first / shim + read * schedule.object_groups / WORD + work[:, -1, -1] + (1 + stays.out) * result * size / WORD
     return {"cycles": np.maximum(stepping, np.maximum.reduce(list(alone.values()))) + fill, **alone}

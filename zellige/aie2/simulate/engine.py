@@ -78,7 +78,8 @@ class Engine:
         self.places = {one.name: (self.memories[one.tile], one) for one in program.buffers}
         self.locks = {one.name: LockState(one.name, one.initial, self.order) for one in program.locks}
         self.channels: dict[Channel, ChannelState] = {}
-        self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of)
+        self.sequence = SequenceState(program, self.events, self.order, costs, self.channels, self._transfers_of,
+                                      self.host)
         self._channels(None if everything else packet_channels(program))
         packets = Packets(cycles)
         self.cores = [self._core(core, step if everything else None, packets) for core in program.cores]

@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from zellige.aie2.device import WORD
+from zellige.aie2.packet import aligned_bytes
 from zellige.aie2.program import Buffer
 
 Dimensions = tuple[tuple[int, int], ...]
@@ -24,8 +25,8 @@ class Memory:
 
     def __init__(self, name: str, size: int, buffers: tuple[Buffer, ...] = ()) -> None:
         self.name = name
-        self.words = np.zeros(-(-size // WORD), "<u4")
-        self.bytes = self.words.view(np.uint8)
+        self.bytes = aligned_bytes(-(-size // WORD) * WORD)
+        self.words = self.bytes.view("<u4")
         self.filled: dict[str, str] = {}
         """By buffers: the task that went through them last."""
         self._buffers = buffers

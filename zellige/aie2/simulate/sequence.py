@@ -1,4 +1,6 @@
-"""The host's sequence: starts tasks, up to the depth of the channels' queues ahead, and waits for some of them to end."""
+"""The host's sequence: starts tasks, up to the depth of the channels' queues ahead, and waits for some of them to end. Then the
+host reads the outputs: whatever writes them must have been awaited.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,10 @@ from collections.abc import Callable, Mapping
 from zellige.aie2.program import Await, Channel, Descriptor, Program, Start, Task, Tile
 from zellige.aie2.simulate.channel import ChannelState, TaskRun, Transfer
 from zellige.aie2.simulate.costs import Costs
+from zellige.aie2.simulate.memory import Memory, Words
 from zellige.aie2.simulate.order import Order
 from zellige.aie2.simulate.process import Events, Process, Routine
+from zellige.aie2.tensor import host_value
 from zellige.errors import RaceError, SimulationError
 
 
@@ -16,11 +20,12 @@ class SequenceState(Process):
     """The host. ``position`` is the command that it is at, ``runs`` the last start of every task."""
 
     def __init__(self, program: Program, events: Events, order: Order, costs: Costs, channels: Mapping[Channel, ChannelState],
-                 transfers: Callable[[Task], list[Transfer]]) -> None:  # fmt: skip
+                 transfers: Callable[[Task], list[Transfer]], host: Mapping[str, Memory]) -> None:  # fmt: skip
         super().__init__("the sequence", events, order)
         self.position = 0
         self.runs: dict[str, TaskRun] = {}
         self._program, self._costs, self._channels, self._transfers = program, costs, channels, transfers
+        self._outputs = [host[name] for name in sorted({host_value(text).buffer for text in program.outputs.values()})]
         self._given: dict[Channel, list[TaskRun]] = {}
         self._users: dict[tuple[Tile, int], tuple[Descriptor, TaskRun]] = {}
 
@@ -32,6 +37,8 @@ class SequenceState(Process):
         for command in self._program.sequence:
             yield from self._start(command) if isinstance(command, Start) else self._await(command)
             self.position += 1
+        for memory in self._outputs:
+            self.order.read(self.number, memory, Words(0, ((memory.words.size, 1),), 0, memory.words.size))
 
     def _start(self, command: Start) -> Routine:
         task = self._program.tasks[command.task]

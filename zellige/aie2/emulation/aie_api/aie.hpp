@@ -1,6 +1,7 @@
 // The few classes and functions of AMD's AIE API that the kernels use, for any machine that GCC compiles for: names, arguments and
 // results as their documentation states them. Vectors are arrays; loops over them are left to the compiler to vectorise. With
-// AIE_EMULATION_COUNTS, products, loads of 32 bytes and shuffles are counted.
+// AIE_EMULATION_COUNTS, products, loads of 32 bytes and shuffles are counted. An access to an address that a core's memory can't be
+// accessed at, which a chip would not notice, is kept in aie_emulation_misaligned.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,18 @@ struct acc64 {
     using type = int64;
 };
 
+// What stands for an instruction or a few of a core's: with AIE_EMULATION_APART, calls stay calls, for them to be counted.
+#ifdef AIE_EMULATION_APART
+#define AIE_API __attribute__((noinline)) inline
+#else
+#define AIE_API inline
+#endif
+
+// The last address that was loaded from or stored to and isn't a multiple of what it should be; nullptr if there is none.
+extern "C" {
+inline const void *aie_emulation_misaligned __attribute__((used)) = nullptr;
+}
+
 namespace aie {
 
 enum class rounding_mode { floor, positive_inf };
@@ -43,6 +56,14 @@ inline Counts counts;
 inline rounding_mode rounding = rounding_mode::floor;
 inline saturation_mode saturation = saturation_mode::none;
 
+// Widths of accesses are at most that of a load.
+template <unsigned Bytes>
+inline void expect_aligned(const void *pointer) {
+    constexpr unsigned width = Bytes < 32 ? Bytes : 32;
+    if (reinterpret_cast<std::uintptr_t>(pointer) % width)
+        aie_emulation_misaligned = pointer;
+}
+
 // Shift, round, saturate: what leaves an accumulator.
 template <typename T, typename Wide>
 inline T srs(Wide value, int shift, bool half_up, bool saturate) {
@@ -58,8 +79,8 @@ inline T srs(Wide value, int shift, bool half_up, bool saturate) {
 
 } // namespace detail
 
-inline void set_rounding(rounding_mode mode) { detail::rounding = mode; }
-inline void set_saturation(saturation_mode mode) { detail::saturation = mode; }
+AIE_API void set_rounding(rounding_mode mode) { detail::rounding = mode; }
+AIE_API void set_saturation(saturation_mode mode) { detail::saturation = mode; }
 
 template <typename T, unsigned Elems>
 class vector {
@@ -68,23 +89,23 @@ class vector {
 
     static constexpr unsigned size() { return Elems; }
 
-    T get(unsigned index) const { return data[index]; }
+    AIE_API T get(unsigned index) const { return data[index]; }
 
     template <unsigned ElemsOut>
-    vector<T, ElemsOut> extract(unsigned index) const {
+    AIE_API vector<T, ElemsOut> extract(unsigned index) const {
         vector<T, ElemsOut> found;
         std::memcpy(found.data, data + index * ElemsOut, sizeof found.data);
         return found;
     }
 
     template <unsigned ElemsIn>
-    vector &insert(unsigned index, const vector<T, ElemsIn> &part) {
+    AIE_API vector &insert(unsigned index, const vector<T, ElemsIn> &part) {
         std::memcpy(data + index * ElemsIn, part.data, sizeof part.data);
         return *this;
     }
 
     template <typename Other>
-    auto cast_to() const {
+    AIE_API auto cast_to() const {
         vector<Other, Elems * sizeof(T) / sizeof(Other)> found;
         static_assert(sizeof found.data == sizeof data);
         std::memcpy(found.data, data, sizeof data);
@@ -108,13 +129,13 @@ class accum {
     static constexpr unsigned size() { return Elems; }
 
     template <typename T>
-    void from_vector(const vector<T, Elems> &values, int shift = 0) {
+    AIE_API void from_vector(const vector<T, Elems> &values, int shift = 0) {
         for (unsigned i = 0; i < Elems; ++i)
             data[i] = static_cast<storage>(static_cast<std::make_unsigned_t<storage>>(static_cast<storage>(values.data[i])) << shift);
     }
 
     template <typename T>
-    vector<T, Elems> to_vector(int shift = 0) const {
+    AIE_API vector<T, Elems> to_vector(int shift = 0) const {
         vector<T, Elems> found;
         const bool half_up = detail::rounding == rounding_mode::positive_inf, saturate = detail::saturation == saturation_mode::saturate;
         for (unsigned i = 0; i < Elems; ++i)
@@ -126,25 +147,29 @@ class accum {
 };
 
 template <unsigned Elems, typename T>
-inline vector<T, Elems> load_v(const T *pointer) {
+AIE_API vector<T, Elems> load_v(const T *pointer) {
     AIE_EMULATION_COUNT(loads, sizeof(T) * Elems / 32);
+    detail::expect_aligned<sizeof(T) * Elems>(pointer);
     vector<T, Elems> found;
     std::memcpy(found.data, pointer, sizeof found.data);
     return found;
 }
 
 template <typename T, unsigned Elems>
-inline void store_v(T *pointer, const vector<T, Elems> &values) {
+AIE_API void store_v(T *pointer, const vector<T, Elems> &values) {
+    detail::expect_aligned<sizeof(T) * Elems>(pointer);
     std::memcpy(pointer, values.data, sizeof values.data);
 }
 
 template <typename T, unsigned Elems>
-inline void store_unaligned_v(T *pointer, const vector<T, Elems> &values, unsigned aligned_elems = 1) {
+AIE_API void store_unaligned_v(T *pointer, const vector<T, Elems> &values, unsigned aligned_elems = 1) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % (aligned_elems * sizeof(T)))
+        aie_emulation_misaligned = pointer;
     std::memcpy(pointer, values.data, sizeof values.data);
 }
 
 template <typename T, unsigned Elems>
-inline vector<T, Elems> broadcast(T value) {
+AIE_API vector<T, Elems> broadcast(T value) {
     vector<T, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = value;
@@ -152,12 +177,12 @@ inline vector<T, Elems> broadcast(T value) {
 }
 
 template <typename T, unsigned Elems>
-inline vector<T, Elems> zeros() {
+AIE_API vector<T, Elems> zeros() {
     return broadcast<T, Elems>(0);
 }
 
 template <typename T, unsigned Elems, typename... Others>
-inline auto concat(const vector<T, Elems> &first, const Others &...others) {
+AIE_API auto concat(const vector<T, Elems> &first, const Others &...others) {
     vector<T, Elems *(1 + sizeof...(Others))> found;
     unsigned index = 0;
     found.insert(index++, first);
@@ -166,7 +191,7 @@ inline auto concat(const vector<T, Elems> &first, const Others &...others) {
 }
 
 template <typename T, unsigned Elems>
-inline vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const vector<T, Elems> &fill, unsigned n) {
+AIE_API vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const vector<T, Elems> &fill, unsigned n) {
     AIE_EMULATION_COUNT(shuffles, 1);
     vector<T, Elems> found;
     const vector<T, 2 *Elems> both = concat(values, fill);
@@ -175,7 +200,7 @@ inline vector<T, Elems> shuffle_down_fill(const vector<T, Elems> &values, const 
 }
 
 template <typename T, unsigned Elems>
-inline vector<T, Elems> max(const vector<T, Elems> &a, const vector<T, Elems> &b) {
+AIE_API vector<T, Elems> max(const vector<T, Elems> &a, const vector<T, Elems> &b) {
     vector<T, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = a.data[i] > b.data[i] ? a.data[i] : b.data[i];
@@ -183,7 +208,7 @@ inline vector<T, Elems> max(const vector<T, Elems> &a, const vector<T, Elems> &b
 }
 
 template <typename T, unsigned Elems>
-inline vector<T, Elems> min(const vector<T, Elems> &a, const vector<T, Elems> &b) {
+AIE_API vector<T, Elems> min(const vector<T, Elems> &a, const vector<T, Elems> &b) {
     vector<T, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = a.data[i] < b.data[i] ? a.data[i] : b.data[i];
@@ -191,7 +216,7 @@ inline vector<T, Elems> min(const vector<T, Elems> &a, const vector<T, Elems> &b
 }
 
 template <typename T, unsigned Elems>
-inline mask<Elems> eq(const vector<T, Elems> &a, const vector<T, Elems> &b) {
+AIE_API mask<Elems> eq(const vector<T, Elems> &a, const vector<T, Elems> &b) {
     mask<Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = a.data[i] == b.data[i];
@@ -200,7 +225,7 @@ inline mask<Elems> eq(const vector<T, Elems> &a, const vector<T, Elems> &b) {
 
 // Values of `b` where the mask is set, of `a` elsewhere.
 template <typename T, unsigned Elems>
-inline vector<T, Elems> select(const vector<T, Elems> &a, const vector<T, Elems> &b, const mask<Elems> &where) {
+AIE_API vector<T, Elems> select(const vector<T, Elems> &a, const vector<T, Elems> &b, const mask<Elems> &where) {
     vector<T, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = where.data[i] ? b.data[i] : a.data[i];
@@ -208,7 +233,7 @@ inline vector<T, Elems> select(const vector<T, Elems> &a, const vector<T, Elems>
 }
 
 template <unsigned Elems>
-inline accum<acc64, Elems> mul(const vector<int32, Elems> &a, const vector<int32, Elems> &b) {
+AIE_API accum<acc64, Elems> mul(const vector<int32, Elems> &a, const vector<int32, Elems> &b) {
     accum<acc64, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = static_cast<int64>(a.data[i]) * b.data[i];
@@ -216,7 +241,7 @@ inline accum<acc64, Elems> mul(const vector<int32, Elems> &a, const vector<int32
 }
 
 template <unsigned Elems>
-inline accum<acc64, Elems> mac(const accum<acc64, Elems> &sum, const vector<int32, Elems> &a, const vector<int32, Elems> &b) {
+AIE_API accum<acc64, Elems> mac(const accum<acc64, Elems> &sum, const vector<int32, Elems> &a, const vector<int32, Elems> &b) {
     accum<acc64, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = sum.data[i] + static_cast<int64>(a.data[i]) * b.data[i];
@@ -224,7 +249,7 @@ inline accum<acc64, Elems> mac(const accum<acc64, Elems> &sum, const vector<int3
 }
 
 template <typename Tag, unsigned Elems>
-inline accum<Tag, Elems> add(const accum<Tag, Elems> &a, const accum<Tag, Elems> &b) {
+AIE_API accum<Tag, Elems> add(const accum<Tag, Elems> &a, const accum<Tag, Elems> &b) {
     accum<Tag, Elems> found;
     for (unsigned i = 0; i < Elems; ++i)
         found.data[i] = a.data[i] + b.data[i];
@@ -240,9 +265,9 @@ class mmul {
     using accum_type = accum<acc32, M * N>;
 
     mmul() = default;
-    mmul(const accum_type &start) : sums(start) {}
+    AIE_API mmul(const accum_type &start) : sums(start) {}
 
-    void mac(const vector<TypeA, M * K> &a, const vector<TypeB, K * N> &b) {
+    AIE_API void mac(const vector<TypeA, M * K> &a, const vector<TypeB, K * N> &b) {
         AIE_EMULATION_COUNT(products, 1);
         typedef int32 Wide __attribute__((vector_size(4 * N)));
         typedef TypeB Narrow __attribute__((vector_size(N)));
@@ -261,10 +286,10 @@ class mmul {
         }
     }
 
-    accum_type to_accum() const { return sums; }
+    AIE_API accum_type to_accum() const { return sums; }
 
     template <typename T>
-    vector<T, M * N> to_vector(int shift = 0) const {
+    AIE_API vector<T, M * N> to_vector(int shift = 0) const {
         return sums.template to_vector<T>(shift);
     }
 
