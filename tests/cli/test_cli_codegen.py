@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import run
+
+from zellige.aie2.device import DEVICES
 
 FACTORY = """
 import torch
@@ -95,6 +98,14 @@ def test_bad_requests(arguments: tuple[str, ...], status: int, message: str, her
                       capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == status
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("verb", [("codegen", "-o", "code"), ("estimate",)], ids=lambda verb: verb[0])
+def test_what_cannot_be_routed_is_refused(verb: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEVICES, "npu1", replace(DEVICES["npu1"], ports=(1, 1, 1, 1)))
+    assert run(verb[0], MODEL, *verb[1:], "--target", "aie2:2x2", "--device", "npu1") == 1
+    assert "has 1 ports to the north" in " ".join(capsys.readouterr().err.split()) and not Path("code").exists()
 
 
 @pytest.mark.full

@@ -43,6 +43,7 @@ def codegen(
 
     No tool of AMD's has accepted that code. `zellige simulate` runs it.
     """
+    from zellige.aie2.check import check
     from zellige.aie2.emit.files import DESIGN, emit
     from zellige.aie2.lowering.lower import lower
     from zellige.graph.quantized_reference import run_int8
@@ -56,6 +57,7 @@ def codegen(
     whole, sample = choice.quantize(named)
     with working("generating code"):
         program = lower(whole, on)
+        check(program, on.device)
         answers = run_int8(whole, sample, list(program.outputs))
         samples = {INPUTS: dict(zip(whole.inputs, sample, strict=True)), OUTPUTS: answers}
         scales = {name: float(whole.scales[name]) for name in (*whole.inputs, *program.outputs)}

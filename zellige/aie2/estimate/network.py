@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
 from zellige.aie2.lowering.lower import assemble
@@ -34,10 +35,11 @@ class NetworkTime:
 def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False) -> NetworkTime:
     """What a network should take. ``dense``: with a kernel that needs no offsets, as befits weights without zeros.
 
-    Raises ``CompileError`` naming the first node that can't be placed.
+    Raises ``CompileError`` naming the first node that can't be placed, or what of the overlay the device can't hold or route.
     """
     planned = plan(graph, on)
     program = assemble(graph, on, planned)
+    check(program, on.device)
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, on.device, dense), device=on.device, move="packets")
     phases = phase_times(program, run, lambda packet: step_cost(packet, on.device, dense))
     operators = {phase.name: graph.nodes[phase.node].op for phase in planned.placement.phases}
