@@ -3,6 +3,7 @@
     python benchmarks/aie2.py paper          # 7 overlays × 3 networks under the paper's assumptions
     python benchmarks/aie2.py ve2802         # 16 cores at 1.25 GHz, beside what AMD's DPU is published to take
     python benchmarks/aie2.py sensitivity    # ResNet-50 there, with other clocks, external memories and kernels
+    python benchmarks/aie2.py staying        # ResNet-50 there and on the NPU1, with values that stay in memory tiles and without
 
 Results go to ``benchmarks/results/aie2-*.json``, cell by cell; cells that are there already are kept. Times are of the model that
 ``docs/aie2.md`` describes, so they are the same on every machine. Weights are random, and blocks of 8×8 go by L1 in every
@@ -27,6 +28,7 @@ from torch import nn
 import zellige as zl
 from zellige.aie2.device import device_named
 from zellige.aie2.estimate.network import NetworkTime, network_time
+from zellige.aie2.lowering.residency_search import choose_residency, nothing_stays
 from zellige.aie2.overlay import Overlay, overlay
 from zellige.api import quantized_graph
 from zellige.graph.quantized import QuantizedGraph
@@ -48,6 +50,7 @@ class Cell:
     network: str
     sparsity: float
     on: Overlay
+    stays: bool = True
 
 
 def paper() -> Iterator[Cell]:
@@ -76,7 +79,15 @@ def sensitivity() -> Iterator[Cell]:
                            replace(usual, device=replace(usual.device, **setting)))
 
 
-TABLES = {"paper": paper, "ve2802": ve2802, "sensitivity": sensitivity}
+def staying() -> Iterator[Cell]:
+    for device in ("ve2802", "npu1"):
+        for stays in (False, True):
+            for sparsity in (0.0, SPARSITY):
+                name = f"{device} {'stays' if stays else 'host'} {sparsity:g}"
+                yield Cell(name, "resnet50", sparsity, overlay(device_named(device), 4, 4), stays)
+
+
+TABLES = {"paper": paper, "ve2802": ve2802, "sensitivity": sensitivity, "staying": staying}
 
 
 @cache
@@ -89,6 +100,13 @@ def network(name: str, sparsity: float) -> QuantizedGraph:
         linear = [part for part, module in model.named_modules() if isinstance(module, nn.Linear)]
         zl.prune(model, "block:8x8", sparsity, inputs, ignore=linear)
     return quantized_graph(model, inputs)
+
+
+@cache
+def estimated(name: str, sparsity: float, on: Overlay, stays: bool) -> dict[str, Any]:
+    """The facts of a cell; some cells of a table are the same."""
+    choice = choose_residency if stays else nothing_stays
+    return facts(network_time(network(name, sparsity), on, not sparsity, choice))
 
 
 def facts(found: NetworkTime) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def main() -> int:
         if cell.name in cells or not cell.name.startswith(asked.only):
             continue
         began = time.perf_counter()
-        cells[cell.name] = facts(network_time(network(cell.network, cell.sparsity), cell.on, dense=not cell.sparsity))
+        cells[cell.name] = estimated(cell.network, cell.sparsity, cell.on, cell.stays)
         print(f"{cell.name}: {cells[cell.name]['ms']:.3f} ms, estimated in {time.perf_counter() - began:.0f} s", flush=True)
         write_result(path, {**conditions(1, 1), "cells": cells})
     return 0

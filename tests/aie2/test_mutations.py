@@ -10,19 +10,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from changes import Change, descriptor, seen, without
 from hand_made import Layer, cycles, step
 from quantized_layers import quantized
 from small_networks import Build
 
 from zellige.aie2.check import check
-from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
 from zellige.aie2.lowering.lower import lower
 from zellige.aie2.overlay import overlay
 from zellige.aie2.packet import decode
 from zellige.aie2.program import Await, Channel, Program, Release, Repeat, Start, Step, Tile
 from zellige.aie2.simulate import simulate
-from zellige.aie2.step import step as kernel
 from zellige.aie2.tensor import host_value
 from zellige.errors import CompileError, DeadlockError, RaceError, SimulationError
 from zellige.graph.quantized_reference import run_int8
@@ -32,7 +31,6 @@ LAYER = Layer(2, 2)
 PROGRAM = LAYER.program()
 SMALL = Layer(1, 1)
 """For sweeps over everything that there is."""
-Change = Callable[[Program], Program]
 
 
 def outcome(program: Program, layer: Layer = LAYER) -> str:
@@ -43,15 +41,6 @@ def outcome(program: Program, layer: Layer = LAYER) -> str:
     except CompileError as error:
         return type(error).__name__
     return "right" if np.array_equal(run.host["y"].view(np.int8), layer.result().reshape(-1)) else "wrong"
-
-
-def descriptor(task: str, at: int, **changes: object) -> Change:
-    def change(program: Program) -> Program:
-        chain = list(program.tasks[task].descriptors)
-        chain[at] = replace(chain[at], **changes)
-        return replace(program, tasks={**program.tasks, task: replace(program.tasks[task], descriptors=tuple(chain))})
-
-    return change
 
 
 def lock(name: str, initial: int) -> Change:
@@ -92,10 +81,6 @@ def offset(change: Callable[[int], int]) -> Change:
 
 def task(name: str, **changes: object) -> Change:
     return lambda program: replace(program, tasks={**program.tasks, name: replace(program.tasks[name], **changes)})
-
-
-def without(command: Start | Await) -> Change:
-    return lambda program: replace(program, sequence=tuple(one for one in program.sequence if one != command))
 
 
 def instructions(change: Callable[[tuple], tuple]) -> Change:
@@ -230,17 +215,6 @@ def small_network() -> tuple[Program, dict[str, np.ndarray], dict[str, np.ndarra
     fed = np.zeros(held.size, np.uint8) if held.data is None else held.data.view(np.uint8).copy()
     value.write(fed, x)
     return program, {value.buffer: fed}, run_int8(graph, [x])
-
-
-def seen(program: Program, fed: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str:
-    try:
-        check(program)
-        run = simulate(program, fed, kernel, lambda packet: step_cycles(packet, DEVICES["npu1"]))
-    except CompileError as error:
-        return type(error).__name__
-    values = {name: host_value(text) for name, text in program.outputs.items()}
-    right = all(np.array_equal(value.read(run.host[value.buffer]), expected[name]) for name, value in values.items())
-    return "right" if right else "wrong"
 
 
 def locks_of(program: Program) -> list[Change]:

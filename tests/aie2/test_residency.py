@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changes import descriptor, seen, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lowered import POWERS, SMALL, assert_runs_right, residual_block
 from quantized_layers import quantized
 from small_networks import Build
 from test_emit import assert_same
-from test_lower import POWERS, SMALL, assert_runs_right, residual_block
-from test_mutations import descriptor, seen, without
 
 from zellige.aie2.device import DEVICES
 from zellige.aie2.emit.files import emit, read
 from zellige.aie2.lowering.lower import assemble
 from zellige.aie2.lowering.placement import Placement
 from zellige.aie2.lowering.plan import Plan, ResidencyChoice, plan
-from zellige.aie2.lowering.residency import NONE, Cycles, Residency, choose_residency
+from zellige.aie2.lowering.residency import NONE, Residency
+from zellige.aie2.lowering.residency_search import Cycles, choose_residency, nothing_stays
 from zellige.aie2.lowering.resident import Box, Resident
 from zellige.aie2.lowering.schedule import Stays
 from zellige.aie2.lowering.tiling import estimate
@@ -53,10 +54,6 @@ def without_some(refused: str) -> ResidencyChoice:
         return eager(found, on, outputs, some)
 
     return choose
-
-
-def nothing(found: Placement, on: Overlay, outputs: Collection[str], cycles: Cycles) -> Residency:
-    return NONE
 
 
 def small(rows: int, columns: int, resident: int | None = None, device: str = "npu1") -> Overlay:
@@ -204,7 +201,7 @@ def test_what_stays_makes_no_phase_longer_by_the_estimates() -> None:
     graph = bottlenecks(3, 64, 28, 14)
     for device in ("npu1", "ve2802", "paper"):
         on = overlay(DEVICES[device], 4, 2)
-        came, other = (sum(estimate(one).cycles for one in plan(graph, on, *how).schedules) for how in ((), (nothing,)))
+        came, other = (sum(estimate(one).cycles for one in plan(graph, on, *how).schedules) for how in ((), (nothing_stays,)))
         assert came <= other
         assert device == "paper" or came < 0.95 * other
 

@@ -9,7 +9,8 @@ from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
 from zellige.aie2.lowering.lower import assemble
-from zellige.aie2.lowering.plan import plan
+from zellige.aie2.lowering.plan import ResidencyChoice, plan
+from zellige.aie2.lowering.residency_search import choose_residency
 from zellige.aie2.overlay import Overlay
 from zellige.aie2.simulate import Run, simulate
 from zellige.graph.quantized import QuantizedGraph
@@ -32,12 +33,14 @@ class NetworkTime:
         return phase.cycles / self.clock * 1e3
 
 
-def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False) -> NetworkTime:
+def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False,
+                 choose_what_stays: ResidencyChoice = choose_residency) -> NetworkTime:  # fmt: skip
     """What a network should take. ``dense``: with a kernel that needs no offsets, as befits weights without zeros.
+    ``choose_what_stays``: in memory tiles between phases.
 
     Raises ``CompileError`` naming the first node that can't be placed, or what of the overlay the device can't hold or route.
     """
-    planned = plan(graph, on)
+    planned = plan(graph, on, choose_what_stays)
     program = assemble(graph, on, planned)
     check(program, on.device)
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, on.device, dense), device=on.device, move="packets")

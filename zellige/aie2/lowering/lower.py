@@ -77,8 +77,8 @@ def assemble(graph: QuantizedGraph, on: Overlay, planned: Plan) -> Program:
 def _streams(lowering: Lowering) -> list[Stream]:
     """What all channels do in a phase. Packets first: they may come before what the phase reads is there."""
     found = [stream for column in lowering.parcels for stream in packet_streams(lowering, column)]
-    for column in range(lowering.schedule.on.columns):
-        found += [*zero_streams(lowering, column), *activation_streams(lowering, column), *result_streams(lowering, column)]
+    for kind in (zero_streams, activation_streams, result_streams):
+        found += [stream for column in range(lowering.schedule.on.columns) for stream in kind(lowering, column)]
     return [stream for stream in found if stream.chains]
 
 

@@ -30,7 +30,7 @@ def packet_streams(lowering: Lowering, column: int) -> list[Stream]:
     """All streams of the packets that a column's shim sends."""
     schedule, parcel = lowering.schedule, lowering.parcels[column]
     on, name, numbered = schedule.on, f"{schedule.phase.name}.packets{column}", schedule.on.rows > schedule.on.columns
-    halved = schedule.halved and not lowering.fills
+    halved = schedule.halved and lowering.spares
     rings = [f"memory{column}.{ring}" for ring in RINGS[: 1 + halved]]
     sends, into = [list[Chain]() for _ in rings], [list[Cycle]() for _ in rings]
     out, cores, each = list[Cycle](), {row: list[Cycle]() for row in parcel.rows}, 1.0

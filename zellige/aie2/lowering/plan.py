@@ -11,7 +11,8 @@ import numpy as np
 from zellige.aie2.lowering.parts import Counts
 from zellige.aie2.lowering.place import place
 from zellige.aie2.lowering.placement import Placement
-from zellige.aie2.lowering.residency import NONE, Cycles, Residency, choose_residency
+from zellige.aie2.lowering.residency import NONE, Residency
+from zellige.aie2.lowering.residency_search import Cycles, choose_residency
 from zellige.aie2.lowering.schedule import NOTHING_STAYS, Schedule, Stays
 from zellige.aie2.lowering.stems import fold_stems
 from zellige.aie2.lowering.tiling import Choice, choose, estimate, fits

@@ -55,9 +55,10 @@ def packet_bytes(phase: Phase, groups: int, taps: Array) -> Array:
     """Bytes of packets with so many taps ([…, parts]): exact, or a few more."""
     parts = [(part == 0, part == taps.shape[-1] - 1) for part in range(taps.shape[-1])]
     second = phase.residual is not None
-    empty = [packet_size(phase.operation, groups, 0, first, last, 1 + (last and second)) for first, last in parts]
+    size = {(first, last): packet_size(phase.operation, groups, 0, first, last, 1 + (last and second))
+            for first, last in dict.fromkeys(parts)}
     each = 2 + (GROUP * GROUP if phase.operation == PRODUCT else 0)
-    return np.asarray(np.array(empty) + each * taps + ALIGNMENT * (taps > 0))
+    return np.asarray(np.array([size[part] for part in parts]) + each * taps + ALIGNMENT * (taps > 0))
 
 
 @cache
