@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from command_line import run
 
 from zellige.aie2.device import DEVICES
+from zellige.cli.simulate import read_arrays
+from zellige.errors import FileFormatError
 
 FACTORY = """
 import torch
@@ -98,6 +101,22 @@ def test_bad_requests(arguments: tuple[str, ...], status: int, message: str, her
                       capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == status
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_directory_with_something_in_it_is_refused_before_all_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("codegen", "python:nowhere:build", "-o", ".") == 1
+    assert "expected a new or an empty directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("write, said", [
+    (lambda path: path.write_text("text"), "got another file"), (lambda path: path.write_bytes(b"PK\3\4"), "got another file"),
+    (lambda path: np.savez(path, x=np.array([{}])), "got another file"), (lambda path: None, "No such file"),
+])
+def test_inputs_that_are_no_arrays(write: Callable[[Path], None], said: str, here: Path) -> None:
+    write(here / "x.npz")
+    with pytest.raises(FileFormatError, match=said) as found:
+        read_arrays(here / "x.npz")
+    assert "pickle" not in str(found.value)
 
 
 @pytest.mark.parametrize("verb", [("codegen", "-o", "code"), ("estimate",)], ids=lambda verb: verb[0])

@@ -47,10 +47,11 @@ def codegen(
     No tool of AMD's has accepted that code. `zellige simulate` runs it.
     """
     from zellige.aie2.check import check
-    from zellige.aie2.emit.files import DESIGN, emit
+    from zellige.aie2.emit.files import DESIGN, check_directory, emit
     from zellige.aie2.lowering.lower import lower
     from zellige.graph.quantized_reference import run_int8
 
+    check_directory(output)
     choice = OverlayChoice(target, device, calibration, data)
     on = choice.overlay
     network = NetworkChoice(model, weights, 1, shape, pattern, sparsity, scope, score)
