@@ -4,8 +4,8 @@ As in D'Alberto et al. (arXiv 2407.09453): the width of a layer's output is spli
 Activations of a column come through its shim and its memory tile to all its cores; packets of a row through the memory tile of one
 column to all cores of the row; results go down a column. Rows above the fourth send theirs to a second memory tile, as one has six
 input channels. Every buffer is there twice: one is filled while the other is read. What is left of the first memory tile is for
-values that stay there between phases (``lowering/residency.py``); where they are all that a phase reads, the channels of activations
-bring the second halves of packets.
+values that stay there between phases (``lowering/residency.py``); where they are all that a phase reads, the channels of
+activations bring the second halves of packets.
 
 ::
 
