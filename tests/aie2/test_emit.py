@@ -160,10 +160,15 @@ def test_a_file_that_is_missing_or_cut_is_named(file: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda m: m.update(version=2), "format: expected 'zellige aie2', version 1"),
+    (lambda m: m.update(version=1), "format: expected 'zellige aie2', version 2"),
     (lambda m: m.pop("device"), "the manifest: expected the keys format, version, program, device"),
     (lambda m: m.update(program=3), "program: expected a value of type str, got 3"),
-    (lambda m: m.update(device="npu2"), "digest: expected"),
+    *((lambda m, key=key, value=value: m[key].update(x=value) if isinstance(m[key], dict) else m.update({key: value}),
+       f"{key}: expected what was written, with SHA-256 ") for key, value in (("device", "npu2"), ("inputs", ""), ("outputs", ""),
+                                                                               ("program", "other"), ("host", []))),
+    (lambda m: m["files"].pop(DESIGN), "files: expected what was written"),
+    (lambda m: m["digests"].update(inputs="0"), "inputs: expected what was written, with SHA-256 0, got"),
+    (lambda m: m.update(digests=["0"]), "digests: expected a value of type dict"),
     (lambda m: m["host"][0].update(size="4"), "host[0].size: expected a value of type int, got '4'"),
     (lambda m: m["files"][DESIGN].pop("parts"), "files.design.mlir: expected the keys size, sha256, parts"),
 ])
