@@ -189,7 +189,8 @@ def read_design(text: str, file: str) -> Program:
     try:
         again = design(program)
     except CompileError as error:
-        named = [*program.tasks, *(one.name for one in (*program.buffers, *program.locks, *program.host))]
+        parts: list[Buffer | Lock | HostBuffer] = [*program.buffers, *program.locks, *program.host]
+        named = [*program.tasks, *(one.name for one in parts)]
         name = max((name for name in named if name in str(error)), key=len, default=program.name)
         raise FileFormatError(f"{file}:{_line(text, name)}: the program that it describes can't be one: {error}") from None
     except KeyError as error:
