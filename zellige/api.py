@@ -210,11 +210,11 @@ def estimate(model: Any, example_inputs: Sequence[Any], *, target: str = "aie2:4
              batches: Iterable[Sequence[Any]] | None = None, dense: bool = False) -> NetworkTime:
     """What a model should take on an array of AI Engines in int8, phase by phase: an estimate, from a model of the array.
 
-    ``device`` is ``paper``, ``ve2802``, ``ve2302``, ``npu1`` or ``npu2``. ``dense``: with a kernel that needs no offsets, as befits
-    weights without zeros. ``batches`` of inputs calibrate scales; without them, the example inputs do.
+    ``device`` is ``paper``, ``ve2802``, ``ve2302``, ``npu1`` or ``npu2``. ``dense``: with a kernel that loads no offsets, for
+    weights without blocks of zeros. ``batches`` of inputs calibrate scales; without them, the example inputs do.
 
-    Raises ``CompileError`` if the device has no such overlay, or naming the first node that can't be placed, and what
-    ``quantized_graph`` raises. The model is not changed.
+    Raises ``CompileError`` if the device has no such overlay, or naming the first node that can't be placed, or, if ``dense``, one
+    with a block of 8 × 8 zeros; and what ``quantized_graph`` raises. The model is not changed.
     """
     from zellige.aie2.estimate.network import network_time
     from zellige.aie2.overlay import overlay_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,46 @@ def test_a_design_that_says_something_else(before: str, after: str, message: str
     assert message.startswith(("expected a loop", "expected '", "expected a lock")) or abs(int(where[1]) - line) <= 3
 
 
+def changed_lines(text: str) -> Iterator[str]:
+    """Designs of which a line is gone, there twice, or has another number."""
+    lines = text.split("\n")
+    for at, line in enumerate(lines):
+        number = re.search(r"\d+", line)
+        other = [] if number is None else [line[: number.start()] + str(int(number[0]) + 1) + line[number.end() :]]
+        for instead in ([], [line, line], other):
+            yield "\n".join([*lines[:at], *instead, *lines[at + 1 :]])
+    yield text + "\n"
+
+
+@pytest.mark.full
+def test_every_refusal_of_a_design_has_a_line() -> None:
+    text = design(Layer(1, 2, steps=2).program())
+    count = text.count("\n")
+    for changed in changed_lines(text):
+        try:
+            read_design(changed, "design.mlir")
+        except FileFormatError as error:
+            where = re.match(r"design\.mlir:(\d+): ", str(error))
+            assert where is not None and 1 <= int(where[1]) <= count + 3, error
+
+
+@pytest.mark.parametrize("line, times, message", [
+    ('%core0.0.results.0 = "aie.buffer"', 2, "two parts of the program are called core0.0.results.0"),
+    ('%memory0.results0.0 = "aie.buffer"', 0, "no buffer or tile is called 'memory0.results0.0'"),
+    ('"aiex.dma_start_task"(%task2)', 0, "the task layer/x out 0 is never started"),
+])
+def test_what_cannot_be_a_program_is_named_with_its_line(line: str, times: int, message: str, emitted: Path) -> None:
+    lines = (emitted / DESIGN).read_text().split("\n")
+    at = next(number for number, one in enumerate(lines) if one.lstrip().startswith(line))
+    changed = [*lines[:at], *[lines[at]] * times, *lines[at + 1 :]]
+    with pytest.raises(FileFormatError, match=re.escape(message)) as found:
+        read_design("\n".join(changed), "design.mlir")
+    where = int(re.match(r"design\.mlir:(\d+): ", str(found.value))[1])
+    name = message.replace("is never started", "").split("called ")[-1].removeprefix("the task ").strip("' ")
+    assert name in changed[where - 1]
+    assert times == 0 or where == at + 2
+
+
 @pytest.mark.parametrize("file", [DESIGN, "data/2.bin", "kernels/step.cc"])
 def test_a_file_changed_by_hand_is_named(file: str, copy: Path) -> None:
     content = bytearray((copy / file).read_bytes())
@@ -165,10 +206,15 @@ def test_a_file_that_is_missing_or_cut_is_named(file: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda m: m.update(version=2), "format: expected 'zellige aie2', version 1"),
+    (lambda m: m.update(version=1), "format: expected 'zellige aie2', version 2"),
     (lambda m: m.pop("device"), "the manifest: expected the keys format, version, program, device"),
     (lambda m: m.update(program=3), "program: expected a value of type str, got 3"),
-    (lambda m: m.update(device="npu2"), "digest: expected"),
+    *((lambda m, key=key, value=value: m[key].update(x=value) if isinstance(m[key], dict) else m.update({key: value}),
+       f"{key}: expected what was written, with SHA-256 ") for key, value in (("device", "npu2"), ("inputs", ""), ("outputs", ""),
+                                                                               ("program", "other"), ("host", []))),
+    (lambda m: m["files"].pop(DESIGN), "files: expected what was written"),
+    (lambda m: m["digests"].update(inputs="0"), "inputs: expected what was written, with SHA-256 0, got"),
+    (lambda m: m.update(digests=["0"]), "digests: expected a value of type dict"),
     (lambda m: m["host"][0].update(size="4"), "host[0].size: expected a value of type int, got '4'"),
     (lambda m: m["files"][DESIGN].pop("parts"), "files.design.mlir: expected the keys size, sha256, parts"),
 ])

@@ -25,6 +25,16 @@ def test_a_model_is_estimated_and_left_as_it_was() -> None:
     assert zl.estimate(model, (x,), target="aie2:2x2", device="paper", batches=[(x,), (2 * x,)]).total_ms < whole.total_ms
 
 
+def test_dense_means_without_blocks_of_zeros() -> None:
+    model, x = network(), torch.randn(1, 8, 32, 8)
+    dense, sparse = (zl.estimate(model, (x,), target="aie2:1x1", device="npu1", dense=dense).total_ms for dense in (True, False))
+    assert dense < sparse
+    with torch.no_grad():
+        model[2].weight[8:16, 16:24, 1, 1:] = 0
+    with pytest.raises(zl.CompileError, match="has 2 blocks of 8 × 8 weights that are all zero"):
+        zl.estimate(model, (x,), target="aie2:1x1", device="npu1", dense=True)
+
+
 @pytest.mark.parametrize("options, said", [
     ({"target": "cpu"}, "such as aie2:4x4, got 'cpu'"), ({"target": 4}, "got 4"), ({"device": "vck5000"}, "no AIE2 device"),
     ({"target": "aie2:9x9"}, "doesn't fit"), ({"batches": []}, "at least one batch"),

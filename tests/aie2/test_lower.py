@@ -116,6 +116,17 @@ def test_what_has_no_place_is_named():
     graph = quantized(b.done(b("channel_shuffle", b.x, groups=2, name="mixed")), POWERS)
     with pytest.raises(CompileError, match=r"node 'mixed' \(channel_shuffle, from module net.part\) can't run on AIE2"):
         lower(graph, overlay(DEVICES["npu1"], 1, 1))
+    with pytest.raises(CompileError, match="can't run on AIE2: supported are conv2d, "):
+        lower(graph, overlay(DEVICES["npu1"], 1, 1))
+
+
+@pytest.mark.parametrize("shape, said", [
+    ((8,), r"got \[8\]; only channels and maps of them are lowered"), ((1, 8, 3), r"got \[1, 8, 3\]; only channels and maps"),
+    ((2, 8, 3, 3), r"got \[2, 8, 3, 3\]; only batches of one image are lowered")])
+def test_only_maps_of_one_image_are_lowered(shape: tuple[int, ...], said: str) -> None:
+    b = Build(*shape)
+    with pytest.raises(CompileError, match=f"value '{b.x}': expected a value of .*{said}"):
+        lower(quantized(b.done(b.activation(b.x, "relu")), POWERS), overlay(DEVICES["npu1"], 1, 1))
 
 
 def network(name: str, side: int) -> QuantizedGraph:

@@ -187,6 +187,16 @@ def test_nothing_stays_where_results_go_to_two_memory_tiles(rows: int, columns: 
     assert plan(bottlenecks(), overlay(DEVICES["paper"], rows, columns), eager).residency == NONE
 
 
+def test_columns_read_what_stays_from_neighbours_only() -> None:
+    """Eight columns of the VE2802 lie above their shims, in pairs: 3 × 3 windows would reach over the gaps, and 1 × 1 don't."""
+    on = overlay(DEVICES["ve2802"], 1, 8)
+    assert on.reaches(0, 1) and not on.reaches(1, 2) and on.reaches(2, 3)
+    planned = plan(bottlenecks(1), on, eager)
+    assert {schedule.phase.window: schedule.stays.source for schedule in planned.schedules[1:]} == {(1, 1): True, (3, 3): False}
+    assert all(schedule.stays.source for schedule in plan(bottlenecks(1), overlay(DEVICES["npu2"], 1, 8), eager).schedules[1:])
+    assert_runs_right(bottlenecks(1), on, planned)
+
+
 def test_what_stays_makes_no_phase_longer_by_the_estimates() -> None:
     graph = bottlenecks(3, 64, 28, 14)
     for device in ("npu1", "ve2802", "paper"):

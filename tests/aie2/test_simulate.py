@@ -10,6 +10,7 @@ from zellige.aie2.device import DEVICES
 from zellige.aie2.simulate import EXTERNAL, Costs, simulate
 from zellige.aie2.simulate.carried import packet_channels
 from zellige.aie2.simulate.costs import costs_of
+from zellige.errors import CompileError, SimulationError
 
 
 @pytest.mark.parametrize("layer", [
@@ -28,6 +29,14 @@ def test_time_is_the_same_when_only_packets_move(layer: Layer) -> None:
     assert packets.cycles == whole.cycles
     assert {name: list(lane) for name, lane in packets.lanes.items()} == {name: list(lane) for name, lane in whole.lanes.items()}
     assert not packets.host["y"].any()
+
+
+def test_a_step_that_cannot_be_done_names_the_core() -> None:
+    def refuses(*_: object) -> None:
+        raise CompileError("no such step")
+
+    with pytest.raises(SimulationError, match=r"core .*can't do a step of the packet in core0\.0\.weights\.0: no such step"):
+        simulate(Layer(1, 1).program(), {"x": Layer(1, 1).x()}, refuses, cycles)
 
 
 def test_who_carries_packets() -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import run
+
+from zellige.aie2.device import DEVICES
+from zellige.cli.simulate import read_arrays
+from zellige.errors import FileFormatError
 
 FACTORY = """
 import torch
@@ -95,6 +101,30 @@ def test_bad_requests(arguments: tuple[str, ...], status: int, message: str, her
                       capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == status
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_directory_with_something_in_it_is_refused_before_all_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("codegen", "python:nowhere:build", "-o", ".") == 1
+    assert "expected a new or an empty directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("write, said", [
+    (lambda path: path.write_text("text"), "got another file"), (lambda path: path.write_bytes(b"PK\3\4"), "got another file"),
+    (lambda path: np.savez(path, x=np.array([{}])), "got another file"), (lambda path: None, "No such file"),
+])
+def test_inputs_that_are_no_arrays(write: Callable[[Path], None], said: str, here: Path) -> None:
+    write(here / "x.npz")
+    with pytest.raises(FileFormatError, match=said) as found:
+        read_arrays(here / "x.npz")
+    assert "pickle" not in str(found.value)
+
+
+@pytest.mark.parametrize("verb", [("codegen", "-o", "code"), ("estimate",)], ids=lambda verb: verb[0])
+def test_what_cannot_be_routed_is_refused(verb: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEVICES, "npu1", replace(DEVICES["npu1"], ports=(1, 1, 1, 1)))
+    assert run(verb[0], MODEL, *verb[1:], "--target", "aie2:2x2", "--device", "npu1") == 1
+    assert "has 1 ports to the north" in " ".join(capsys.readouterr().err.split()) and not Path("code").exists()
 
 
 @pytest.mark.full

@@ -13,10 +13,18 @@ FACTORY = """
 import torch
 from torch import nn
 
-def build():
+def build(pruned=False):
     torch.manual_seed(0)
     stem, wide, last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 64, 3, padding=1), nn.Conv2d(64, 32, 1)
+    wide.weight.data[:8, :8] *= not pruned
     return nn.Sequential(stem, nn.ReLU(), wide, nn.ReLU(), nn.MaxPool2d(2), last).eval(), (torch.randn(1, 3, 16, 16),)
+
+def with_zeros():
+    return build(True)
+
+def batches():
+    torch.manual_seed(1)
+    return [(torch.randn(1, 3, 16, 16),) for _ in range(2)]
 """
 MODEL = "python:estimated_networks:build"
 
@@ -36,12 +44,23 @@ def test_dense_and_pruned(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "estimated: dense" in capsys.readouterr().out
     found = json.loads(Path("e.json").read_text())
     assert found["overlay"] == "npu1 2x2" and found["clock_hz"] == 1.6e9 and found["ddr_gbps"] == 25.6
-    assert {"name", "op", "ms", "dense_ms", "bound"} == set(found["layers"][0])
+    assert {"name", "op", "ms", "given_ms", "bound"} == set(found["layers"][0])
     assert [layer["op"] for layer in found["layers"]] == ["conv2d", "conv2d", "max_pool2d", "conv2d"]
     assert sum(layer["ms"] for layer in found["layers"]) == pytest.approx(found["total_ms"])
-    assert sum(layer["dense_ms"] for layer in found["layers"]) == pytest.approx(found["dense_total_ms"])
-    assert found["total_ms"] < found["dense_total_ms"]
+    assert sum(layer["given_ms"] for layer in found["layers"]) == pytest.approx(found["given_total_ms"])
+    assert found["total_ms"] < found["given_total_ms"]
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_pruned_already_is_not_called_dense(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--target", "aie2:2x2", "--device", "npu1", "--json", "e.json")
+    calls = {"build": ("dense", ()), "with_zeros": ("as given", ("--data", "estimated_networks:batches", "--calibration", "mse"))}
+    for factory, (called, more) in calls.items():
+        assert run("estimate", f"python:estimated_networks:{factory}", *asked, *more) == 0
+        found = json.loads(Path("e.json").read_text())
+        assert found["given"] == called and found["given_total_ms"] == found["total_ms"]
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"{called} ms" in printed and f"estimated: {called} " in printed
 
 
 def test_slow_memory_takes_longer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +68,7 @@ def test_slow_memory_takes_longer(here: Path, capsys: pytest.CaptureFixture[str]
     for more in ((), ("--ddr-gbps", "0.5")):
         assert run("estimate", MODEL, "--target", "aie2:1x1", "--device", "npu1", "--json", "e.json", *more) == 0
         found = json.loads(Path("e.json").read_text())
-        assert found["total_ms"] == found["dense_total_ms"] and "pruned" not in capsys.readouterr().out
+        assert found["total_ms"] == found["given_total_ms"] and "pruned" not in capsys.readouterr().out
         times.append(found["total_ms"])
     assert found["ddr_gbps"] == 0.5 and {layer["bound"] for layer in found["layers"]} == {"DDR"}
     assert times[1] > 2 * times[0]

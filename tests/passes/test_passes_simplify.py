@@ -111,6 +111,8 @@ def test_every_spelling_of_the_mean_over_the_map_becomes_one(name):
     after = simplify_pooling(before)
     (node,) = after
     assert (node.op, node.inputs, node.attributes["dimensions"]) == ("mean", (b.x,), (2, 3))
+    if name.endswith("after"):
+        assert (node.name,) == after.outputs == tuple(before.nodes)[:1]  # the mean's own name
     assert_same_results(before, after)
 
 

@@ -14,13 +14,16 @@ activations bring the second halves of packets.
             second      in 0, 1 results of rows 4 … 7;  out 0 results
     core                in 0 activations, 1 packets;  out 0 results
 
+Memory tiles reach the memory of their neighbours, which phases use whose values stay there (``lowering/resident.py``). So columns
+lie side by side where they can: on the VE2802, whose shims with a DMA lie apart, up to six do; more lie each above its shim.
+
 With more than four rows, cores send results in pairs (``Overlay.paired``): 2 and 3 of the first take those of rows 0 … 3.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zellige.aie2.device import KINDS, WORD, Device, device_named
 from zellige.aie2.program import Acquire, Buffer, Channel, Core, Flow, Instruction, Lock, Release, Repeat, Ring, Step, Tile
@@ -76,14 +79,17 @@ class CoreMemory:
 
 @dataclass(frozen=True)
 class Overlay:
-    """``rows`` × ``columns`` cores of a device, from its column ``origin`` on, and the columns of the shims that feed them."""
+    """``rows`` cores in each of the columns ``places`` of a device, from the left; and the columns of the shims that feed them."""
 
     device: Device
     rows: int
-    columns: int
-    origin: int
+    places: tuple[int, ...]
     shims: tuple[int, ...]
     core_memory: CoreMemory = CoreMemory()
+
+    @property
+    def columns(self) -> int:
+        return len(self.places)
 
     @property
     def memories(self) -> int:
@@ -91,10 +97,10 @@ class Overlay:
         return -(-self.rows // ROWS_PER_MEMORY)
 
     def core(self, row: int, column: int) -> Tile:
-        return Tile(self.origin + column, 1 + self.device.memory_rows + row)
+        return Tile(self.places[column], 1 + self.device.memory_rows + row)
 
     def memory(self, column: int, number: int = 0) -> Tile:
-        return Tile(self.origin + column, 1 + number)
+        return Tile(self.places[column], 1 + number)
 
     def shim(self, column: int) -> Tile:
         return Tile(self.shims[column], 0)
@@ -102,6 +108,10 @@ class Overlay:
     def home(self, row: int) -> int:
         """The column through whose memory tile a row's packets come."""
         return row % self.columns
+
+    def reaches(self, column: int, other: int) -> bool:
+        """Whether the memory tiles of a column reach those of another: they do, where they are the same or neighbours."""
+        return abs(self.places[column] - self.places[other]) <= 1
 
     def result_memory(self, row: int, column: int) -> Tile:
         """The memory tile that takes a core's results."""
@@ -139,15 +149,19 @@ def overlay_of(target: str, device: str) -> Overlay:
 
 
 def overlay(device: Device, rows: int, columns: int) -> Overlay:
-    """The overlay of that size, on the first columns that a device has with shims near enough.
+    """The overlay of that size, with a shim for every column.
 
-    Every column has a shim of its own, the nearest that is free; streams to it run through the switches between.
+    Columns are neighbours, as near to shims as can be, if ports to the east and west carry what goes between; else each is above
+    its shim.
 
     Raises ``CompileError`` if the device is too small.
 
     >>> from zellige.aie2.device import DEVICES
-    >>> overlay(DEVICES["ve2802"], 4, 4).shims
-    (2, 3, 6, 7)
+    >>> small, large = overlay(DEVICES["ve2802"], 4, 4), overlay(DEVICES["ve2802"], 4, 8)
+    >>> small.places, small.shims
+    ((2, 3, 4, 5), (2, 3, 6, 7))
+    >>> large.places == large.shims
+    True
     """
     if not (1 <= rows <= device.core_rows and 1 <= columns <= device.columns) or rows > device.memory_rows * ROWS_PER_MEMORY:
         raise CompileError(f"{device.name} has {device.core_rows} rows and {device.columns} columns of cores, and memory tiles for "
@@ -155,20 +169,27 @@ def overlay(device: Device, rows: int, columns: int) -> Overlay:
     if columns > len(device.shim_columns):
         raise CompileError(f"{device.name} has {len(device.shim_columns)} columns with a shim DMA; an overlay of {columns} columns "
                            "needs one for each")
-    origin = min(range(device.columns - columns + 1), key=lambda first: (_detour(device, first, columns), first))
-    shims = _nearest(device, origin, columns)
     core_memory = CoreMemory() if rows <= ROWS_PER_MEMORY else CoreMemory(results=2 * 1024)
-    return Overlay(device, rows, columns, origin, shims, core_memory)
+    above = Overlay(device, rows, device.shim_columns[:columns], device.shim_columns[:columns], core_memory)
+    neighbours = [replace(above, places=tuple(range(first, first + columns)), shims=device.shim_columns[at : at + columns])
+                  for first in range(device.columns - columns + 1) for at in range(len(device.shim_columns) - columns + 1)]
+    return next(filter(_carried, sorted(neighbours, key=_detour)), above)
 
 
-def _nearest(device: Device, origin: int, columns: int) -> tuple[int, ...]:
-    """For a run of columns, the run of shims, in order, that is least far away from them all."""
-    runs = [device.shim_columns[at : at + columns] for at in range(len(device.shim_columns) - columns + 1)]
-    return min(runs, key=lambda run: (sum(abs(shim - origin - at) for at, shim in enumerate(run)), run))
+def _detour(on: Overlay) -> int:
+    return sum(abs(shim - place) for shim, place in zip(on.shims, on.places, strict=True))
 
 
-def _detour(device: Device, origin: int, columns: int) -> int:
-    return sum(abs(shim - origin - at) for at, shim in enumerate(_nearest(device, origin, columns)))
+def _carried(on: Overlay) -> bool:
+    """Whether the switches of shims have ports for all that goes between columns and shims elsewhere: two streams there, and one
+    back from each memory tile."""
+    _, _, east, west = on.device.ports
+    for gap in range(on.device.columns - 1):
+        eastward = sum(shim <= gap < place for shim, place in zip(on.shims, on.places, strict=True))
+        westward = sum(place <= gap < shim for shim, place in zip(on.shims, on.places, strict=True))
+        if 2 * eastward + on.memories * westward > east or 2 * westward + on.memories * eastward > west:
+            return False
+    return True
 
 
 ACTIVATIONS = 64 * 1024

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -16,6 +16,9 @@ from zellige.cli.arguments import Json, Model, PatternText, Scope, Score, Shape,
 from zellige.cli.network import NetworkChoice
 from zellige.cli.overlay import Calibration, Data, Device, EngineTarget, OverlayChoice
 from zellige.terminal import working, write_json
+
+if TYPE_CHECKING:
+    from zellige.graph.quantized import QuantizedGraph
 
 INPUTS, OUTPUTS = "sample/inputs.npz", "sample/outputs.npz"
 """What the int8 reference was given and what it answered, by the names of the program's inputs and outputs."""
@@ -43,19 +46,24 @@ def codegen(
 
     No tool of AMD's has accepted that code. `zellige simulate` runs it.
     """
-    from zellige.aie2.emit.files import DESIGN, emit
+    from zellige.aie2.check import check
+    from zellige.aie2.emit.files import DESIGN, check_directory, emit
     from zellige.aie2.lowering.lower import lower
     from zellige.graph.quantized_reference import run_int8
 
+    check_directory(output)
     choice = OverlayChoice(target, device, calibration, data)
     on = choice.overlay
     network = NetworkChoice(model, weights, 1, shape, pattern, sparsity, scope, score)
     named = network.load()
     network.prune(named)
     started = time.perf_counter()
-    whole, sample = choice.quantize(named)
+    batches = choice.batches(named)
+    whole = choice.quantize(named, batches)
+    sample = _in_steps(whole, batches[0])
     with working("generating code"):
         program = lower(whole, on)
+        check(program, on.device)
         answers = run_int8(whole, sample, list(program.outputs))
         samples = {INPUTS: dict(zip(whole.inputs, sample, strict=True)), OUTPUTS: answers}
         scales = {name: float(whole.scales[name]) for name in (*whole.inputs, *program.outputs)}
@@ -68,6 +76,14 @@ def codegen(
                       "tasks": len(program.tasks), "scales": scales, "codegen_s": seconds})
     print(f"weights: {named.weights}")
     print(f"code for {on} in {seconds:.1f} s, written to {output} ({size / 1e6:.1f} MB, {len(program.tasks)} tasks)")
+
+
+def _in_steps(whole: QuantizedGraph, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """A network's inputs in int8."""
+    from zellige.api import input_arrays
+    from zellige.graph.fixed_point import to_steps
+
+    return [to_steps(value, whole.scales[name]) for name, value in zip(whole.inputs, input_arrays(inputs), strict=True)]
 
 
 def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from zellige.errors import ZelligeError
@@ -48,18 +47,14 @@ class OverlayChoice:
                                      param_hint="--target")
         return overlay_of(self.target, self.device)
 
-    def quantize(self, named: NamedModel) -> tuple[QuantizedGraph, list[np.ndarray]]:
-        """The network in int8, with powers of two as scales, and the first inputs that it was calibrated on, in int8."""
-        from zellige.api import input_arrays, quantized_graph
-        from zellige.graph.fixed_point import to_steps
+    def quantize(self, named: NamedModel, batches: Sequence[Sequence[Any]]) -> QuantizedGraph:
+        """The network in int8, with powers of two as scales, calibrated on batches of inputs."""
+        from zellige.api import quantized_graph
 
-        batches = self._batches(named)
         with working("quantising"):
-            whole = quantized_graph(named.model, named.example_inputs, batches, self.calibration)
-        first = input_arrays(batches[0])
-        return whole, [to_steps(value, whole.scales[name]) for name, value in zip(whole.inputs, first, strict=True)]
+            return quantized_graph(named.model, named.example_inputs, batches, self.calibration)
 
-    def _batches(self, named: NamedModel) -> list[Sequence[Any]]:
+    def batches(self, named: NamedModel) -> list[Sequence[Any]]:
         """Inputs to calibrate on, one batch at least. ``ZelligeError`` if the user's function gives something else."""
         batches: list[Sequence[Any]] = [named.example_inputs]
         if self.data is not None:

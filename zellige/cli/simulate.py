@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -50,7 +51,7 @@ def simulate(
     with working("reading"):
         program = read(directory)
         check(program)
-    given = _arrays(directory / INPUTS if inputs is None else inputs)
+    given = read_arrays(directory / INPUTS if inputs is None else inputs)
     device, step = device_named(program.device), _step(kernel, directory)
     started = time.perf_counter()
     with working("simulating"):
@@ -62,7 +63,7 @@ def simulate(
         np.savez(buffer, **answers)  # type: ignore[arg-type]
         write_atomically(output, [buffer.getvalue()])
     if inputs is None:
-        _compare(answers, _arrays(directory / OUTPUTS), directory)
+        _compare(answers, read_arrays(directory / OUTPUTS), directory)
     milliseconds = done.cycles / device.clock * 1e3
     write_json(json, {"program": program.name, "device": program.device, "cycles": done.cycles, "ms": milliseconds,
                       "equal_to_reference": True if inputs is None else None, "simulate_s": seconds})
@@ -83,12 +84,15 @@ def _step(kernel: str, directory: Path) -> StepFunction:
     return compiled_step(directory / KERNELS.name)
 
 
-def _arrays(path: Path) -> Arrays:
+def read_arrays(path: Path) -> Arrays:
+    """Arrays of numbers by name. Raises ``FileFormatError`` for a file without."""
     try:
         with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise FileFormatError(f"{path}: expected arrays by name, as numpy.savez writes them: {error}") from None
+    except OSError as error:
+        raise FileFormatError(f"{path}: expected arrays by name, as numpy.savez writes them: {error.strerror or error}") from None
+    except (ValueError, EOFError, AttributeError, BadZipFile):  # NumPy's own words give advice that helps nobody here
+        raise FileFormatError(f"{path}: expected arrays of numbers by name, as numpy.savez writes them, got another file") from None
 
 
 def _host(program: Program, given: Arrays) -> Arrays:

@@ -102,14 +102,17 @@ def _mean_of_transposed(state: Rewriting, node: Node) -> Node | None:
     return _mean(state, node, turned.inputs[0], tuple(sorted(order[i] for i in dimensions)))
 
 
-def _mean_reshaped(state: Rewriting, node: Node) -> Node | None:
-    """A mean whose averaged dimensions are dropped, or put back, afterwards."""
+def _mean_reshaped(state: Rewriting, node: Node) -> str | None:
+    """A mean whose averaged dimensions are dropped, or put back, afterwards: the mean does so itself, under its own name."""
     earlier = state.producer(node.inputs[0], "mean")
     if earlier is None or not state.only_reader(earlier.name):
         return None
     value, dimensions = earlier.inputs[0], earlier.attributes["dimensions"]
     answer = state.make(earlier, "mean", (value,), {"dimensions": dimensions, "keep": not earlier.attributes["keep"]})
-    return state.make(node, "mean", (value,), answer.attributes) if answer.type == node.type else None
+    if answer.type != node.type:
+        return None
+    state.update(answer)
+    return earlier.name
 
 
 RULES: Rules = {

@@ -189,12 +189,25 @@ def read_design(text: str, file: str) -> Program:
     try:
         again = design(program)
     except CompileError as error:
-        raise FileFormatError(f"{file}: the program that it describes can't be one: {error}") from None
+        parts: list[Buffer | Lock | HostBuffer] = [*program.buffers, *program.locks, *program.host]
+        named = [*program.tasks, *(one.name for one in parts)]
+        name = max((name for name in named if name in str(error)), key=len, default=program.name)
+        raise FileFormatError(f"{file}:{_line(text, name)}: the program that it describes can't be one: {error}") from None
     except KeyError as error:
-        raise FileFormatError(f"{file}: no buffer or tile is called {error}") from None
+        name = str(error.args[0])
+        raise FileFormatError(f"{file}:{_line(text, name)}: no buffer or tile is called {name!r}") from None
     for number, (came, expected) in enumerate(zip(text.split("\n"), again.split("\n"), strict=False), 1):
         if came != expected:
             raise FileFormatError(f"{file}:{number}: expected {expected.strip()!r}, got {came.strip()!r}")
     if text != again:
-        raise FileFormatError(f"{file}: expected {len(again)} characters, got {len(text)}")
+        end = min(text.count("\n"), again.count("\n")) + 1
+        raise FileFormatError(f"{file}:{end}: expected {len(again)} characters in all, got {len(text)}")
     return program
+
+
+def _line(text: str, name: str) -> int:
+    """Where a text speaks of something: the last line that makes a value of that name, or the first that names it."""
+    lines = list(enumerate(text.split("\n"), 1))
+    made = [number for number, line in lines if line.lstrip().startswith(f"%{name} = ")]
+    mention = re.compile(rf'"{re.escape(name)}"|%{re.escape(name)}(?![A-Za-z0-9_$.-])')
+    return made[-1] if made else next((number for number, line in lines if mention.search(line)), 1)

@@ -40,13 +40,18 @@ def _no_collecting() -> Iterator[None]:
             gc.enable()
 
 
+def check_directory(directory: Path) -> None:
+    """Raises ``CompileError`` unless a directory is new or empty."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise CompileError(f"expected a new or an empty directory for the program's files, but there is something in {directory}")
+
+
 def emit(program: Program, directory: Path, beside: Mapping[str, bytes] | None = None) -> Manifest:
     """Write a program into a new or empty directory: the same bytes for the same program. ``beside``: other files to be kept there.
 
     Raises ``CompileError`` if something else is there, or if the program can't be written.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise CompileError(f"expected a new or an empty directory for the program's files, but there is something in {directory}")
+    check_directory(directory)
     with _no_collecting():
         files = {DESIGN: design(program).encode()}
     files |= {f"{KERNELS.name}/{path.relative_to(KERNELS).as_posix()}": path.read_bytes() for path in kernel_files()}

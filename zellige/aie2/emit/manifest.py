@@ -2,7 +2,7 @@
 
 ``manifest.json`` has ``format``, ``version``, ``program``, ``device``, ``inputs`` and ``outputs`` (values of the network → where in
 host buffers they lie), ``host`` (name, size and, where a buffer has data, its file), ``files`` (size, SHA-256, and a CRC-32 of
-every part of 16 KiB, which tells where a file was changed), and ``digest``, the SHA-256 of all the rest.
+every part of 16 KiB, which tells where a file was changed), and ``digests``, the SHA-256 of each of the other keys' values.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from zellige.errors import FileFormatError
 
 NAME = "manifest.json"
-KEYS = ("format", "version", "program", "device", "inputs", "outputs", "host", "files", "digest")
-FORMAT, VERSION = "zellige aie2", 1
+KEYS = ("format", "version", "program", "device", "inputs", "outputs", "host", "files", "digests")
+FORMAT, VERSION = "zellige aie2", 2
 PART = 1 << 14
 """Bytes that one CRC is of."""
 
@@ -58,11 +58,12 @@ class Manifest:
 
     def text(self) -> str:
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+        digests = {key: _digest(value) for key, value in content.items()}
+        return json.dumps({**content, "digests": digests}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -86,9 +87,11 @@ def read_manifest(directory: Path) -> Manifest:
         reader.strings(content["inputs"], "inputs"), reader.strings(content["outputs"], "outputs"),
         tuple(reader.host(one, f"host[{at}]") for at, one in enumerate(reader.of_type(content["host"], list, "host"))),
         {name: reader.file(one, f"files.{name}") for name, one in reader.of_type(content["files"], dict, "files").items()})
-    digest = content.pop("digest")
-    if digest != _digest(content):
-        reader.refuse("digest", _digest(content), digest)
+    digests = content.pop("digests")
+    reader.object(digests, KEYS[:-1], "digests")
+    for key, value in content.items():
+        if digests[key] != _digest(value):
+            reader.refuse(key, f"what was written, with SHA-256 {digests[key]}", _digest(value))
     if text != found.text():
         lines = zip(text.split("\n"), found.text().split("\n"), strict=False)
         line = next((at for at, (came, made) in enumerate(lines, 1) if came != made), 1)

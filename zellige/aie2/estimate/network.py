@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from zellige.aie2.check import check
 from zellige.aie2.cycles import step_cost, step_cycles
 from zellige.aie2.estimate.phases import PhaseTime, phase_times
 from zellige.aie2.lowering.lower import assemble
 from zellige.aie2.lowering.plan import ResidencyChoice, plan
 from zellige.aie2.lowering.residency_search import choose_residency
+from zellige.aie2.lowering.zero_blocks import zero_blocks
 from zellige.aie2.overlay import Overlay
 from zellige.aie2.simulate import Run, simulate
+from zellige.errors import CompileError
 from zellige.graph.quantized import QuantizedGraph
 
 
@@ -34,13 +37,19 @@ class NetworkTime:
 
 def network_time(graph: QuantizedGraph, on: Overlay, dense: bool = False,
                  choose_what_stays: ResidencyChoice = choose_residency) -> NetworkTime:  # fmt: skip
-    """What a network should take. ``dense``: with a kernel that needs no offsets, as befits weights without zeros.
+    """What a network should take. ``dense``: with a kernel that loads no offsets, for weights without blocks that are all zero.
     ``choose_what_stays``: in memory tiles between phases.
 
-    Raises ``CompileError`` naming the first node that can't be placed.
+    Raises ``CompileError`` naming the first node that can't be placed, or what of the overlay the device can't hold or route; or,
+    if ``dense``, a node with blocks of zeros, for which that kernel has no way.
     """
+    if dense and (missing := zero_blocks(graph)):
+        name, count = next(iter(missing.items()))
+        raise CompileError(f"{graph.name}: node {name!r} has {count} blocks of 8 × 8 weights that are all zero; a kernel without "
+                           "offsets can't leave them out, so estimate it with dense=False")
     planned = plan(graph, on, choose_what_stays)
     program = assemble(graph, on, planned)
+    check(program, on.device)
     run = simulate(program, {}, None, lambda packet: step_cycles(packet, on.device, dense), device=on.device, move="packets")
     phases = phase_times(program, run, lambda packet: step_cost(packet, on.device, dense))
     operators = {phase.name: graph.nodes[phase.node].op for phase in planned.placement.phases}

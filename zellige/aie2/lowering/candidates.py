@@ -84,6 +84,6 @@ def _near(phase: Phase, role: str, region: Region, resident: Resident, on: Overl
         first = region.y + (end - each) * step
         rows = (each - 1) * step + reach
         seen = [piece.column for piece in resident.pieces(first, rows) if piece.column is not None]
-        if any(abs(other - column) > 1 for other in seen):
+        if not all(on.reaches(column, other) for other in seen):
             return False
     return True

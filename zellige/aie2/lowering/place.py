@@ -49,7 +49,7 @@ def place(graph: QuantizedGraph, orders: Mapping[str, Sequence[int]] | None = No
 
 
 def _refuse(found: Placement, node: QuantizedNode) -> None:
-    raise CompileError(f"there are {', '.join(PLACE)}")
+    raise CompileError(f"supported are {', '.join(PLACE)}")
 
 
 def _place_product(found: Placement, node: QuantizedNode) -> None:

@@ -33,7 +33,10 @@ class Extent:
 
 def map_of(shape: Sequence[int]) -> tuple[int, int, int]:
     """Channels, height and width of a value."""
-    if len(shape) not in (2, 4) or shape[0] != 1:
+    if len(shape) not in (2, 4):
+        raise CompileError(f"expected a value of [1, C] or [1, C, H, W], got {list(shape)}; only channels and maps of them are "
+                           "lowered, in batches of one image")
+    if shape[0] != 1:
         raise CompileError(f"expected a value of [1, C] or [1, C, H, W], got {list(shape)}; only batches of one image are lowered")
     channels, height, width = (*shape[1:], 1, 1)[:3]
     return channels, height, width

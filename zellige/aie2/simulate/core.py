@@ -166,8 +166,11 @@ class CoreState(Process):
             self._write(accumulators, 0, 4 * size)
         if result is not None:
             self._write(result, 0, size)
-        kernel(self._bytes(self._slot), self._bytes(activations).view(np.int8),
-               None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))  # fmt: skip
+        try:
+            kernel(self._bytes(self._slot), self._bytes(activations).view(np.int8),
+                   None if result is None else self._bytes(result).view(np.int8), self._bytes(accumulators).view(np.int32))
+        except CompileError as error:
+            raise SimulationError(f"{self.name} can't do a step of the packet in {self._slot}: {error}") from None
 
     def _bytes(self, buffer: str) -> np.ndarray:
         memory, at = self._places[buffer]
