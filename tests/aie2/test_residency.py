@@ -17,6 +17,7 @@ from quantized_layers import quantized
 from small_networks import Build
 from test_emit import assert_same
 
+from zellige.aie2.cycles import step_cycles
 from zellige.aie2.device import DEVICES
 from zellige.aie2.emit.files import emit, read
 from zellige.aie2.lowering.lower import assemble
@@ -30,6 +31,7 @@ from zellige.aie2.lowering.tiling import estimate
 from zellige.aie2.overlay import Overlay, memory_shares, overlay
 from zellige.aie2.phase import Phase
 from zellige.aie2.program import Await, Program
+from zellige.aie2.simulate import simulate
 from zellige.aie2.tensor import host_value
 from zellige.graph.ir import Graph
 from zellige.graph.quantized import QuantizedGraph
@@ -172,6 +174,17 @@ def test_operands_may_come_from_both_memories(refused: str, rows: int, columns: 
         added = [schedule.stays for schedule in planned.schedules if schedule.phase.residual is not None]
         assert any(one.source != one.residual if refused != "result" else one.source and one.residual for one in added)
         assert_runs_right(graph, on, planned)
+
+
+def test_chains_of_columns_begin_in_the_order_of_parts() -> None:
+    """Columns see other rows of zeros and of neighbours, so their chains end with other parts; all wait for the same packets."""
+    b = Build(1, 8, 17, 17)
+    x = b.activation(b("conv2d", b.x, b.random(64, 8, 1, 1)), "relu")
+    x = b("conv2d", x, b.random(64, 64, 7, 7), padding=(3, 3, 3, 3))
+    graph, on = quantized(optimize(b.done(b("conv2d", x, b.random(16, 64, 1, 1)))), POWERS), overlay(DEVICES["paper"], 2, 3)
+    planned = plan(graph, on, eager)
+    assert planned.schedules[1].stays.source and len(planned.schedules[1].parts) > 8
+    simulate(assemble(graph, on, planned), {}, None, lambda packet: step_cycles(packet, on.device), device=on.device, move="packets")
 
 
 def test_a_network_with_everything_runs_right() -> None:

@@ -163,12 +163,12 @@ class Visit:
                 and self.acquire == other.acquire and self.release == other.release)
 
 
-def runs(visits: Sequence[Visit], most: int, step: Callable[[int], float]) -> list[Chain]:
+def runs(visits: Sequence[Visit], most: int, step: Callable[[int], float], together: int = 1) -> list[Chain]:
     """Chains of at most ``most`` descriptors that make all visits in their order, in few tasks. ``step``: in which a visit is due,
-    by its number."""
+    by its number. So many visits that follow one another are ``together`` in one chain."""
     found, at = [], 0
     while at < len(visits):
-        repeat, series = _longest(visits, at, most)
+        repeat, series = _longest(visits, at, most, together)
         descriptors = (
             Descriptor(number, one.buffer, one.offset, one.dimensions, one.acquire, one.release, one.packet,
                        (min(count, repeat), stride // WORD) if stride and repeat > 1 else (1, 0))
@@ -182,10 +182,10 @@ Series = tuple[int, int]
 """What a descriptor advances through, and by how many bytes."""
 
 
-def _longest(visits: Sequence[Visit], at: int, most: int) -> tuple[int, list[Series]]:
+def _longest(visits: Sequence[Visit], at: int, most: int, together: int) -> tuple[int, list[Series]]:
     """The chain that does most of what comes next: how often it is done, and how its descriptors advance."""
     best: tuple[int, list[Series]] = (0, [])
-    for length in range(1, min(most, len(visits) - at) + 1):
+    for length in range(together, min(most, len(visits) - at) + 1, together):
         found = [_series(visits, at + turn, length) for turn in range(length)]
         repeat = min(times for times, _ in found)
         if length * repeat > len(best[1]) * best[0]:

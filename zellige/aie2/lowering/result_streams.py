@@ -73,7 +73,8 @@ def _results_out(lowering: Lowering, column: int, number: int) -> list[Stream]:
             objects.append(Object(f"memory{column}.results{cell.row}", (Move(at, pattern(size, KINDS["memory"])),)))
             groups += new
         if schedule.stays.result:
-            out += runs(_resident_out(lowering, column, first, count), len(cells), evenly(position, 1 / len(cells)))
+            leaving = _resident_out(lowering, column, first, count)
+            out += runs(leaving, len(cells), evenly(position, 1 / len(cells)), len(cells))
         else:
             out += lowering.turns.chains(False, [(objects, count * schedule.steps, float(position), 1.0)])
         offsets = [lowering.offset(target, top + above, passed[cells[0].row].first + passed[cells[0].row].skip, left + before)
