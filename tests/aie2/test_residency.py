@@ -184,7 +184,8 @@ def test_chains_of_columns_begin_in_the_order_of_parts() -> None:
     graph, on = quantized(optimize(b.done(b("conv2d", x, b.random(16, 64, 1, 1)))), POWERS), overlay(DEVICES["paper"], 2, 3)
     planned = plan(graph, on, eager)
     assert planned.schedules[1].stays.source and len(planned.schedules[1].parts) > 8
-    simulate(assemble(graph, on, planned), {}, None, lambda packet: step_cycles(packet, on.device), device=on.device, move="packets")
+    program = assemble(graph, on, planned)
+    simulate(program, {}, None, lambda packet: step_cycles(packet, on.device), device=on.device, move="packets")
 
 
 def test_a_network_with_everything_runs_right() -> None:
