@@ -44,11 +44,11 @@ def test_dense_and_pruned(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "estimated: dense" in capsys.readouterr().out
     found = json.loads(Path("e.json").read_text())
     assert found["overlay"] == "npu1 2x2" and found["clock_hz"] == 1.6e9 and found["ddr_gbps"] == 25.6
-    assert {"name", "op", "ms", "given_ms", "bound"} == set(found["layers"][0])
+    assert {"name", "op", "ms", "given_ms", "dense_ms", "bound"} == set(found["layers"][0])
     assert [layer["op"] for layer in found["layers"]] == ["conv2d", "conv2d", "max_pool2d", "conv2d"]
     assert sum(layer["ms"] for layer in found["layers"]) == pytest.approx(found["total_ms"])
-    assert sum(layer["given_ms"] for layer in found["layers"]) == pytest.approx(found["given_total_ms"])
-    assert found["total_ms"] < found["given_total_ms"]
+    assert sum(layer["dense_ms"] for layer in found["layers"]) == pytest.approx(found["dense_total_ms"])
+    assert found["total_ms"] < found["given_total_ms"] == found["dense_total_ms"]
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -59,6 +59,7 @@ def test_what_is_pruned_already_is_not_called_dense(here: Path, capsys: pytest.C
         assert run("estimate", f"python:estimated_networks:{factory}", *asked, *more) == 0
         found = json.loads(Path("e.json").read_text())
         assert found["given"] == called and found["given_total_ms"] == found["total_ms"]
+        assert found["dense_total_ms"] == (found["total_ms"] if called == "dense" else None)
         printed = " ".join(capsys.readouterr().out.split())
         assert f"{called} ms" in printed and f"estimated: {called} " in printed
 

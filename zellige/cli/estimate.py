@@ -25,12 +25,13 @@ DENSE, AS_GIVEN = "dense", "as given"
 
 @dataclass(frozen=True)
 class Layer:
-    """A phase, and what it would take in the network that was given."""
+    """A phase, and what it would take in the network that was given; as ``dense_ms`` too, if that is dense."""
 
     name: str
     op: str
     ms: float
     given_ms: float
+    dense_ms: float | None
     bound: str
 
     @property
@@ -81,13 +82,14 @@ def estimate(
     if network.prune(named) is not None:
         pruned = _time(choice.quantize(named, batches), on, "pruned")
     before = {phase.name: given.ms(phase) for phase in given.phases}
-    layers = [Layer(phase.name, pruned.operators[phase.name], pruned.ms(phase), before[phase.name], phase.bound)
-              for phase in pruned.phases]  # fmt: skip
+    layers = [Layer(phase.name, pruned.operators[phase.name], pruned.ms(phase), before[phase.name],
+                    before[phase.name] if called == DENSE else None, phase.bound) for phase in pruned.phases]  # fmt: skip
     ddr = on.device.ddr_bytes
     write_json(json, {
         "model": named.name, "weights": named.weights, "pattern": pattern, "sparsity": sparsity, "overlay": str(on),
         "clock_hz": on.device.clock, "ddr_gbps": None if ddr is None else ddr / 1e9, "given": called,
-        "given_total_ms": given.total_ms, "total_ms": pruned.total_ms, "layers": [asdict(layer) for layer in layers]})  # fmt: skip
+        "given_total_ms": given.total_ms, "dense_total_ms": given.total_ms if called == DENSE else None, "total_ms": pruned.total_ms,
+        "layers": [asdict(layer) for layer in layers]})  # fmt: skip
     if timeline is not None:
         from zellige.aie2.estimate.picture import timeline_figure
 
