@@ -71,7 +71,7 @@ def test_slow_memory_takes_longer(here: Path, capsys: pytest.CaptureFixture[str]
         found = json.loads(Path("e.json").read_text())
         assert found["total_ms"] == found["given_total_ms"] and "pruned" not in capsys.readouterr().out
         times.append(found["total_ms"])
-    assert found["ddr_gbps"] == 0.5 and {layer["bound"] for layer in found["layers"]} == {"DDR"}
+    assert found["ddr_gbps"] == 0.5 and "DDR" in {layer["bound"] for layer in found["layers"]}
     assert times[1] > 2 * times[0]
 
 

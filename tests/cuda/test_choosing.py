@@ -152,7 +152,7 @@ def test_vectors_race_where_a_weight_is_two_four(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(vectors.tile_vector_wise, "multiply", multiply)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
-    assert choice == Choice("vectors", None, 1e-4, 4e-4) and len(used) == 2 and used[0] < 0.4
+    assert choice == Choice("vectors", None, 1e-4, 4e-4, size=(6,)) and len(used) == 2 and used[0] < 0.4
     for answer, expected in zip(clock.answers["vectors", None], clock.answers["dense", None], strict=True):
         torch.testing.assert_close(answer, expected, rtol=4e-3, atol=4e-3)
     clock.answers = {}

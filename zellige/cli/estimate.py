@@ -88,8 +88,8 @@ def estimate(
     write_json(json, {
         "model": named.name, "weights": named.weights, "pattern": pattern, "sparsity": sparsity, "overlay": str(on),
         "clock_hz": on.device.clock, "ddr_gbps": None if ddr is None else ddr / 1e9, "given": called,
-        "given_total_ms": given.total_ms, "dense_total_ms": given.total_ms if called == DENSE else None, "total_ms": pruned.total_ms,
-        "layers": [asdict(layer) for layer in layers]})  # fmt: skip
+        "given_total_ms": given.total_ms, "dense_total_ms": given.total_ms if called == DENSE else None,
+        "total_ms": pruned.total_ms, "layers": [asdict(layer) for layer in layers]})  # fmt: skip
     if timeline is not None:
         from zellige.aie2.estimate.picture import timeline_figure
 

@@ -58,6 +58,13 @@ class TileWiseLayer(torch.nn.Module):
         else:
             self.register_buffer(name, tensor)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weight is multiplied in."""
+        if self.choice.way == DENSE:
+            return self.weight.dtype
+        return self.form.dtype if isinstance(self.form, VectorTiles) else self.values.dtype
+
     def keep_dense(self, weight: torch.Tensor) -> None:
         self.register_buffer("weight", weight.detach().clone())
 
@@ -96,8 +103,8 @@ class TileWiseLayer(torch.nn.Module):
 
     def check(self, name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
         """``InputError`` if an operand is not of that shape, and of the weight's element type and device."""
-        weight = self.weight if self.choice.way == DENSE else self.values
-        check_like(name, tensor, shape, weight.dtype, weight.device)
+        held = self.weight if self.choice.way == DENSE else self.rows
+        check_like(name, tensor, shape, self.dtype, held.device)
 
     def matrix(self) -> torch.Tensor:
         """What the tiles hold now, rows × columns as they were cut, on the CPU."""
