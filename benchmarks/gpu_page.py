@@ -183,18 +183,22 @@ def _faster(layer: dict[str, Any] | None, name: str, other: str) -> str:
 
 
 def networks(facts: dict[str, Any]) -> str:
-    """How long a call of each network takes, as all take turns, and how many times faster than the fastest dense one."""
+    """How long a call of each network takes, as all take turns; and how many times faster that is than PyTorch's fastest, and than
+    Zellige with the dense network, where that took its turn too."""
     rows = []
     for key, (title, what) in NETWORKS.items():
         seconds: dict[str, float] = facts.get(key, {}).get("seconds", {})
-        dense = [name for name in seconds if not name.startswith("ours")]
-        fastest = min((seconds[name] for name in dense), default=0.0)
-        rows += [[f"{title}, {what}", DENSE_NETWORKS.get(name, f"`{name.removeprefix('ours ')}`"), f"{1e3 * took:.2f}",
-                  "" if name in dense or not dense else times(fastest / took)] for name, took in seconds.items()]
+        dense = min((took for name, took in seconds.items() if not name.startswith("ours")), default=0.0)
+        own = seconds.get("ours dense")
+        for name, took in seconds.items():
+            over = [times(dense / took) if dense and name.startswith("ours") else "",
+                    times(own / took) if own and name.startswith("ours ") and name != "ours dense" else ""]
+            called = DENSE_NETWORKS.get(name, f"`{name.removeprefix('ours ')}`")
+            rows.append([f"{title}, {what}", called, f"{1e3 * took:.2f}", *over])
     if not rows:
         return ""
     return (f"{facts['conditions']['gpu']}, PyTorch {facts['conditions']['torch']}; medians of calls in turn\n\n"
-            + table(["network", "contestant", "ms", "over the fastest dense"], rows, texts=2))
+            + table(["network", "contestant", "ms", "over PyTorch's fastest here", "over Zellige, dense"], rows, texts=2))
 
 
 NETWORKS = {"bert-base": ("BERT-base", "64 × 128 words"), "vgg-16": ("VGG-16", "64 images"),
