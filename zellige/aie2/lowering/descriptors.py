@@ -27,7 +27,8 @@ def shares(on: Overlay, tile: Tile) -> Mapping[tuple[str, int], range]:
     even = {("in", 0): 4, ("in", 2): 2, ("in", 4): 2, ("out", 2): results, ("out", 0): half - 8 - results}
     odd = {("in", 1): 4, ("in", 3): 2, ("in", 5): 2, ("out", 1): half - 8}
     if on.paired:
-        even, odd = {**even, ("in", 2): 4, ("in", 4): 0}, {**odd, ("in", 3): 4, ("in", 5): 0}
+        even = {("in", 0): 2, ("in", 2): 4, ("in", 4): 0, ("out", 2): results, ("out", 0): half - 6 - results}
+        odd = {**odd, ("in", 3): 4, ("in", 5): 0}
     if not first:
         even, odd = {("in", 0): 4, ("in", 2): 4, ("out", 0): 16}, {("in", 1): 4, ("in", 3): 4}
     return {**_laid(even, 0), **_laid(odd, half)}
