@@ -70,8 +70,10 @@ class _Tile:
                 between = held(to_rows(schedule, self.number, height, width, at), count - 1)
             found = [*parts(0, count - 1), *between, *parts(count - 1, 1)]
         places = [at for at, (_, one) in enumerate(found) if one.buffer == name]
-        for at, lock in ((places[0], {"acquire": f"{name}.full"}), (places[-1], {"release": f"{name}.empty"})) if places else ():
-            found[at] = (found[at][0], replace(found[at][1], **lock))
+        if places:
+            first, last = places[0], places[-1]
+            found[first] = (found[first][0], replace(found[first][1], acquire=f"{name}.full"))
+            found[last] = (found[last][0], replace(found[last][1], release=f"{name}.empty"))
         return found
 
     def _parts(self, begin: int, count: int) -> Due:
