@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import zellige as zl
+from zellige.errors import CompileError
 
 
 def network() -> nn.Module:
@@ -31,7 +32,7 @@ def test_dense_means_without_blocks_of_zeros() -> None:
     assert dense < sparse
     with torch.no_grad():
         model[2].weight[8:16, 16:24, 1, 1:] = 0
-    with pytest.raises(zl.CompileError, match="has 2 blocks of 8 × 8 weights that are all zero"):
+    with pytest.raises(CompileError, match="has 2 blocks of 8 × 8 weights that are all zero"):
         zl.estimate(model, (x,), target="aie2:1x1", device="npu1", dense=True)
 
 
