@@ -45,10 +45,10 @@ def compiled_step(kernels: Path = KERNELS) -> StepFunction:
 
     def step(packet: np.ndarray, activations: np.ndarray, result: np.ndarray | None, accumulators: np.ndarray) -> None:
         check(decode(packet), activations, result, accumulators)
-        copy = _roomy(activations)
+        copy, misaligned.value = _roomy(activations), None  # all kernels of a process note in one place
         function(packet.ctypes.data, copy.ctypes.data, None if result is None else result.ctypes.data, accumulators.ctypes.data)
         if misaligned.value is not None:
-            behind, misaligned.value = misaligned.value % ALIGNMENT, None
+            behind = misaligned.value % ALIGNMENT
             raise CompileError(f"the kernel loads or stores a vector {behind} bytes behind a multiple of {ALIGNMENT}: packets, "
                                "results and accumulators must begin at multiples of that")
     return step
