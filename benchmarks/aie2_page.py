@@ -19,7 +19,8 @@ from zellige.figures import look, save_figure
 
 PAGE = Path(__file__).parent.parent / "docs" / "aie2.md"
 FIGURE = PAGE.parent / "figures" / "aie2-sensitivity.svg"
-DESIGNS = ("one stream, host memory", "one stream, all resident", "two streams, all resident", "four streams, all resident")
+DESIGNS = ("one stream, host memory", "one stream, all resident", "two streams, all resident", "four streams, all resident",
+           "two streams shared by pairs, all resident", "streams for nothing, all resident")
 """Those of ``aie2_bounds.py``; what is built lies between the first two."""
 
 TITLES = {"resnet50": "ResNet-50", "inception_v3": "Inception V3", "vgg16": "VGG-16"}
