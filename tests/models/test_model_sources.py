@@ -276,3 +276,9 @@ def test_examples_are_seeded_and_shaped() -> None:
     first, second = Request("x", batch=3).example((2, 5)), Request("x", batch=3, seed=1).example((2, 5))
     assert first.shape == (3, 2, 5) and not torch.equal(first, second)
     assert torch.equal(first, Request("x", batch=3).example((2, 5)))
+
+
+def test_a_shape_that_the_network_does_not_take() -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(ZelligeError, match=r"torchvision:resnet18 doesn't run on inputs of 1×1×3×64×64 .* Expected 3D"):
+        resolve("torchvision:resnet18", shape=(1, 3, 64, 64))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from zellige.errors import ZelligeError
+from zellige.errors import ZelligeError, in_one_line
 from zellige.models.exported import exported_model
 from zellige.models.factories import factory_model
 from zellige.models.libraries import hub_model, timm_model, torchvision_model
@@ -47,5 +47,10 @@ def resolve(
     if weights is not None:
         return replace(named, weights=load_weights(named.model, weights), random_weights=False)
     if named.random_weights:
-        warm_statistics(named.model, named.example_inputs, seed)
+        try:
+            warm_statistics(named.model, named.example_inputs, seed)
+        except (RuntimeError, ValueError) as error:
+            shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in named.example_inputs)
+            raise ZelligeError(f"{name} doesn't run on inputs of {shapes} (the batch comes first, and is no part of a shape that "
+                               f"is asked for): {in_one_line(error)}") from error
     return named
