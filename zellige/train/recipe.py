@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zellige.errors import PruneError, RecipeError
@@ -153,12 +153,6 @@ class Recipe:
             yield
         except (PruneError, RecipeError) as error:
             raise located(error, self.file) from error
-
-    def with_steps(self, steps: int) -> Recipe:
-        """The same for another number of steps."""
-        changed = replace(self, steps=steps, epochs=None)
-        object.__setattr__(changed, "file", self.file)
-        return changed
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as resolved, in plain data."""
