@@ -16,8 +16,7 @@ from zellige.cuda.tiling.two_four import ROWS
 from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_tiles
 
 EVERYWHERE = [Kernel("mma", 128, 4), Kernel("mma", 256, 3)]
-HOPPER = [Kernel("wgmma", 256, 5, self_arriving=True), Kernel("wgmma", 256, 5, together=2, self_arriving=True),
-          Kernel("wgmma", 128, 6, self_arriving=True)]
+HOPPER = [Kernel("wgmma", 256, 5, self_arriving=True), Kernel("wgmma", 128, 6, self_arriving=True)]
 TILE_WISE = [replace(kernel, stages=4, sparse=False) for kernel in HOPPER if kernel.tokens == 256]
 
 LIMITS = {torch.bfloat16: 5e-3, torch.float16: 1e-3}
@@ -54,7 +53,7 @@ def hopper() -> bool:
 
 
 def label(kernel: Kernel) -> str:
-    words = {"dense": not kernel.sparse, "paired": kernel.together == 2, "free": kernel.self_arriving,
+    words = {"dense": not kernel.sparse, "free": kernel.self_arriving,
              "tokens first": kernel.tokens_first}
     return " ".join([kernel.name, f"{kernel.tokens}x{kernel.stages}", *(word for word, holds in words.items() if holds)])
 

@@ -1,4 +1,4 @@
-// A GPU's block, or a cluster of them, on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
+// A GPU's block on a CPU: it stands in for ptx.cuh, so that tests run the kernels' own code, thread by thread.
 //
 // Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
 // the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
@@ -29,14 +29,12 @@
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
-#define __cluster_dims__(...)
 #define __grid_constant__
 
-#ifdef TOGETHER
+#ifdef SELF_ARRIVING
 #define GATHERED 1                                          // threads write what tensor cores read
 #else
-#define GATHERED 0                                          // copies in bulk alone do, and there are no clusters
-#define TOGETHER 1
+#define GATHERED 0                                          // copies in bulk alone do
 #define SELF_ARRIVING 0
 #define ALIGNED 1
 #endif
@@ -51,9 +49,9 @@ struct Index { int x; } threadIdx, blockIdx, gridDim;
 inline float __expf(float value) { return std::exp(value); }
 
 unsigned char memory[1];                                    // where shared memory begins, for a kernel
-unsigned char memories[TOGETHER][256 * 1024];               // what it is, for each block of a cluster
+unsigned char shared_memory[256 * 1024];                    // what it is
 int shared_bytes, thread_count;
-int fiber;                                                  // the running one: thread_count of them for each block
+int fiber;                                                  // the running one
 bool lazy;
 
 // --- fibers ----------------------------------------------------------------------------------------------------------------------
@@ -73,11 +71,11 @@ struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 
 struct Product { bool sparse, side_by_side; int selector; u64 a, b; Lane lanes[128]; float* d[128]; };
 struct Group { Gathering gathering; Product next; std::vector<std::function<void()>> open; std::deque<std::vector<std::function<void()>>> committed; };   // a warpgroup
 
-std::map<std::pair<int, u32>, Counter> counters;            // by block and address
+std::map<u32, Counter> counters;                            // by address
 std::vector<Group> groups;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
-Gathering barriers[TOGETHER], cluster;
+Gathering barrier;
 ucontext_t scheduler;
 int happened;                                               // how often threads that waited for one another could go on
 std::function<void()> body;
@@ -91,7 +89,6 @@ char failure[256];                                          // what went wrong f
 }
 
 inline void yield() { swapcontext(&fibers[fiber].context, &scheduler); }
-inline int my_block() { return fiber / thread_count; }
 inline Warp& my_warp() { return warps[fiber / 32]; }
 inline int my_lane() { return threadIdx.x % 32; }
 
@@ -114,15 +111,15 @@ inline void run_fiber()
     yield();
 }
 
-inline void run_cluster(int first_block, unsigned seed)
+inline void run_block(int block, unsigned seed)
 {
-    const int threads = TOGETHER * thread_count;
+    const int threads = thread_count;
     std::mt19937 random(seed);
-    std::memset(memories, 0xff, sizeof memories);           // what nobody wrote is NaN
+    blockIdx.x = block;
+    std::memset(shared_memory, 0xff, sizeof shared_memory); // what nobody wrote is NaN
     fibers = std::vector<Fiber>(threads);
     warps = std::vector<Warp>(threads / 32);
-    for (auto& barrier : barriers) barrier = {};
-    cluster = {};
+    barrier = {};
     counters.clear();
     groups.assign((threads + 127) / 128, {});
     for (auto& fiber : fibers) {
@@ -143,15 +140,13 @@ inline void run_cluster(int first_block, unsigned seed)
         if (period-- == 0) {
             period = 8 << random() % 3 * 3;
             std::shuffle(order.begin(), order.end(), random);
-            const int one_block = TOGETHER > 1 && random() % 2 ? random() % TOGETHER : -1;
-            for (int warp = 0; warp < threads / 32; warp++)
-                held[warp] = one_block < 0 ? random() % 2 : warp / (thread_count / 32) == one_block;
+            for (int warp = 0; warp < threads / 32; warp++) held[warp] = random() % 2;
         }
         if (idle > 1000) held.assign(held.size(), false);
         const int before = happened;
         for (int thread : order) {
             if (fibers[thread].finished || held[thread / 32]) continue;
-            fiber = thread, threadIdx.x = thread % thread_count, blockIdx.x = first_block + thread / thread_count;
+            fiber = threadIdx.x = thread;
             swapcontext(&scheduler, &fibers[thread].context);
             left -= fibers[thread].finished;
             if (*failure) return;
@@ -161,7 +156,7 @@ inline void run_cluster(int first_block, unsigned seed)
 }
 
 inline void __syncwarp() { gather_threads(my_warp().gathering, 32, [] {}); }
-inline void __syncthreads() { gather_threads(barriers[my_block()], thread_count, [] {}); }
+inline void __syncthreads() { gather_threads(barrier, thread_count, [] {}); }
 
 inline int __shfl_sync(u32, int value, int source)
 {
@@ -189,7 +184,7 @@ inline u32 shared_address(const void* pointer) { return (const unsigned char*)po
 inline unsigned char* checked(u32 address, int bytes)
 {
     if (address % bytes || (int)(address + bytes) > shared_bytes) fail("a bad address in shared memory", address);
-    return memories[my_block()] + address;
+    return shared_memory + address;
 }
 
 template <class T> T load(u32 address) { T value; std::memcpy(&value, checked(address, sizeof value), sizeof value); return value; }
@@ -337,9 +332,9 @@ template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4
 
 // --- mbarrier and cp.async.bulk --------------------------------------------------------------------------------------------------
 
-inline Counter& counter_at(int block, u32 address)
+inline Counter& counter_at(u32 address)
 {
-    const auto found = counters.find({block, address});
+    const auto found = counters.find(address);
     if (found == counters.end()) fail("a barrier that nobody began", address);
     return found->second;
 }
@@ -355,14 +350,14 @@ inline void end_phase(Counter& counter)                     // where all have ar
 inline void barrier_begin(u32 address, int arrivals)
 {
     checked(address, 8);
-    counters[{my_block(), address}] = {arrivals, arrivals};
+    counters[address] = {arrivals, arrivals};
 }
 
 inline void show_barriers() {}
 
-inline void arrive(int block, u32 address, int bytes)
+inline void arrive(u32 address, int bytes)
 {
-    Counter& counter = counter_at(block, address);
+    Counter& counter = counter_at(address);
     if (!counter.left) fail("more arrivals than a barrier expects", address);
     counter.left--;
     counter.bytes += bytes;
@@ -372,29 +367,29 @@ inline void arrive(int block, u32 address, int bytes)
 inline void barrier_arrive(u32 address)
 {
     if (fibers[fiber].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
-    arrive(my_block(), address, 0);
+    arrive(address, 0);
 }
 
 inline void arrive_after_copies(u32 address)
 {
     auto& copies = fibers[fiber].copies;
-    if (!lazy) return arrive(my_block(), address, 0);
-    Counter& counter = counter_at(my_block(), address);
+    if (!lazy) return arrive(address, 0);
+    Counter& counter = counter_at(address);
     counter.late++;
-    counter.copies.push_back([block = my_block(), address, mine = std::exchange(copies, {{}})] {
+    counter.copies.push_back([address, mine = std::exchange(copies, {{}})] {
         for (auto& group : mine)
             for (auto& copy : group) copy();
-        counter_at(block, address).late--;
-        arrive(block, address, 0);
+        counter_at(address).late--;
+        arrive(address, 0);
     });
 }
 
-inline void barrier_arrive_at(u32 address, u32 block) { arrive(block, address, 0); }
-inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(my_block(), address, bytes); }
+inline void barrier_arrive_at(u32 address, u32 block) { arrive(address, 0); }
+inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(address, bytes); }
 
 inline void barrier_wait(u32 address, u32 parity)
 {
-    Counter& counter = counter_at(my_block(), address);
+    Counter& counter = counter_at(address);
     while ((counter.phase & 1) == parity) {
         if (counter.left == counter.late)
             for (auto& copy : std::exchange(counter.copies, {})) copy();
@@ -403,25 +398,18 @@ inline void barrier_wait(u32 address, u32 parity)
     fibers[fiber].hidden |= SELF_ARRIVING && ALIGNED;
 }
 
-inline void copy_bulk_to(int block, u32 target, const void* source, int bytes, u32 barrier)
+inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier)
 {
     if ((std::uintptr_t)source % 16 || bytes % 16) fail("a bulk copy that is not aligned", (long long)source);
     checked(target, 16), checked(target + bytes - 16, 16);
     const auto copy = [=] {
-        Counter& counter = counter_at(block, barrier);
-        std::memcpy(memories[block] + target, source, bytes);
+        Counter& counter = counter_at(barrier);
+        std::memcpy(shared_memory + target, source, bytes);
         counter.bytes -= bytes;
         end_phase(counter);
     };
-    if (lazy) counter_at(block, barrier).copies.push_back(copy);
+    if (lazy) counter_at(barrier).copies.push_back(copy);
     else copy();
-}
-
-inline void copy_bulk(u32 target, const void* source, int bytes, u32 barrier) { copy_bulk_to(my_block(), target, source, bytes, barrier); }
-
-inline void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
-{
-    for (int block = 0; block < TOGETHER; block++) copy_bulk_to(block, target, source, bytes, barrier);
 }
 
 struct Pair { int right, down; };
@@ -445,11 +433,11 @@ inline void fill_box(u32 target, const TensorMap& map, u32 barrier, std::functio
     const int rows = map.box_rows, bytes = map.bytes;
     if (target % 1024) fail("a box that does not begin at a whole group of rows", target);
     checked(target, 16), checked(target + rows * 128 - 16, 16);
-    const auto copy = [=, block = my_block()] {
-        Counter& counter = counter_at(block, barrier);
+    const auto copy = [=] {
+        Counter& counter = counter_at(barrier);
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < 128; j += bytes) {
-                unsigned char* place = memories[block] + target + i * 128 + ((j / 16 ^ i & 7) << 4) + j % 16;
+                unsigned char* place = shared_memory + target + i * 128 + ((j / 16 ^ i & 7) << 4) + j % 16;
                 const void* number = number_at(i, j / bytes);
                 if (number) std::memcpy(place, number, bytes);
                 else std::memset(place, 0, bytes);
@@ -457,7 +445,7 @@ inline void fill_box(u32 target, const TensorMap& map, u32 barrier, std::functio
         counter.bytes -= rows * 128;
         end_phase(counter);
     };
-    if (lazy) counter_at(my_block(), barrier).copies.push_back(copy);
+    if (lazy) counter_at(barrier).copies.push_back(copy);
     else copy();
 }
 
@@ -495,11 +483,11 @@ inline void copy_pixels(u32 target, const TensorMap& map, int channel, int left,
 inline void send_box(const TensorMap& map, int column, int row, u32 source)
 {
     if (source % 1024) fail("a box that does not begin at a whole group of rows", source);
-    const auto send = [=, block = my_block()] {
+    const auto send = [=] {
         for (int i = 0; i < map.box_rows && row + i < map.rows; i++)
             for (int j = 0; j < 64 && column + j < map.columns; j++)
                 std::memcpy((u16*)map.matrix + (row + i) * map.stride + column + j,       // of 16 bits, as results are
-                            memories[block] + source + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, 2);
+                            shared_memory + source + i * 128 + ((j / 8 ^ i & 7) << 4) + j % 8 * 2, 2);
     };
     if (lazy) fibers[fiber].copies.back().push_back(send);
     else send();
@@ -507,8 +495,6 @@ inline void send_box(const TensorMap& map, int column, int row, u32 source)
 
 inline void wait_for_sent_boxes() { commit_copies(), wait_for_copies<0>(); }
 
-inline u32 block_of_cluster() { return my_block(); }
-inline void synchronize_cluster() { gather_threads(cluster, TOGETHER * thread_count, [] {}); }
 inline void show_tensor_cores() { fibers[fiber].hidden = false; }
 
 // --- wgmma.mma_async, .sp too ----------------------------------------------------------------------------------------------------
@@ -619,7 +605,7 @@ inline const char* run_grid(int blocks, int threads, int bytes, int wait_late, i
     shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
     body = kernel;
     *failure = 0;
-    for (int first = 0; first < blocks && !*failure; first += TOGETHER) run_cluster(first, seed + first);
+    for (int block = 0; block < blocks && !*failure; block++) run_block(block, seed + block);
     return failure;
 }
 

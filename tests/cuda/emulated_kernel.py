@@ -60,13 +60,13 @@ def emulated(
     stride = -(-tokens // 8) * 8 if aligned else tokens
     whole = torch.full((GUARD + n * stride + GUARD,), torch.nan, dtype=tiles.dtype)
     y = whole[GUARD:-GUARD].view(n, stride)
-    token_blocks = -(-tokens // (kernel.tokens * kernel.together))
-    blocks = len(tiles.rows) * token_blocks * kernel.together
+    token_blocks = -(-tokens // kernel.tokens)
+    blocks = len(tiles.rows) * token_blocks
     address = [None if array is None else ctypes.c_void_p(array.data_ptr())
                for array in (x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y)]  # fmt: skip
     strides = [c_longlong(0 if array is None else array.stride(0)) for array in (x, residual, y)]
     failure = library(kernel.source, kernel.defines(tiles.dtype, aligned, activation), edit).emulate(
-        c_int(min(blocks, 4 - kernel.together % 2) if kernel.stays else blocks), c_int(kernel.threads),
+        c_int(min(blocks, 3) if kernel.stays else blocks), c_int(kernel.threads),
         c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address, *strides,
         c_int(tokens), c_int(len(tiles.rows)), c_int(token_blocks), c_int(kernel.tokens_first))  # fmt: skip
     assert not failure, failure.decode()

@@ -23,10 +23,8 @@ from zellige.errors import CompileError, InputError
 
 MMA, WIDE_MMA = Kernel("mma", tokens=128, stages=3), Kernel("mma", tokens=256, stages=4, tokens_first=True)
 WGMMA, NARROW_WGMMA = Kernel("wgmma", tokens=256, stages=5), Kernel("wgmma", tokens=128, stages=3, tokens_first=True)
-PAIRED_WGMMA = Kernel("wgmma", tokens=128, stages=4, together=2)
 FREE_WGMMA = Kernel("wgmma", tokens=128, stages=3, self_arriving=True)
 DENSE_WGMMA = Kernel("wgmma", tokens=128, stages=3, tokens_first=True, sparse=False)
-PAIRED_DENSE = Kernel("wgmma", tokens=256, stages=4, together=2, self_arriving=True, sparse=False)
 
 CASES = [
     # kernel, type, n, k, tokens, bias, residual, activation
@@ -38,11 +36,9 @@ CASES = [
     pytest.param(WGMMA, torch.bfloat16, 300, 520, 137, True, True, "gelu", marks=pytest.mark.full),
     pytest.param(WGMMA, torch.bfloat16, 130, 67, 1, False, False, "gelu", marks=pytest.mark.full),
     pytest.param(NARROW_WGMMA, torch.float16, 129, 333, 264, True, False, None, marks=pytest.mark.full),
-    pytest.param(PAIRED_WGMMA, torch.bfloat16, 300, 520, 392, True, False, "gelu", marks=pytest.mark.full),
     (FREE_WGMMA, torch.bfloat16, 300, 520, 264, False, True, "silu"),
     (DENSE_WGMMA, torch.bfloat16, 300, 520, 264, True, True, "gelu"),
     pytest.param(DENSE_WGMMA, torch.float16, 130, 67, 17, False, False, None, marks=pytest.mark.full),
-    pytest.param(PAIRED_DENSE, torch.float16, 300, 333, 520, True, False, "silu", marks=pytest.mark.full),
     pytest.param(DENSE, torch.bfloat16, 300, 520, 261, True, False, None, marks=pytest.mark.full),
 ]
 
@@ -70,7 +66,7 @@ def test_the_kernel_on_an_emulated_gpu(
 @needs_compiler
 @pytest.mark.full
 @settings(max_examples=60)
-@given(st.sampled_from([MMA, NARROW_WGMMA, PAIRED_WGMMA, FREE_WGMMA, DENSE_WGMMA]), st.integers(1, 400), st.integers(1, 400),
+@given(st.sampled_from([MMA, NARROW_WGMMA, FREE_WGMMA, DENSE_WGMMA]), st.integers(1, 400), st.integers(1, 400),
        st.integers(1, 300), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**31 - 1))
 def test_any_shape_on_an_emulated_gpu(
     kernel: Kernel, n: int, k: int, tokens: int, strided: bool, with_residual: bool, lazy: bool, seed: int
@@ -107,10 +103,6 @@ BROKEN = [
     (DENSE_WGMMA, "b + (k * 128 >> 4)", "b"),
     (DENSE_WGMMA, "warp / 4 * (64 * 128)", "0"),
     (DENSE_WGMMA, "wait_for_products<0>(sums);", ""),
-    (PAIRED_WGMMA, "MULTIPLYING_WARPS * TOGETHER", "MULTIPLYING_WARPS"),
-    (PAIRED_WGMMA, "lane < TOGETHER", "lane == rank"),
-    (PAIRED_WGMMA, "images + (long long)step * IMAGE_BYTES + rank * PART_BYTES", "images + (long long)step * IMAGE_BYTES"),
-    (PAIRED_WGMMA, "if (TOGETHER > 1) synchronize_cluster();\n    else __syncthreads();", "__syncthreads();"),
 ]
 
 
@@ -151,10 +143,8 @@ def compiled(
     (KERNELS["sm_90a"], "sm_90a", torch.bfloat16, True, None, 168),
     pytest.param(KERNELS["sm_90a"], "sm_90a", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
     pytest.param(Kernel("wgmma", tokens=128, stages=6), "sm_90a", torch.bfloat16, True, "relu", 168, marks=pytest.mark.full),
-    (Kernel("wgmma", tokens=256, stages=5, together=2, self_arriving=True), "sm_90a", torch.bfloat16, True, None, 168),
     (DENSE, "sm_90a", torch.bfloat16, True, None, 168),
     pytest.param(DENSE, "sm_90a", torch.float16, False, "gelu", 168, marks=pytest.mark.full),
-    pytest.param(PAIRED_DENSE, "sm_90a", torch.bfloat16, True, "silu", 168, marks=pytest.mark.full),
 ])  # fmt: skip
 def test_the_compiler_keeps_sums_in_registers(
     kernel: Kernel, target: str, dtype: torch.dtype, aligned: bool, activation: str | None, most_registers: int
@@ -227,7 +217,7 @@ def test_the_operator_is_exported() -> None:
     assert found.args[-2:] == ("gelu", WIDE_MMA.numbers())
 
 
-@pytest.mark.parametrize("kernel", [MMA, WIDE_MMA, PAIRED_WGMMA, FREE_WGMMA, DENSE, ELSEWHERE])
+@pytest.mark.parametrize("kernel", [MMA, WIDE_MMA, FREE_WGMMA, DENSE, ELSEWHERE])
 def test_kernels_as_numbers(kernel: Kernel) -> None:
     assert Kernel.of(kernel.numbers()) == kernel and Kernel.of([]) is None
 

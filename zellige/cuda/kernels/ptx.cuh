@@ -151,13 +151,6 @@ __device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive_at(u32 barrier, u32 block)   // the same barrier of a block of the cluster
-{
-    asm volatile("{\n\t.reg .u32 there;\n\t"
-                 "mapa.shared::cluster.u32 there, %0, %1;\n\t"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n\t}" :: "r"(barrier), "r"(block) : "memory");
-}
-
 // Until the phase of this parity is over. Waits take microseconds; one of many milliseconds can only be a mistake, and stops the kernel.
 __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
 {
@@ -175,13 +168,6 @@ __device__ __forceinline__ void copy_bulk(u32 target, const void* source, int by
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
                  :: "r"(target), "l"(source), "r"(bytes), "r"(barrier) : "memory");
-}
-
-// To the same address of both blocks of a cluster, which the same barrier of each is told.
-__device__ __forceinline__ void copy_bulk_to_both(u32 target, const void* source, int bytes, u32 barrier)
-{
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;"
-                 :: "r"(target), "l"(source), "r"(bytes), "r"(barrier), "h"((u16)3) : "memory");
 }
 
 // Memory cut into boxes: a matrix, or in im2col mode the pixels of images. What the driver encodes (cuTensorMapEncodeTiled, …Im2col).
@@ -215,18 +201,6 @@ __device__ __forceinline__ void send_box(const TensorMap& map, int column, int r
 __device__ __forceinline__ void wait_for_sent_boxes()
 {
     asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group.read 0;" ::: "memory");
-}
-
-__device__ __forceinline__ u32 block_of_cluster()
-{
-    u32 rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-__device__ __forceinline__ void synchronize_cluster()
-{
-    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores and bulk copies that read it on their own.

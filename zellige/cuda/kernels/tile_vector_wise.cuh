@@ -5,8 +5,8 @@
 // the weight (two_four.py, else swizzled.py) and gathers 64 rows of X. In shared memory these rows lie as the tensor cores take them on every
 // architecture: groups of 64 tokens, in a group 128 bytes a row of X, the 16-byte chunk c of row k at place c ^ (k & 7).
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), TWO_FOUR, TOKENS, STAGES, TOGETHER (blocks of a cluster), SELF_ARRIVING (see
-// there), ALIGNED (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (activation.cuh).
+// Defined by the compiler's command line: BFLOAT16 (else float16), TWO_FOUR, TOKENS, STAGES, SELF_ARRIVING (see there), ALIGNED
+// (rows of X, Y and the residual start at multiples of 16 bytes), ACTIVATION (activation.cuh).
 
 #pragma once
 #include "ptx.cuh"
@@ -20,12 +20,11 @@ constexpr int ROWS_AT_ONCE = 32 / CHUNKS;        // rows of X that a warp copies
 
 struct Place { int tile, token; };               // what a block makes: a tile's rows, from this token on
 
-// `together` blocks make neighbouring blocks of tokens; this one is the `rank`-th of them.
-__device__ __forceinline__ Place place_of(int item, int tiles, int token_blocks, int tokens_first, int together = 1, int rank = 0)
+__device__ __forceinline__ Place place_of(int item, int tiles, int token_blocks, int tokens_first)
 {
     const int tile = tokens_first ? item / token_blocks : item % tiles;
     const int token_block = tokens_first ? item % token_blocks : item / tiles;
-    return {tile, (token_block * together + rank) * TOKENS};
+    return {tile, token_block * TOKENS};
 }
 
 // Lane l of a warp copies its chunk of rows first, first + 1, ... of a step; `column` holds the row of X for row `lane % rows` of these, and

@@ -6,9 +6,6 @@
 // shared memory, which must be shown to the tensor cores. SELF_ARRIVING: the copies arrive at the stage's barrier when they are done, and
 // who multiplies fences. Otherwise, and where rows aren't aligned, a copying thread waits for its copies, fences, and only then arrives:
 // LAG steps later.
-//
-// TOGETHER 2: two blocks are a cluster and make neighbouring blocks of tokens of the same tile in step. Each fetches half of an image
-// for both, which saves a ninth (a sixth without 2:4) of what comes out of the L2 cache; a stage is empty when both blocks have done with it.
 
 #include "tile_vector_wise.cuh"
 #include "ring.cuh"
@@ -16,7 +13,6 @@
 constexpr int STAGE_BYTES = X_BYTES + IMAGE_BYTES, COPIERS = 128, MULTIPLYING_WARPS = 8, LAG = STAGES - 2;
 constexpr int AHEAD = 4;                         // steps between asking for column numbers and using them: the L2 cache takes its time
 constexpr bool COPIES_ARRIVE = SELF_ARRIVING && ALIGNED;
-constexpr int PART_BYTES = IMAGE_BYTES / TOGETHER;
 constexpr int OUT_ROW_BYTES = 128 + 16, OUT_BYTES = 16 * OUT_ROW_BYTES;   // of a warp: 16 rows x 64 tokens, rows in different banks
 
 struct Shared {
@@ -46,13 +42,7 @@ __device__ __forceinline__ void multiply_step(float (&sums)[TOKENS / 8][4], u32 
     commit_products();
 }
 
-#if TOGETHER == 2
-#define CLUSTER __cluster_dims__(2, 1, 1)
-#else
-#define CLUSTER
-#endif
-
-extern "C" __global__ void CLUSTER __launch_bounds__(384, 1)
+extern "C" __global__ void __launch_bounds__(384, 1)
 tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
                  const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
                  int tokens, int tiles, int token_blocks, int tokens_first)
@@ -60,17 +50,15 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
     extern __shared__ __align__(1024) unsigned char memory[];
     const Shared shared = {(shared_address(memory) + 1023) & ~1023u};
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-    const int rank = TOGETHER > 1 ? (int)block_of_cluster() : 0;
-    const int items = tiles * token_blocks, first_item = blockIdx.x / TOGETHER, items_at_once = gridDim.x / TOGETHER;
+    const int items = tiles * token_blocks;
     if (thread == 0) {
         for (int stage = 0; stage < STAGES; stage++) {
             barrier_begin(shared.full(stage), COPIERS + 1);
-            barrier_begin(shared.empty(stage), MULTIPLYING_WARPS * TOGETHER);
+            barrier_begin(shared.empty(stage), MULTIPLYING_WARPS);
         }
         show_barriers();
     }
-    if (TOGETHER > 1) synchronize_cluster();
-    else __syncthreads();
+    __syncthreads();
 
     if (thread >= 256) {                         // copies
         const int copier = warp - 8;
@@ -87,10 +75,7 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
             if (thread == 256) {
                 barrier_arrive_expecting(shared.full(ring.stage), IMAGE_BYTES);
-                const u32 target = stage + X_BYTES + rank * PART_BYTES;
-                const unsigned char* image = images + (long long)step * IMAGE_BYTES + rank * PART_BYTES;
-                if (TOGETHER > 1) copy_bulk_to_both(target, image, PART_BYTES, shared.full(ring.stage));
-                else copy_bulk(target, image, PART_BYTES, shared.full(ring.stage));
+                copy_bulk(stage + X_BYTES, images + (long long)step * IMAGE_BYTES, IMAGE_BYTES, shared.full(ring.stage));
             }
             gather<16>(stage, x, (u32)(x_stride * 2), column, copier * 16, token, tokens);
             if (COPIES_ARRIVE) arrive_after_copies(shared.full(ring.stage));
@@ -101,8 +86,8 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
                 arrive();
             }
         };
-        for (int item = first_item; item < items; item += items_at_once) {
-            const Place place = place_of(item, tiles, token_blocks, tokens_first, TOGETHER, rank);
+        for (int item = blockIdx.x; item < items; item += gridDim.x) {
+            const Place place = place_of(item, tiles, token_blocks, tokens_first);
             const int first = starts[place.tile], last = starts[place.tile + 1];
             const int* column_of = columns + copier * 16 + (lane & 15);
             const auto column_at = [&](int step) { return step < last ? column_of[(long long)step * STEP] : 0; };
@@ -123,8 +108,8 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
     } else {                                     // multiplies
         const u32 out = shared.out(warp);
         Ring ring;
-        for (int item = first_item; item < items; item += items_at_once) {
-            const Place place = place_of(item, tiles, token_blocks, tokens_first, TOGETHER, rank);
+        for (int item = blockIdx.x; item < items; item += gridDim.x) {
+            const Place place = place_of(item, tiles, token_blocks, tokens_first);
             const int steps = starts[place.tile + 1] - starts[place.tile];
             float sums[TOKENS / 8][4] = {};
             for (int step = 0; step < steps; step++) {
@@ -133,8 +118,7 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
                 if (COPIES_ARRIVE) show_tensor_cores();
                 multiply_step(sums, image, matrix_descriptor(stage, GROUP_BYTES), warp, lane);
                 wait_for_products<0>(sums);
-                if (TOGETHER == 1 && lane == 0) barrier_arrive(shared.empty(ring.stage));
-                if (TOGETHER > 1 && lane < TOGETHER) barrier_arrive_at(shared.empty(ring.stage), lane);
+                if (lane == 0) barrier_arrive(shared.empty(ring.stage));
                 ring.step();
             }
 
@@ -157,5 +141,4 @@ tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, 
             }
         }
     }
-    if (TOGETHER > 1) synchronize_cluster();     // nobody leaves while the other still arrives at its barriers or copies to it
 }

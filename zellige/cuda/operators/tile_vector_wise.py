@@ -34,8 +34,6 @@ class Kernel:
     stages: int
     tokens_first: bool = False
     """Blocks of one tile run side by side (best for tiles of unequal length), not those of one block of tokens."""
-    together: int = 1
-    """2: pairs of blocks (wgmma) make neighbouring tokens of one tile and fetch its weights once."""
     self_arriving: bool = False
     """Copies (wgmma) tell by themselves that they are done; otherwise the threads that made them wait and tell."""
     sparse: bool = True
@@ -43,15 +41,15 @@ class Kernel:
 
     def numbers(self) -> list[int]:
         """As the operator takes it."""
-        return [NAMES.index(self.name), self.tokens, self.stages, self.tokens_first, self.together, self.self_arriving, self.sparse]
+        return [NAMES.index(self.name), self.tokens, self.stages, self.tokens_first, self.self_arriving, self.sparse]
 
     @classmethod
     def of(cls, numbers: Sequence[int]) -> Kernel | None:
         """From ``numbers``; None if there are none."""
         if not numbers:
             return None
-        name, tokens, stages, tokens_first, together, self_arriving, sparse = numbers
-        return cls(NAMES[name], tokens, stages, bool(tokens_first), together, bool(self_arriving), bool(sparse))
+        name, tokens, stages, tokens_first, self_arriving, sparse = numbers
+        return cls(NAMES[name], tokens, stages, bool(tokens_first), bool(self_arriving), bool(sparse))
 
     @property
     def source(self) -> str:
@@ -79,7 +77,7 @@ class Kernel:
     def defines(self, dtype: torch.dtype, aligned: bool, activation: str | None) -> tuple[tuple[str, int], ...]:
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("TWO_FOUR", int(self.sparse)),
                 ("TOKENS", self.tokens), ("STAGES", self.stages),
-                ("TOGETHER", self.together), ("SELF_ARRIVING", int(self.self_arriving)),
+                ("SELF_ARRIVING", int(self.self_arriving)),
                 ("ALIGNED", int(aligned)), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
@@ -148,11 +146,10 @@ def _run(tiles: VectorTiles, x: Tensor, bias: Tensor | None, residual: Tensor | 
                          "leave the kernel out, and multiply tiles without 2:4 by zellige.cuda.operators.product")  # fmt: skip
     aligned = all(_rows_aligned(array) for array in (x, residual, y) if array is not None)
     compiled = loaded(kernel.source, ENTRY, kernel.defines(x.dtype, aligned, activation), kernel.shared_bytes, x.device)
-    token_blocks = -(-tokens // (kernel.tokens * kernel.together))
-    blocks = len(tiles.rows) * token_blocks * kernel.together
+    token_blocks = -(-tokens // kernel.tokens)
+    blocks = len(tiles.rows) * token_blocks
     if kernel.stays:
-        places = torch.cuda.get_device_properties(x.device).multi_processor_count
-        blocks = min(blocks, places - places % kernel.together)
+        blocks = min(blocks, torch.cuda.get_device_properties(x.device).multi_processor_count)
     launch(compiled, blocks, kernel.threads, kernel.shared_bytes,
            [x, tiles.images, tiles.columns, tiles.starts, tiles.rows, bias, residual, y,
             c_longlong(x.stride(0)), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0)),
