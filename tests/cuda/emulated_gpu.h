@@ -577,11 +577,11 @@ template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, i
     });
 }
 
-template <int SELECTOR, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
+template <int SELECTOR, int SIDE_BY_SIDE, int COUNT> void multiply_group(float (&d)[COUNT][4], const uint4& a, u64 b, u32 metadata)
 {
     Lane& mine = my_group().next.lanes[threadIdx.x % 128];
     mine.a = a, mine.word = metadata;
-    multiply_together(d, true, SELECTOR, 0, b, true);
+    multiply_together(d, true, SELECTOR, 0, b, SIDE_BY_SIDE);
 }
 
 template <int SIDE_BY_SIDE, int COUNT> void multiply_group(float (&d)[COUNT][4], u64 a, u64 b)
@@ -611,7 +611,7 @@ inline const char* run_grid(int blocks, int threads, int bytes, int wait_late, i
 
 extern "C" {
 
-#ifdef TWO_FOUR
+#if GATHERED
 void tile_vector_wise(const u16* x, const unsigned char* images, const int* columns, const int* starts, const int* rows, const u16* bias,
                       const u16* residual, u16* y, long long x_stride, long long residual_stride, long long y_stride,
                       int tokens, int tiles, int token_blocks, int tokens_first);
@@ -626,11 +626,17 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
     });
 }
 #else
-void block_product(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* units,
+#if TWO_FOUR
+using Weight = const unsigned char*;
+#else
+using Weight = TensorMap;
+#endif
+
+void block_product(const TensorMap x, const Weight values, const TensorMap residuals, const TensorMap results, const int* units,
                    const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
                    long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width, const float* x_scale,
                    const float* row_scales);
-void block_convolution(const TensorMap x, const TensorMap values, const TensorMap residuals, const TensorMap results, const int* channels,
+void block_convolution(const TensorMap x, const Weight values, const TensorMap residuals, const TensorMap results, const int* channels,
                        const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y,
                        long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width,
                        int out_height, int out_width, int down, int right, int above, int before);
@@ -641,19 +647,25 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
              long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks,
              int width, const float* x_scale, const float* row_scales, const int* shape, const int* corners, const int* place)
 {
-    TensorMap x_map = {x, columns, tokens, x_stride, TOKENS}, values_map = {values, LINE, steps * 128, LINE, 128};
-    x_map.bytes = values_map.bytes = sizeof(Number);
+    TensorMap x_map = {x, columns, tokens, x_stride, TOKENS};
+    x_map.bytes = sizeof(Number);
+#if TWO_FOUR
+    const Weight weight = (const unsigned char*)values;
+#else
+    Weight weight = {values, LINE, steps * 128, LINE, 128};
+    weight.bytes = sizeof(Number);
+#endif
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
 #ifdef BLOCK_CONVOLUTION
     x_map = {x, columns, 0, x_stride, TOKENS, shape[0], shape[1], shape[2], {corners[1], corners[0]}, {corners[3], corners[2]},
              {corners[5], corners[4]}};
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
-        block_convolution(x_map, values_map, residual_map, y_map, units, taps, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
+        block_convolution(x_map, weight, residual_map, y_map, units, taps, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
                           tokens, tile_count, token_blocks, width, place[0], place[1], place[2], place[3], place[4], place[5]);
     });
 #else
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
-        block_product(x_map, values_map, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
+        block_product(x_map, weight, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
                       tokens, tile_count, token_blocks, width, x_scale, row_scales);
     });
 #endif

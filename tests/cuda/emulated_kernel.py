@@ -16,16 +16,17 @@ import pytest
 import torch
 from torch import Tensor
 
-import zellige.cuda.kernels
 from zellige.cuda.kernels.launch import PixelBoxes
+from zellige.cuda.kernels.nvrtc import sources
 from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import THREADS, BlockKernel, schedule
 from zellige.cuda.operators.tile_vector_wise import Kernel
+from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.vector_tiles import VectorTiles
 
-HERE, ROOM = Path(__file__).parent, Path(zellige.cuda.kernels.__file__).parent
+HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="running CUDA C++ on the CPU needs g++")
 GUARD = 64
@@ -36,11 +37,11 @@ GUARD = 64
 def library(name: str, defines: tuple[tuple[str, int], ...], edit: tuple[str, str] | None = None) -> ctypes.CDLL:
     """A kernel's source as machine code for this CPU; ``edit`` replaces a piece of it, or of a header that it includes."""
     with tempfile.TemporaryDirectory() as directory:
-        sources = {source.name: source.read_text() for source in (ROOM / name, *ROOM.glob("*.cuh"))}
+        texts = dict(sources(name))
         if edit is not None:
-            (edited,) = (source for source, text in sources.items() if edit[0] in text)
-            sources[edited] = sources[edited].replace(*edit)
-        for source, text in sources.items():
+            (edited,) = (source for source, text in texts.items() if edit[0] in text)
+            texts[edited] = texts[edited].replace(*edit)
+        for source, text in texts.items():
             Path(directory, source).write_text(text)
         options = [f"-D{Path(name).stem.upper()}", *(f"-D{key}={value}" for key, value in defines)]
         kernel, shared = Path(directory, name), Path(directory, "kernel.so")
@@ -124,9 +125,10 @@ def _blocks(
     strides = [c_longlong(x_stride), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     about = [] if boxes is None else [x.shape[:3], (*boxes.lower, *boxes.upper, *boxes.strides), place]
     numbers = [(c_int * len(row))(*row) for row in about] or [None] * 3
-    failure = library(source, kernel.defines(dtype, activation, weight.values.itemsize == 1), edit).emulate(
-        c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes), c_int(lazy), c_int(seed), *address,
-        *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values) // 128), c_int(len(tiles)),
+    two_four = is_compressed(weight)
+    failure = library(source, kernel.defines(dtype, activation, weight.values.itemsize == 1, two_four), edit).emulate(
+        c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes(two_four)), c_int(lazy), c_int(seed),
+        *address, *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values) // 128), c_int(len(tiles)),
         c_int(token_blocks), c_int(kernel.width), x_scale, row_scales, *numbers)  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])

@@ -137,7 +137,7 @@ def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
     """As of the product: sums stay in registers, products are not put one after the other."""
-    assert kernel.shared_bytes <= shared_limit(90)
+    assert kernel.shared_bytes() <= shared_limit(90)
     try:
         log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(torch.bfloat16, "gelu")).log
     except CompileError as error:
@@ -189,7 +189,7 @@ def test_kernels_are_given_what_they_take(window: Window, entry: str, monkeypatc
     y = x.new_empty(result_shape(x, 128, window))
     launch(weight, x, y, bias, y.clone(), "relu", MIDDLE)
     kernel, blocks, _, shared_bytes, arguments, _ = given
-    assert kernel == (f"{entry}.cu", entry) and shared_bytes == MIDDLE.shared_bytes
+    assert kernel == (f"{entry}.cu", entry) and shared_bytes == MIDDLE.shared_bytes()
     assert blocks == -(-y[..., 0].numel() // MIDDLE.tokens)
     text = files("zellige.cuda.kernels").joinpath(f"{entry}.cu").read_text()
     parameters = re.search(entry + r"\((.*?)\)\n", text, re.DOTALL)

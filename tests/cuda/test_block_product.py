@@ -15,7 +15,8 @@ from vector_weights import reference, relative_error
 
 from zellige.cuda.kernels.config import shared_limit
 from zellige.cuda.kernels.nvrtc import machine_code
-from zellige.cuda.operators.block_product import ENTRY, KERNELS, ROWS, STEP, BlockKernel, multiply, schedule, suits
+from zellige.cuda.operators.block_product import ENTRY, ROWS, STEP, BlockKernel, kernels, multiply, schedule, suits
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
@@ -31,24 +32,30 @@ def on_cpu(weight: torch.Tensor) -> DeviceTiles:
 
 def check(
     kernel: BlockKernel, rows: int, columns: int, tokens: int, density: float, dropped: float, dtype: torch.dtype,
-    with_bias: bool, with_residual: bool, activation: str, lazy: bool, seed: int, edit: tuple[str, str] | None = None,
+    with_bias: bool, with_residual: bool, activation: str, two_four: bool, lazy: bool, seed: int,
+    edit: tuple[str, str] | None = None,
 ) -> None:  # fmt: skip
-    weight = random_blocks(rows, columns, density, dropped, dtype, seed)
+    weight = random_blocks(rows, columns, density, dropped, dtype, seed, two_four=two_four)
     generator = torch.Generator().manual_seed(seed)
     wide = torch.randn(tokens, columns + -columns % 8 + 8, generator=generator).to(dtype)
     x = wide[:, :columns]
     bias = torch.randn(rows, generator=generator).to(dtype) if with_bias else None
     residual = torch.randn(tokens, rows, generator=generator).to(dtype) if with_residual else None
-    y = emulated_blocks(kernel, on_cpu(weight), x, bias, residual, activation, lazy, seed, edit, dtype)
+    tiles = compressed(on_cpu(weight)) if two_four else on_cpu(weight)
+    y = emulated_blocks(kernel, tiles, x, bias, residual, activation, lazy, seed, edit, dtype)
     exact = reference(weight, x.T, bias, None if residual is None else residual.T, None if activation == "none" else activation)
     assert relative_error(y.T, exact) < TOLERANCE[dtype]
 
 
 CASES = [
-    (WIDE, 256, 200, 300, 0.5, 0.0, torch.bfloat16, True, True, "gelu"),
-    (MIDDLE, 264, 520, 400, 0.4, 0.3, torch.float16, True, True, "silu"),
-    (NARROW, 128, 2300, 137, 0.9, 0.0, torch.bfloat16, False, False, "relu"),
-    (NARROW, 16, 64, 1, 0.0, 0.0, torch.bfloat16, True, True, "none"),
+    (WIDE, 256, 200, 300, 0.5, 0.0, torch.bfloat16, True, True, "gelu", False),
+    (MIDDLE, 264, 520, 400, 0.4, 0.3, torch.float16, True, True, "silu", False),
+    (NARROW, 128, 2300, 137, 0.9, 0.0, torch.bfloat16, False, False, "relu", False),
+    (NARROW, 16, 64, 1, 0.0, 0.0, torch.bfloat16, True, True, "none", False),
+    (WIDE, 256, 200, 300, 0.5, 0.0, torch.bfloat16, True, True, "gelu", True),
+    (MIDDLE, 264, 520, 400, 0.4, 0.3, torch.float16, True, True, "silu", True),
+    (NARROW, 128, 2300, 137, 0.9, 0.0, torch.bfloat16, False, False, "relu", True),
+    (NARROW, 16, 64, 1, 0.0, 0.0, torch.bfloat16, True, True, "none", True),
 ]
 
 
@@ -63,10 +70,11 @@ def test_the_kernel_on_an_emulated_gpu(case: tuple, lazy: bool) -> None:
 @pytest.mark.full
 @settings(max_examples=60)
 @given(st.sampled_from([WIDE, MIDDLE, NARROW]), st.integers(1, 50), st.integers(1, 400), st.integers(1, 600), st.floats(0, 1),
-       st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**31 - 1))
+       st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**31 - 1))
 def test_any_shape_on_an_emulated_gpu(kernel: BlockKernel, eights: int, columns: int, tokens: int, density: float, dropped: float,
-                                      with_bias: bool, with_residual: bool, lazy: bool, seed: int) -> None:
-    check(kernel, 8 * eights, columns, tokens, density, dropped, torch.bfloat16, with_bias, with_residual, "gelu", lazy, seed)
+                                      with_bias: bool, with_residual: bool, two_four: bool, lazy: bool, seed: int) -> None:
+    check(kernel, 8 * eights, columns, tokens, density, dropped, torch.bfloat16, with_bias, with_residual, "gelu", two_four, lazy,
+          seed)
 
 
 BROKEN = [
@@ -74,34 +82,45 @@ BROKEN = [
     ("barrier_wait(shared.full(ring.stage), ring.parity);", ""),
     ("barrier_wait(shared.ready(group), turn);", ""),
     ("barrier_wait(shared.written(group), turn);", ""),
-    ("wait_for_products<1>(sums);", ""),
+    ("wait_for_products<IN_FLIGHT>(sums);", ""),
     ("wait_for_products<0>(sums);", ""),
     ("if (lane == 0) wait_for_sent_boxes();", ""),
     ("show_tensor_cores(); ", ""),
-    ("barrier_arrive(shared.empty(before))", "barrier_arrive(shared.empty(ring.stage))"),
+    ("IN_FLIGHT ? before : ring.stage", "ring.stage"),
     ("shared.empty(stage), MULTIPLYING_WARPS)", "shared.empty(stage), 1)"),
     ("MULTIPLYING_WARPS / 2);", "1);"),
-    ("group * (64 * 128)", "0"),
+    ("warp / 4 * (64 * 128)", "0"),
     ("b + (byte >> 4)", "b"),
     ("chunk ^ token & 7", "chunk"),
     ("eight + matrix / 2", "eight + matrix % 2"),
-    ("(place.first + some + i) * ROWS", "(place.first + some) * ROWS"),
+    ("values, place.first + some + i, full", "values, place.first + some, full"),
     ("(first + i < row_count ? first + i : -1)", "rows[i]"),
     ("all_of_warp(together)", "true"),
     ("if (row >= 0) line[row] =", "line[row] ="),
 ]
 
+BROKEN_TWO_FOUR = [
+    ("wait_for_products<IN_FLIGHT>(sums);", ""),
+    ("IN_FLIGHT && place.steps", "place.steps"),
+    ("multiply_group<1, 0>", "multiply_group<0, 0>"),
+    ("b + (LINE_BYTES / 2 >> 4)", "b"),
+    ("load_16(values + VALUE_BYTES / 2)", "first"),
+    ("VALUE_BYTES + (warp * 32 + lane) * 4", "VALUE_BYTES + lane * 4"),
+    ("(long long)step * W_BYTES", "(long long)step * VALUE_BYTES"),
+    ("TWO_FOUR ? VALUE_BYTES + METADATA_BYTES", "TWO_FOUR ? VALUE_BYTES"),
+]
+
 
 @needs_compiler
 @pytest.mark.full
-@pytest.mark.parametrize("edit", BROKEN)
-def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
+@pytest.mark.parametrize("two_four, edit", [*((False, edit) for edit in BROKEN), *((True, edit) for edit in BROKEN_TWO_FOUR)])
+def test_the_emulated_gpu_sees_a_broken_kernel(two_four: bool, edit: tuple[str, str]) -> None:
     def survives() -> bool:
         try:
-            for case in (*CASES[1:3], (NARROW, 248, 520, 300, 0.7, 0.02, torch.bfloat16, True, True, "none")):
+            for case in (*CASES[1:3], (NARROW, 248, 520, 300, 0.7, 0.02, torch.bfloat16, True, True, "none", False)):
                 for lazy in (False, True):
                     for seed in range(3):
-                        check(*case, lazy, seed, edit)
+                        check(*case[:-1], two_four, lazy, seed, edit)
         except AssertionError:
             return False
         return True
@@ -109,13 +128,13 @@ def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
     assert not survives()
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
-def test_what_the_compiler_makes_of_it(kernel: BlockKernel) -> None:
+@pytest.mark.parametrize("two_four, kernel", [(form, kernel) for form in (False, True) for kernel in kernels(form)], ids=str)
+def test_what_the_compiler_makes_of_it(two_four: bool, kernel: BlockKernel) -> None:
     """Sums stay in registers (two words of the loop over tiles may not), products are not put one after the other, and the ring
     fits a multiprocessor."""
-    assert kernel.shared_bytes <= shared_limit(90)
+    assert kernel.shared_bytes(two_four) <= shared_limit(90)
     try:
-        log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(torch.bfloat16, "gelu")).log
+        log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(torch.bfloat16, "gelu", two_four=two_four)).log
     except CompileError as error:
         if "need" in str(error):
             pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")

@@ -34,7 +34,7 @@ struct Pixels {
 };
 
 extern "C" __global__ void __launch_bounds__(320, 1)
-block_convolution(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap values, const __grid_constant__ TensorMap residuals,
+block_convolution(const __grid_constant__ TensorMap x, const __grid_constant__ Weight values, const __grid_constant__ TensorMap residuals,
                   const __grid_constant__ TensorMap results, const int* channels, const int* taps, const int* rows, const int* tiles,
                   const u16* bias, const u16* residual, u16* y, long long residual_stride, long long y_stride, int row_count, int tokens,
                   int tile_count, int token_blocks, int width, int out_height, int out_width, int down, int right, int above, int before)

@@ -7,11 +7,15 @@
 // the next one while this one is finished. How X's box is found is all that a Source knows: block_product.cu has one of a matrix,
 // block_convolution.cu one of the pixels under a tap.
 //
+// TWO_FOUR: blocks are 2:4 along their columns, and come as images (two_four.py), one bulk copy each. Their fragments go through registers, as
+// .sp wants its metadata there; each warpgroup waits for its products, while those of the other fill the tensor cores.
+//
 // What was multiplied is [rows][tokens] in registers and [tokens][rows] in memory: stmatrix turns it on the way to a warpgroup's place in shared
 // memory, from where another warp sends it off, a box again, while the next products are made. That warp fetches the residual to the same place.
 // Where the rows of a tile don't lie together in Y, it moves numbers one by one.
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), E4M3 (what is multiplied; 0: what Y is), TOKENS, STAGES, ACTIVATION (activation.cuh).
+// Defined by the compiler's command line: BFLOAT16 (else float16), E4M3 (what is multiplied; 0: what Y is), TWO_FOUR, TOKENS, STAGES, ACTIVATION
+// (activation.cuh).
 
 #pragma once
 #include "ptx.cuh"
@@ -19,9 +23,17 @@
 #include "ring.cuh"
 
 constexpr int ROWS = 128, LINE_BYTES = 128;      // of a row of a box: 64 numbers of 16 bits, 128 of 8
-constexpr int X_BYTES = TOKENS * LINE_BYTES, W_BYTES = ROWS * LINE_BYTES, STAGE_BYTES = X_BYTES + W_BYTES;
+constexpr int BLOCK_BYTES = ROWS * LINE_BYTES, VALUE_BYTES = BLOCK_BYTES / 2, METADATA_BYTES = BLOCK_BYTES / 16;
+constexpr int X_BYTES = TOKENS * LINE_BYTES, W_BYTES = TWO_FOUR ? VALUE_BYTES + METADATA_BYTES : BLOCK_BYTES, STAGE_BYTES = X_BYTES + W_BYTES;
+constexpr int IN_FLIGHT = TWO_FOUR ? 0 : 1;      // steps whose products a warpgroup leaves under way
 constexpr int MULTIPLYING_WARPS = 8, ASKING_WARP = 8, MOVING_WARP = 9;
 constexpr int OUT_BYTES = TOKENS * 128;          // of a warpgroup: TOKENS x 64 rows of W
+
+#if TWO_FOUR
+using Weight = const unsigned char*;             // the blocks' images
+#else
+using Weight = TensorMap;
+#endif
 
 struct Shared {
     u32 base;
@@ -89,8 +101,38 @@ __device__ __forceinline__ void scatter(u32 out, const int* rows, u16* y, long l
     }
 }
 
+__device__ __forceinline__ void copy_block(u32 target, const Weight& values, int step, u32 barrier)
+{
+#if TWO_FOUR
+    copy_bulk(target, values + (long long)step * W_BYTES, W_BYTES, barrier);
+#else
+    copy_box(target, values, 0, step * ROWS, barrier);
+#endif
+}
+
+// A warpgroup's 64 rows of a step's block times the step's columns of X; begun, not finished.
+__device__ __forceinline__ void multiply_step(float (&sums)[TOKENS / 8][4], u32 stage, int warp, int lane)
+{
+    const u64 b = matrix_descriptor(stage, 16);
+#if TWO_FOUR
+    const u32 values = stage + X_BYTES + (warp * 32 + lane) * 16;
+    const uint4 first = load_16(values), second = load_16(values + VALUE_BYTES / 2);
+    const u32 metadata = load_4(stage + X_BYTES + VALUE_BYTES + (warp * 32 + lane) * 4);
+    begin_products();
+    multiply_group<0, 0>(sums, first, b, metadata);
+    multiply_group<1, 0>(sums, second, b + (LINE_BYTES / 2 >> 4), metadata);
+#else
+    const u64 a = matrix_descriptor(stage + X_BYTES + warp / 4 * (64 * 128), 16);
+    begin_products();
+#pragma unroll
+    for (int byte = 0; byte < LINE_BYTES; byte += 32) multiply_group<0>(sums, a + (byte >> 4), b + (byte >> 4));
+#endif
+    commit_products();
+}
+
 struct Blocks {                                  // the weight, and all else but X
-    const TensorMap &values, &residuals, &results;
+    const Weight& values;
+    const TensorMap &residuals, &results;
     const int *rows, *tiles;
     const u16 *bias, *residual;
     u16* y;
@@ -147,7 +189,7 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
                         barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
                         barrier_arrive_expecting(full, STAGE_BYTES);
                         source.copy(stage, unit, begin, full);
-                        copy_box(stage + X_BYTES, values, 0, (place.first + some + i) * ROWS, full);
+                        copy_block(stage + X_BYTES, values, place.first + some + i, full);
                     }
                     ring.step();
                 }
@@ -199,15 +241,10 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
         float sums[TOKENS / 8][4] = {};
         int before = 0;                          // the stage that the products in flight read
         for (int step = 0; step < place.steps; step++) {
-            const u32 stage = shared.stage(ring.stage);
             barrier_wait(shared.full(ring.stage), ring.parity);
-            const u64 a = matrix_descriptor(stage + X_BYTES + group * (64 * 128), 16), b = matrix_descriptor(stage, 16);
-            begin_products();
-#pragma unroll
-            for (int byte = 0; byte < LINE_BYTES; byte += 32) multiply_group<0>(sums, a + (byte >> 4), b + (byte >> 4));
-            commit_products();
-            wait_for_products<1>(sums);
-            if (step && lane == 0) barrier_arrive(shared.empty(before));
+            multiply_step(sums, shared.stage(ring.stage), warp, lane);
+            wait_for_products<IN_FLIGHT>(sums);
+            if (step >= IN_FLIGHT && lane == 0) barrier_arrive(shared.empty(IN_FLIGHT ? before : ring.stage));
             before = ring.stage;
             ring.step();
         }
@@ -215,7 +252,7 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
         const float offsets[2] = {bias && row_of[0] >= 0 ? widen(bias[row_of[0]]) : 0.0f, bias && row_of[8] >= 0 ? widen(bias[row_of[8]]) : 0.0f};
         const float scales[2] = {blocks.scale_of(row_of[0]), blocks.scale_of(row_of[8])};
         wait_for_products<0>(sums);
-        if (place.steps && lane == 0) barrier_arrive(shared.empty(before));
+        if (IN_FLIGHT && place.steps && lane == 0) barrier_arrive(shared.empty(before));
 
         barrier_wait(shared.ready(group), turn);
 #pragma unroll

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,8 @@ from typing import Any
 from zellige.errors import CompileError
 
 INSTALL = "install cuda-bindings and nvidia-cuda-nvrtc of PyTorch's CUDA version (they come with its CUDA builds)"
+
+INCLUDED = re.compile(r'#include "(.+?)"')
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,18 @@ class MachineCode:
 
 @cache
 def sources(source: str) -> tuple[tuple[str, str], ...]:
-    """Name and text of a ``.cu`` file of this room, and of every header that it may include."""
-    room = files("zellige.cuda.kernels")
-    headers = sorted(entry.name for entry in room.iterdir() if entry.name.endswith(".cuh"))
-    return tuple((name, room.joinpath(name).read_text(encoding="utf-8")) for name in (source, *headers))
+    """Name and text of a ``.cu`` file of this room, and of every header that it includes, through others too.
+
+    >>> [name for name, _ in sources("block_product.cu")]
+    ['block_product.cu', 'activation.cuh', 'blocks.cuh', 'ptx.cuh', 'ring.cuh']
+    """
+    room, found, wanted = files("zellige.cuda.kernels"), dict[str, str](), [source]
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = room.joinpath(name).read_text(encoding="utf-8")
+            wanted += INCLUDED.findall(found[name])
+    return tuple((name, found[name]) for name in (source, *sorted(found.keys() - {source})))
 
 
 @cache

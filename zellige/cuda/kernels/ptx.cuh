@@ -206,7 +206,8 @@ __device__ __forceinline__ void wait_for_sent_boxes()
 // What this thread has written to shared memory, or knows to be written, becomes visible to tensor cores and bulk copies that read it on their own.
 __device__ __forceinline__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16 (E4M3: 64 x 32), in shared memory
+// --- Hopper: wgmma.mma_async, D (64 x TOKENS) += A times B in shared memory; .sp: A 64 x 32, 2:4, in registers, else 64 x 16 (E4M3: 64 x 32), in shared memory.
+// SIDE_BY_SIDE: tokens lie side by side in B, else the numbers that are multiplied, as E4M3 has it always.
 
 // 128 bytes a row, swizzled over 8 rows. B lies token by token in groups of 64, `group_bytes` apart. A has one group: its 64 columns.
 __device__ __forceinline__ u64 matrix_descriptor(u32 address, u32 group_bytes)
@@ -257,25 +258,33 @@ template <int LEFT, int COUNT> __device__ __forceinline__ void wait_for_products
     " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111," \
     " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-template <int SELECTOR>
+template <int SELECTOR, int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[16][4], const uint4& a, u64 b, u32 metadata)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
                  "wgmma.mma_async.sp.sync.aligned.m64n128k32" TYPES " {" NAMES_64 "}, "
-                 "{%64, %65, %66, %67}, %68, %69, %70, add, 1, 1, 1;\n\t}"
-                 : D64(0) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
+                 "{%64, %65, %66, %67}, %68, %69, %70, add, 1, 1, %71;\n\t}"
+                 : D64(0) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR), "n"(SIDE_BY_SIDE));
 }
 
-template <int SELECTOR>
+template <int SELECTOR, int SIDE_BY_SIDE>
+__device__ __forceinline__ void multiply_group(float (&d)[24][4], const uint4& a, u64 b, u32 metadata)
+{
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
+                 "wgmma.mma_async.sp.sync.aligned.m64n192k32" TYPES " {" NAMES_96 "}, "
+                 "{%96, %97, %98, %99}, %100, %101, %102, add, 1, 1, %103;\n\t}"
+                 : D64(0), D16(16), D16(20) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR), "n"(SIDE_BY_SIDE));
+}
+
+template <int SELECTOR, int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[32][4], const uint4& a, u64 b, u32 metadata)
 {
     asm volatile("{\n\t.reg .pred add;\n\tsetp.eq.b32 add, 0, 0;\n\t"
                  "wgmma.mma_async.sp.sync.aligned.m64n256k32" TYPES " {" NAMES_128 "}, "
-                 "{%128, %129, %130, %131}, %132, %133, %134, add, 1, 1, 1;\n\t}"
-                 : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR));
+                 "{%128, %129, %130, %131}, %132, %133, %134, add, 1, 1, %135;\n\t}"
+                 : D64(0), D64(16) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(metadata), "n"(SELECTOR), "n"(SIDE_BY_SIDE));
 }
 
-// SIDE_BY_SIDE: tokens lie side by side in B, else the numbers that are multiplied, as E4M3 has it always.
 template <int SIDE_BY_SIDE>
 __device__ __forceinline__ void multiply_group(float (&d)[16][4], u64 a, u64 b)
 {

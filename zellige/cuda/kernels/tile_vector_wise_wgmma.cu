@@ -31,8 +31,8 @@ __device__ __forceinline__ void multiply_step(float (&sums)[TOKENS / 8][4], u32 
     const uint4 first = load_16(image + (warp * 32 + lane) * 16), second = load_16(image + VALUE_BYTES / 2 + (warp * 32 + lane) * 16);
     const u32 metadata = load_4(image + VALUE_BYTES + (warp * 32 + lane) * 4);
     begin_products();
-    multiply_group<0>(sums, first, b, metadata);
-    multiply_group<1>(sums, second, b + (32 * 128 >> 4), metadata);
+    multiply_group<0, 1>(sums, first, b, metadata);
+    multiply_group<1, 1>(sums, second, b + (32 * 128 >> 4), metadata);
 #else
     const u64 a = matrix_descriptor(image + warp / 4 * (64 * 128), 16);
     begin_products();

@@ -20,6 +20,7 @@ from zellige.cuda.kernels.launch import PixelBoxes
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import KERNELS, ROWS, STEP, BlockKernel, check_hopper, in_blocks, launch_blocks
 from zellige.cuda.operators.convolution import check, matrix_of, pitch_of, result_shape
+from zellige.cuda.tiling.compressed_blocks import step_of
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
@@ -93,7 +94,7 @@ def _convolution(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows
                  residual: Tensor | None, starts: Sequence[int], form: Sequence[int], window: Sequence[int], activation: str,
                  numbers: Sequence[int]) -> Tensor:
     """``form``: rows, channels, channels of a unit."""
-    tiles = DeviceTiles((form[0], form[1]), rows.numel() // (len(starts) - 1), values.shape[1], form[2], tuple(starts), values,
+    tiles = DeviceTiles((form[0], form[1]), rows.numel() // (len(starts) - 1), step_of(values), form[2], tuple(starts), values,
                         channels, rows)
     weight = ConvolutionTiles(tiles, taps, form[1], Window.of(window))
     check(weight, x, bias, residual, activation, False, False)
@@ -127,9 +128,9 @@ def launch(weight: ConvolutionTiles, x: Tensor, y: Tensor, bias: Tensor | None, 
     launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), tiles, *rest, place)
 
 
-def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none") -> None:
+def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none", two_four: bool = False) -> None:
     """Have the machine code of all kernels for such convolutions at hand, compiled side by side."""
-    block_product.compile_ahead(dtype, activation, block_product.ENTRY if window.pointwise else ENTRY)
+    block_product.compile_ahead(dtype, activation, block_product.ENTRY if window.pointwise else ENTRY, two_four)
 
 
 def pixel_boxes(x: Tensor, window: Window, kernel: BlockKernel) -> PixelBoxes:

@@ -2,7 +2,8 @@
 
 Where a tile keeps whole steps of columns, both operands come as boxes of tensor maps, as they do in a dense product, whatever is
 left out; and activations stay in the order that PyTorch has them in. The kernel is ``block_product.cu``, through
-``wgmma.mma_async``. Convolutions share all of it but how X is found (``block_convolution.py``).
+``wgmma.mma_async``. Blocks that are 2:4 inside may come compressed (``tiling/compressed_blocks.py``): half of W, through
+``wgmma.mma_async.sp``. Convolutions share all of it but how X is found (``block_convolution.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.kernels.launch import Argument, Boxes, PixelBoxes, architecture, launch, loaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
+from zellige.cuda.tiling.compressed_blocks import WIDTH, is_compressed, step_of
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.two_four import IMAGE_BYTES
 from zellige.errors import InputError
 
 ROWS, STEP, LINE_BYTES = 128, 64, 128
@@ -52,31 +55,39 @@ class BlockKernel:
         """The same, as choices are kept."""
         return Config(self.tokens, THREADS // 32, self.stages, self.width, boxes=True)
 
-    @property
-    def shared_bytes(self) -> int:
+    def shared_bytes(self, two_four: bool = False) -> int:
         """The ring, the result, barriers, and room to align all of it."""
-        return self.stages * (self.tokens + ROWS) * LINE_BYTES + self.tokens * ROWS * 2 + (self.stages + 2) * 16 + 1024
+        block = IMAGE_BYTES if two_four else ROWS * LINE_BYTES
+        return self.stages * (self.tokens * LINE_BYTES + block) + self.tokens * ROWS * 2 + (self.stages + 2) * 16 + 1024
 
-    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False) -> tuple[tuple[str, int], ...]:
+    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False,
+                two_four: bool = False) -> tuple[tuple[str, int], ...]:
         """``dtype``: of the result, and unless ``e4m3`` of what is multiplied."""
-        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TOKENS", self.tokens), ("STAGES", self.stages),
-                ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+        return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TWO_FOUR", int(two_four)),
+                ("TOKENS", self.tokens), ("STAGES", self.stages), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
 KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 4, 8), BlockKernel(128, 5, 8))
-"""What is worth timing: more tokens fetch less, fewer leave fewer multiprocessors idle at the end."""
+TWO_FOUR_KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 5, 8), BlockKernel(128, 7, 8))
+"""What is worth timing, of whole and of compressed blocks: more tokens fetch less, fewer leave fewer multiprocessors idle at the
+end."""
 
 
-def configurations(shape: Sequence[int], tile: int, step: int, capability: int) -> list[Config]:
+def kernels(two_four: bool) -> tuple[BlockKernel, ...]:
+    return TWO_FOUR_KERNELS if two_four else KERNELS
+
+
+def configurations(shape: Sequence[int], tile: int, step: int, capability: int, two_four: bool = False) -> list[Config]:
     """What is worth timing for a weight of rows × columns in tiles; nothing where the kernel doesn't run, or lines of the result or
     of activations would not begin at multiples of 16 bytes."""
     able = (tile, step, capability) == (ROWS, STEP, 90) and all(size % 8 == 0 for size in shape)
-    return [kernel.config for kernel in KERNELS] if able else []
+    return [kernel.config for kernel in kernels(two_four)] if able else []
 
 
-def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENTRY) -> None:
+def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENTRY, two_four: bool = False) -> None:
     """Have the machine code of all kernels for this type and epilogue at hand, compiled side by side."""
-    compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation)) for kernel in KERNELS)
+    compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation, two_four=two_four))
+                     for kernel in kernels(two_four))
 
 
 def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None, itemsize: int = 2) -> bool:
@@ -90,8 +101,9 @@ def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None, itemsi
 def in_blocks(weight: DeviceTiles, itemsize: int = 2) -> bool:
     """Whether the kernels of blocks can multiply a weight, of numbers of so many bytes."""
     step = LINE_BYTES // itemsize
-    return (weight.values.itemsize == itemsize and weight.tile == ROWS and weight.step == weight.unit == step
-            and weight.shape[0] % 8 == 0)
+    widths = (step, WIDTH) if itemsize == 2 else (step,)
+    return (weight.values.itemsize == itemsize and weight.values.shape[1] in widths and weight.tile == ROWS
+            and weight.step == weight.unit == step and weight.shape[0] % 8 == 0)
 
 
 def check_suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None, itemsize: int, instead: str) -> None:
@@ -113,8 +125,8 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
              kernel: BlockKernel = KERNELS[0]) -> Tensor:
     """act(x · Wᵀ + bias + residual) for x of tokens × columns; tokens × rows. Numbers are added up in float32 and rounded once.
 
-    An operator of PyTorch's, ``zellige::block_product``, for inference. Raises ``InputError`` for another shape, dtype, device, or
-    what the kernel does not suit, ``CompileError`` where the GPU is too old to compile for.
+    ``weight``: blocks, compressed or not. An operator of PyTorch's, ``zellige::block_product``, for inference. Raises ``InputError``
+    for another shape, dtype, device, or what the kernel does not suit, ``CompileError`` where the GPU is too old to compile for.
     """
     numbers = [kernel.tokens, kernel.stages, kernel.width]
     return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
@@ -125,7 +137,7 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
 def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
              starts: Sequence[int], shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
     tile = rows.numel() // (len(starts) - 1)
-    weight = DeviceTiles((shape[0], shape[1]), tile, values.shape[1], unit, tuple(starts), values, units, rows)
+    weight = DeviceTiles((shape[0], shape[1]), tile, step_of(values), unit, tuple(starts), values, units, rows)
     check(weight, x, bias, residual, activation, False, False)
     check_suits(weight, x, residual, 2, "product")
     y, kernel = x.new_empty(x.shape[0], shape[0]), BlockKernel(*numbers)
@@ -164,13 +176,16 @@ def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], 
     tiles = schedule_on(weight.starts, device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(device).multi_processor_count)
+    two_four = is_compressed(weight)
     beside = y if residual is None else residual  # a tensor map is of something
-    maps = [x, Boxes(_some_values(weight), ROWS), Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
+    blocks_of = weight.values if two_four else Boxes(_some_values(weight), ROWS)
+    maps = [x, blocks_of, Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
     strides = [c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     numbers = map(c_int, (rows, tokens, len(tiles), token_blocks, kernel.width))
-    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1)
-    compiled = loaded(f"{entry}.cu", entry, defines, kernel.shared_bytes, device)
-    launch(compiled, blocks, THREADS, kernel.shared_bytes,
+    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1, two_four)
+    shared_bytes = kernel.shared_bytes(two_four)
+    compiled = loaded(f"{entry}.cu", entry, defines, shared_bytes, device)
+    launch(compiled, blocks, THREADS, shared_bytes,
            [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more], device)
 
 

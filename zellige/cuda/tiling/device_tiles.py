@@ -30,7 +30,8 @@ class DeviceTiles:
     """``Tiles`` as tensors on a device: values (steps · tile × step), units, rows; and numbers that the host must know.
 
     ``eights``: whether the rows of every tile come in eights that lie side by side from a multiple of 8 on, so that 16 bytes of a
-    token-major result are written at a time. ``transposed``: what training needs.
+    token-major result are written at a time. ``transposed``: what training needs. Blocks that are 2:4 may hold half of their
+    values, and where these stood (``compressed_blocks.py``).
     """
 
     shape: tuple[int, int]
