@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
+
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.linear import DENSE
+from zellige.cuda.layers.choosing import DENSE, TWO_FOUR
 from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, WithWeights
-from zellige.cuda.network.modules import WAYS, tile_groups
+from zellige.cuda.network.modules import WAYS, cut, tile_groups
 from zellige.cuda.network.prices import ways_of
+from zellige.cuda.tiling.compressed_blocks import compressible
 
 CONFIG = Config(16, 4, 3, 1)
 
@@ -26,7 +29,8 @@ class RuledPrices:
         seconds = self.rule(layer, orders) if self.rule else self.seconds.get(orders, 1.0)
         ways = ways_of(layer, orders)
         if isinstance(layer, WithWeights) and ways:
-            tiles = self.way in tile_groups(layer) and orders in WAYS[self.way][1]
+            tiles = self.way in tile_groups(layer) and orders in WAYS[self.way][1] and (
+                self.way != TWO_FOUR or compressible(cut(layer, WAYS[self.way][0], torch.float16)))
             return Choice(self.way if tiles else DENSE, CONFIG if tiles else None, seconds if tiles else 2 * seconds, 2 * seconds)
         return Choice(ways[0], None, seconds, seconds) if ways else None
 

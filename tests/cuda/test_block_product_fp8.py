@@ -21,10 +21,9 @@ from vector_weights import FUNCTIONS, relative_error
 
 import zellige.cuda.layers.fp8
 from zellige.cuda.kernels.launch import Boxes, _tensor_map
-from zellige.cuda.kernels.nvrtc import machine_code
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
 from zellige.cuda.operators import block_product
-from zellige.cuda.operators.block_product import ENTRY, KERNELS, ROWS, BlockKernel
+from zellige.cuda.operators.block_product import ENTRY, ROWS, BlockKernel
 from zellige.cuda.operators.block_product import multiply as multiply_blocks
 from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -130,7 +129,7 @@ BROKEN = [
     ("b + (byte >> 4)", "b + (byte >> 5)"),
     ("byte < LINE_BYTES; byte += 32", "byte < LINE_BYTES; byte += 64"),
     ("barrier_wait(shared.full(ring.stage), ring.parity);", ""),
-    ("wait_for_products<1>(sums);", ""),
+    ("wait_for_products<IN_FLIGHT>(sums);", ""),
 ]
 
 
@@ -150,21 +149,6 @@ def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
     assert not survives()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
-def test_what_the_compiler_makes_of_it(kernel: BlockKernel, dtype: torch.dtype) -> None:
-    """Sums stay in registers, and products are not put one after the other."""
-    try:
-        log = machine_code(f"{ENTRY}.cu", "sm_90a", kernel.defines(dtype, "gelu", e4m3=True)).log
-    except CompileError as error:
-        if "need" in str(error):
-            pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")
-        raise
-    registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
-    assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) <= 8, log
-    assert "serializ" not in log.lower()
-
-
 def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boxes of 128 bytes in rows, the scales last, and code for e4m3, of the operator itself."""
     given: list[Any] = []
@@ -176,7 +160,7 @@ def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     y = multiply(weight, small, scale, activation="silu", dtype=torch.float16, kernel=MIDDLE)
     (source, defines), _, _, _, arguments, _ = given
     assert y.shape == (5, 136) and y.dtype == torch.float16 and source == f"{ENTRY}.cu"
-    assert defines == {"BFLOAT16": 0, "E4M3": 1, "TOKENS": 192, "STAGES": 4, "ACTIVATION": 3}
+    assert defines == {"BFLOAT16": 0, "E4M3": 1, "TWO_FOUR": 0, "TOKENS": 192, "STAGES": 4, "ACTIVATION": 3}
     text = files("zellige.cuda.kernels").joinpath(source).read_text()
     parameters = re.search(ENTRY + r"\((.*?)\)\n", text, re.DOTALL)
     assert parameters and len(parameters[1].split(",")) == len(arguments)

@@ -16,9 +16,11 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers import choosing, linear, vectors
 from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
+from zellige.cuda.layers.choosing import BLOCKS, BY_BLOCKS, TWO_FOUR
 from zellige.cuda.layers.convolution import choose_convolution
-from zellige.cuda.operators.block_product import KERNELS, BlockKernel
+from zellige.cuda.operators.block_product import KERNELS, BlockKernel, kernels
 from zellige.cuda.operators.tile_vector_wise import ELSEWHERE
+from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
@@ -104,29 +106,36 @@ def test_nothing_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         linear.choose(torch.ones(16, 64).half(), 6, cache, tile=16, step=16)
 
 
-def test_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", BY_BLOCKS)
+def test_blocks_run_by_their_own_kernel(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On Hopper, in its own configurations; a trained layer has a backward pass, and so another kernel."""
     def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
                  activation: str = "none", kernel: BlockKernel = KERNELS[0]) -> torch.Tensor:
-        used.append(kernel)
+        used.append((kernel, is_compressed(weight)))
         return functional.linear(x, dense, bias) + (0 if residual is None else residual)
 
-    used: list[BlockKernel] = []
+    used: list[tuple[BlockKernel, bool]] = []
     generator = torch.Generator().manual_seed(1)
     dense = (torch.randn(128, 256, generator=generator) * (torch.arange(256) // 64 == 2)).half()
-    seconds = {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
+    if way == TWO_FOUR:
+        dense *= torch.arange(256) % 4 % 3 == 0
+    seconds = {"dense": 4e-4, "blocks 2:4": 9e-5, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
     clock, cache = Clock(monkeypatch, seconds, 90), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(linear.block_product, "multiply", multiply)
-    monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype: None)
+    monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype, two_four: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
-    assert choice == Choice("blocks", KERNELS[0].config, 1e-4, 4e-4, size=(6,)) and set(used) == set(KERNELS)
-    assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
+    raced = [BLOCKS, TWO_FOUR] if way == TWO_FOUR else [BLOCKS]
+    assert choice == Choice(way, KERNELS[0].config, seconds[way], 4e-4, size=(6,))
+    assert set(used) == {(kernel, one == TWO_FOUR) for one in raced for kernel in kernels(one == TWO_FOUR)}
+    assert {name[0] for name in clock.answers} == {"dense", *raced, "groups", "columns"}
     x, bias = torch.randn(3, 2, 256, generator=generator).half(), torch.ones(128).half()
     residual = torch.ones(3, 2, 128).half()
     layer, used[:] = linear.TileWiseLinear(dense, bias, choice), []
     torch.testing.assert_close(layer(x, residual), functional.linear(x, dense, bias) + residual)
-    assert used == [KERNELS[0]]
+    assert used == [(KERNELS[0], way == TWO_FOUR)] and torch.equal(layer.matrix(), dense)
+    if way == TWO_FOUR:  # bits, which a conversion leaves as they are
+        assert torch.equal(layer.bfloat16().half().matrix(), dense)
     trained, used[:] = linear.TileWiseLinear(dense, bias, choice, trainable=True), []
     y = trained(x.requires_grad_())
     y.sum().backward()
@@ -177,7 +186,8 @@ def test_where_vectors_do_not_race() -> None:
               ((TileVectorWise(128, 2, 4), 0.8), (TileWise(128), 0.8), (Unstructured(), 0.5), (NM(2, 4), 0.5))]
 
     def race(weight: torch.Tensor, tile: int = 128, capability: int = 80) -> bool:
-        return vectors.packed(weight, cut_tiles(weight.float().numpy(), tile, 1, 64), tile, 64, capability) is not None
+        least = min(1.0, cut_tiles(weight.float().numpy(), tile, 1, 64).work)
+        return vectors.promising(weight, least, tile, 64, capability) and vectors.packed(weight, least) is not None
 
     assert [race(weight) for weight in pruned] == [True, False, False, True]
     assert not race(pruned[0], tile=64) and not race(pruned[0], capability=75)
@@ -198,7 +208,7 @@ def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.Monk
     dense = dense.half()
     clock, cache = Clock(monkeypatch, {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}, 90), ChoiceCache(tmp_path)
     monkeypatch.setattr(convolution_layer.block_convolution, "convolve", convolve)
-    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype: None)
+    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype, two_four: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
     window = Window((3, 3), stride=(2, 1), padding=(1, 1))
     choice = choose_convolution(dense, window, (1, 5, 4), cache)

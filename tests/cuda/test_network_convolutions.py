@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,16 +15,18 @@ from test_network import CPU, assert_right, compiled
 import zellige as zl
 from zellige.cuda.engine import build, prepare
 from zellige.cuda.layers.choices import Choice
+from zellige.cuda.layers.choosing import BY_BLOCKS, TWO_FOUR
 from zellige.cuda.network import modules
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import TOKENS, Convolution, Layer, layer_of
 from zellige.cuda.network.layouts import decide
-from zellige.cuda.network.modules import BLOCKS, ConvolutionModule
+from zellige.cuda.network.modules import ConvolutionModule
 from zellige.cuda.network.network import lower
 from zellige.cuda.network.prices import ways_of
 from zellige.cuda.operators import block_convolution, fused_convolution
 from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.operators.convolution import convolve
+from zellige.cuda.tiling.compressed_blocks import expanded, is_compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.errors import InputError
 
@@ -55,21 +58,27 @@ def test_every_way(way: str, pattern: str, dtype: torch.dtype) -> None:
     assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
 
 
-def test_they_run_by_the_kernels_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", BY_BLOCKS)
+def test_they_run_by_the_kernels_of_blocks(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual lies as the result does. The interpreter stands for the kernels."""
     model, inputs = bottleneck()
+    if way == TWO_FOUR:
+        for layer in (model.stem, model.down, model.middle, model.up, model.shortcut):
+            layer.weight.data[:, 1::4] = layer.weight.data[:, 2::4] = 0
     made: list[tuple[Window, bool]] = []
 
     def convolution(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
                     activation: str, kernel: BlockKernel) -> torch.Tensor:
         assert weight.tiles.unit == 64 and x.is_contiguous() and kernel == BlockKernel.of(CONFIG)
+        assert is_compressed(weight.tiles) == (way == TWO_FOUR)
+        weight = replace(weight, tiles=expanded(weight.tiles)) if way == TWO_FOUR else weight
         made.append((weight.window, residual is not None))
         return convolve(weight, x, bias, residual, activation, config=CONFIG)
 
     monkeypatch.setattr(block_convolution, "convolve", convolution)
-    engine = compiled(model, inputs, BLOCKS, TOKENS)
+    engine = compiled(model, inputs, way, TOKENS)
     assert_right(engine, model, inputs, torch.float16)
-    assert [layer.path for layer in engine.layers] == [f"{BLOCKS}, channels-last"] * 5 + ["dense"]
+    assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
     assert set(made) == {(Window((1, 3), padding=(0, 1)), False), (Window((3, 3), (2, 2), (2, 2), (2, 2)), False),
                          (Window((1, 1), (2, 2)), False), (Window((1, 1)), False), (Window((1, 1)), True)}
 

@@ -19,11 +19,11 @@ from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import ChoiceCache
+from zellige.cuda.layers.choosing import BLOCKS, TWO_FOUR
 from zellige.cuda.network import modules, prices, whole
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS
-from zellige.cuda.network.modules import BLOCKS
 from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.operators.block_product import KERNELS
@@ -142,8 +142,10 @@ def test_finer_tiles_are_timed_where_they_take_clearly_less(clock: Clock, monkey
     assert set(found._able(layer, 64)) == {"steps"}
     found.capability = 90
     assert {way: len(configs) for way, configs in found._able(layer, 64).items()} == {BLOCKS: len(KERNELS)}
-    finer = weight * (torch.arange(256) % 2 == 0)
+    finer = weight * (torch.arange(256) % 8 < 4)
     assert set(found._able(Linear(("layer",), (finer,), None, "none", finer.numel()), 64)) == {BLOCKS, "columns"}
+    halved = weight * (torch.arange(256) % 2 == 0)
+    assert set(found._able(Linear(("layer",), (halved,), None, "none", halved.numel()), 64)) == {TWO_FOUR, BLOCKS, "columns"}
 
 
 def convolution(seed: int = 0, density: float = 0.25, kernel: int = 3, activation: str = "none") -> Convolution:

@@ -78,8 +78,8 @@ def _neighbours(columns: NDArray[np.bool_]) -> Fours:
 def _searched(columns: NDArray[np.bool_], least: int) -> Fours:
     """Fours from anywhere: those that every line fills, and what is left by first fit; exactly where columns are few."""
     found = _first_fit(columns)
-    if 4 * columns.sum() >= columns.size:  # fours that lines fill have half of their places marked
-        full = _filled(columns)
+    full = _filled(columns) if 4 * columns.sum() >= columns.size else []  # fours that lines fill have half of their places marked
+    if full:
         left = np.setdiff1d(np.arange(len(columns)), np.array([number for four in full for number in four], np.int64))
         found = min(found, full + [[int(left[number]) for number in four] for four in _first_fit(columns[left])], key=len)
     if len(found) > least and len(columns) <= MOST_COLUMNS:
@@ -104,15 +104,19 @@ def _vanishing(columns: NDArray[np.bool_], lines: NDArray[np.int64], free: NDArr
     """Fours of free columns (which they then are no more) that add up to nothing in some lines, and fit in all.
 
     Pairs of columns are looked through in classes, by a few bits of their sum. A four is in three classes, by its three pairings;
-    it is found in the first of them, and its columns have left when the others come.
+    it is found in the first of them, and its columns have left when the others come. Of the fours that pruning drew some are in
+    each class: where all columns are free, and the first eighth of the classes has no four, there are none.
     """
     count = len(columns)
     words = np.random.default_rng(0).integers(0, 1 << 63, (len(lines), 1), dtype=np.uint64)
     hashes = np.bitwise_xor.reduce(np.where(columns.T[lines], words, np.uint64(0)), axis=0, initial=np.uint64(0))
     hashes = np.append(hashes, np.uint64(0))  # of no column at all: threes are fours with it
     classes = 1 << min(6, (count >> 6).bit_length())
-    kind, fours = (hashes & np.uint64(classes - 1)).astype(np.int64), []
+    kind = (hashes & np.uint64(classes - 1)).astype(np.int64)
+    all_free, fours = free.all(), Fours()
     for wanted in range(classes):
+        if all_free and not fours and wanted >= max(1, classes // 8):
+            break
         members = [np.flatnonzero(np.append(free, True) & (kind == one)) for one in range(classes)]
         halves = [_pairs(members[one], members[one ^ wanted]) for one in range(classes) if one <= one ^ wanted]
         pairs = np.concatenate(halves, axis=1)

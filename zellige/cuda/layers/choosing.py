@@ -13,12 +13,16 @@ from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.keys import machine, work_of
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.operators.product import capability_of
+from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.device_tiles import DTYPES
-from zellige.cuda.tiling.outlook import Outlook
+from zellige.cuda.tiling.outlook import Outlook, outlook
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
-DENSE, BLOCKS = "dense", "blocks"
+DENSE, BLOCKS, TWO_FOUR = "dense", "blocks", "blocks 2:4"
+BY_BLOCKS = (TWO_FOUR, BLOCKS)
+"""Ways of the kernel of blocks; 2:4 are those that are compressed."""
+
 GROUPS = {"groups": 8, "columns": 1}
 """Way → the columns of a group; blocks have the whole step."""
 
@@ -26,12 +30,19 @@ ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches 
 MOST_INPUTS = 64
 
 Call = Callable[[torch.Tensor], torch.Tensor]
+Product = Callable[[Config | None, torch.Tensor], torch.Tensor]
 Contestant = tuple[str, Config | None]
 
 
 def groups(step: int) -> dict[str, int]:
     """The same of all ways, the coarsest first."""
-    return {BLOCKS: step, **GROUPS}
+    return {**dict.fromkeys(BY_BLOCKS, step), **GROUPS}
+
+
+def promises(cuts: Mapping[str, Tiles]) -> dict[str, Outlook]:
+    """What the tiles of each way promise; none of blocks that can't be compressed."""
+    able = {way: cut for way, cut in cuts.items() if way != TWO_FOUR or compressible(cut)}
+    return {way: replace(outlook(cut), work=cut.work * (SHARE if way == TWO_FOUR else 1.0)) for way, cut in able.items()}
 
 
 def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
@@ -41,14 +52,14 @@ def check_timeable(weight: torch.Tensor, dimensions: int) -> None:
                            f"{list(weight.shape)} of {weight.dtype} on {weight.device}; move and convert the model first")
 
 
-def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[[Config | None, torch.Tensor], torch.Tensor]]],
+def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Product | None]],
                 configs: Mapping[str, Sequence[Config | None]], example: torch.Tensor, cache: ChoiceCache | None,
                 size: tuple[int, ...], untimed: str = "") -> Choice:
     """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
-    A way is prepared when it is to be timed. ``example``: what an input looks like, and its ``size``; ``untimed``: why there are
-    no ways, if there are none. Where anything failed the choice says so, and is not kept: the next race may end otherwise.
-    ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone.
+    A way is prepared when it is to be timed, and left out if nothing comes of that. ``example``: what an input looks like, and its
+    ``size``; ``untimed``: why there are no ways, if there are none. Where anything failed the choice says so, and is not kept: the
+    next race may end otherwise. ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone.
     """
     cache = cache or ChoiceCache()
     known = cache.get(key)
@@ -59,7 +70,8 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Callable[
     calls: dict[Contestant, Call] = {(DENSE, None): dense}
     for way, prepare in ways.items():
         product = prepare()
-        calls |= {(way, config): partial(product, config) for config in configs[way]}
+        if product is not None:
+            calls |= {(way, config): partial(product, config) for config in configs[way]}
     contestants = {name: partial(repeated, call, inputs) for name, call in calls.items()}
     times, failed = fastest(contestants)
     (best, chosen), seconds = best_of(times, failed, "the layer")

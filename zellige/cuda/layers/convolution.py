@@ -1,13 +1,14 @@
 """A convolution that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Four ways race: *dense*, by
+Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Five ways race: *dense*, by
 cuDNN's fastest algorithm for channels-last; *blocks*, tiles that keep 64 channels of a tap at a time, by the kernel of blocks
-(``operators/block_convolution.py``); *groups*, tiles that keep channels in groups of 8, read as they lie; *columns*, tiles that
-keep single channels, for which the input is laid out in planes first.
+(``operators/block_convolution.py``); *blocks 2:4*, the same compressed, if they are 2:4 inside; *groups*, tiles that keep channels
+in groups of 8, read as they lie; *columns*, tiles that keep single channels, for which the input is laid out in planes first.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,14 +16,16 @@ import torch
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import (
-    BLOCKS,
+    BY_BLOCKS,
     DENSE,
     GROUPS,
+    TWO_FOUR,
     check_timeable,
     configurations,
     fastest_way,
     groups,
     key_of,
+    promises,
     why_untimed,
 )
 from zellige.cuda.layers.layer import TileWiseLayer
@@ -30,8 +33,8 @@ from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import capability_of
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
-from zellige.cuda.tiling.outlook import outlook
 from zellige.errors import InputError
 
 
@@ -57,7 +60,7 @@ class TileWiseConv2d(TileWiseLayer):
         if choice.way == DENSE:
             self.keep_dense(weight.to(memory_format=torch.channels_last))
         else:
-            cut = ConvolutionTiles.upload(weight, window, tile, groups(step)[choice.way], step)
+            cut = upload(weight, window, choice.way, tile, step)
             self.keep_tiles(cut.tiles)
             self.register_buffer("taps", cut.taps)
 
@@ -77,6 +80,11 @@ class TileWiseConv2d(TileWiseLayer):
         return product(weight, self.choice.way, self.choice.config, x, self.bias, residual)
 
 
+def upload(weight: torch.Tensor, window: Window, way: str, tile: int, step: int) -> ConvolutionTiles:
+    cut = ConvolutionTiles.upload(weight, window, tile, groups(step)[way], step)
+    return replace(cut, tiles=compressed(cut.tiles)) if way == TWO_FOUR else cut
+
+
 def dense(weight: torch.Tensor, window: Window, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     return torch.nn.functional.conv2d(x, weight, bias, window.stride, window.padding, window.dilation)
 
@@ -87,7 +95,7 @@ def product(weight: ConvolutionTiles, way: str, config: Config | None, x: torch.
     features = way == "columns"
     laid = (x.transpose(0, 1) if features else x.permute(0, 2, 3, 1)).contiguous()
     addend = None if residual is None else residual.permute(0, 2, 3, 1).contiguous()
-    if way == BLOCKS and config is not None:
+    if way in BY_BLOCKS and config is not None:
         return block_convolution.convolve(weight, laid, bias, addend, kernel=BlockKernel.of(config)).permute(0, 3, 1, 2)
     return convolve(weight, laid, bias, addend, x_features=features, config=config).permute(0, 3, 1, 2)
 
@@ -101,12 +109,12 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     check_timeable(weight, 4)
     images, height, width = shape
     pixels = images * window.output(height, width)[0] * window.output(height, width)[1]
-    able = block_product.configurations(weight.shape[:2], tile, step, capability_of(weight.device))
-    configs = {BLOCKS: able if block_convolution.fits(window) else [],
-               **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
-    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs[way]}
-    promised = {way: outlook(cut) for way, cut in cuts.items()}
-    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
+    blocks = BY_BLOCKS if block_convolution.fits(window) else ()
+    configs = {**{way: block_product.configurations(weight.shape[:2], tile, step, capability_of(weight.device), way == TWO_FOUR)
+                  for way in blocks}, **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
+    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs.get(way)}
+    promised = promises(cuts)
+    cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
     example = weight.new_empty(images, weight.shape[1], height, width).to(memory_format=torch.channels_last)
     return fastest_way(key_of(weight, tile, step, cuts, shape, window),
@@ -115,6 +123,6 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
 
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:
-    if way == BLOCKS:
-        block_convolution.compile_ahead(window, weight.dtype)
-    return partial(product, ConvolutionTiles.upload(weight, window, tile, groups(step)[way], step), way)
+    if way in BY_BLOCKS:
+        block_convolution.compile_ahead(window, weight.dtype, two_four=way == TWO_FOUR)
+    return partial(product, upload(weight, window, way, tile, step), way)

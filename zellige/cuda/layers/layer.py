@@ -9,6 +9,7 @@ import torch
 
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import DENSE
+from zellige.cuda.tiling.compressed_blocks import expanded, is_compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, expand
 from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_weight
@@ -63,13 +64,15 @@ class TileWiseLayer(torch.nn.Module):
         """What the weight is multiplied in."""
         if self.choice.way == DENSE:
             return self.weight.dtype
-        return self.form.dtype if isinstance(self.form, VectorTiles) else self.values.dtype
+        form = self.form
+        return form.dtype if isinstance(form, VectorTiles) else form.values.dtype if is_compressed(form) else self.values.dtype
 
     def keep_dense(self, weight: torch.Tensor) -> None:
         self.register_buffer("weight", weight.detach().clone())
 
     def keep_tiles(self, tiles: DeviceTiles) -> None:
-        self._hold("values", tiles.values)
+        packed = is_compressed(tiles)  # bits, which no conversion of the module may touch
+        self._hold("values", tiles.values.view(torch.int16) if packed else tiles.values)
         self.register_buffer("units", tiles.units)
         self.register_buffer("rows", tiles.rows)
         nothing, back = torch.empty(0), tiles.transposed
@@ -78,7 +81,8 @@ class TileWiseLayer(torch.nn.Module):
             self.register_buffer("back_rows", back.rows)
             self.register_buffer("back_sources", back.sources)
             back = replace(back, units=nothing, rows=nothing, sources=nothing)
-        self.form: DeviceTiles | VectorTiles = replace(tiles, values=nothing, units=nothing, rows=nothing, transposed=back)
+        self.form: DeviceTiles | VectorTiles = replace(tiles, values=tiles.values[:0].clone(), units=nothing, rows=nothing,
+                                                       transposed=back)  # what the operators' numbers say
 
     def keep_vectors(self, tiles: VectorTiles) -> None:
         for name, tensor in (("rows", tiles.rows), ("starts", tiles.starts), ("lists", tiles.columns), ("images", tiles.images)):
@@ -99,7 +103,8 @@ class TileWiseLayer(torch.nn.Module):
         back = self.form.transposed
         if back is not None:
             back = replace(back, units=self.back_units, rows=self.back_rows, sources=self.back_sources)
-        return replace(self.form, values=self.values, units=self.units, rows=self.rows, transposed=back)
+        values = self.values.view(self.dtype) if is_compressed(self.form) else self.values
+        return replace(self.form, values=values, units=self.units, rows=self.rows, transposed=back)
 
     def check(self, name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
         """``InputError`` if an operand is not of that shape, and of the weight's element type and device."""
@@ -108,13 +113,13 @@ class TileWiseLayer(torch.nn.Module):
 
     def matrix(self) -> torch.Tensor:
         """What the tiles hold now, rows × columns as they were cut, on the CPU."""
-        form = self.form
-        if isinstance(form, VectorTiles):
+        if isinstance(self.form, VectorTiles):
             return vector_weight(self.vectors)
-        values = self.values.detach().float().cpu().numpy().reshape(-1, form.tile, form.step)
+        form = expanded(self.tiles) if is_compressed(self.form) else self.tiles
+        values = form.values.detach().float().cpu().numpy().reshape(-1, form.tile, form.step)
         units = self.units.cpu().numpy()[:form.starts[-1] * (form.step // form.unit)]
         tiles = Tiles(form.shape, form.tile, form.unit, form.step, self.rows.cpu().numpy(), np.array(form.starts), units, values)
-        return torch.from_numpy(expand(tiles)).to(self.values.dtype)
+        return torch.from_numpy(expand(tiles)).to(self.dtype)
 
     def extra_repr(self) -> str:
         choice = self.choice

@@ -1,9 +1,10 @@
 """A linear layer that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Five ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
-steps of columns, by the kernel of blocks (``operators/block_product.py``); *groups*, tiles that keep columns in groups of 8, read
-as they lie; *columns*, tiles that keep single columns, for which the input is transposed first; *vectors*, tiles that are 2:4
-inside, if the weight has such (``layers/vectors.py``). The weight is kept in the form of the winner alone.
+Six ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
+steps of columns, by the kernel of blocks (``operators/block_product.py``); *blocks 2:4*, the same compressed, if they are 2:4
+inside; *groups*, tiles that keep columns in groups of 8, read as they lie; *columns*, tiles that keep single columns, for which the
+input is transposed first; *vectors*, such that are 2:4 inside (``layers/vectors.py``). The weight is kept in the form of the winner
+alone.
 """
 
 from __future__ import annotations
@@ -17,28 +18,29 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import (
     BLOCKS,
+    BY_BLOCKS,
     DENSE,
     GROUPS,
+    TWO_FOUR,
+    Product,
     check_timeable,
     configurations,
     fastest_way,
     groups,
     key_of,
+    promises,
     why_untimed,
 )
 from zellige.cuda.layers.layer import TileWiseLayer
-from zellige.cuda.layers.vectors import VECTORS, packed, vector_product, work
+from zellige.cuda.layers.vectors import VECTORS, digest_of_zeros, packed, promising, vector_product
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
-from zellige.cuda.tiling.outlook import outlook
 from zellige.cuda.tiling.tiles import cut_tiles
-from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_tiles
+from zellige.cuda.tiling.vector_tiles import vector_tiles
 
-Product = Callable[[Config | None, torch.Tensor], torch.Tensor]
-"""Tokens × rows, by a configuration, from tokens × columns."""
-
-TRAINED = {BLOCKS: "groups", VECTORS: "columns"}
+TRAINED = {TWO_FOUR: "groups", BLOCKS: "groups", VECTORS: "columns"}
 """Ways whose kernels have no backward pass, and by which way they are trained."""
 
 
@@ -67,7 +69,7 @@ class TileWiseLinear(TileWiseLayer):
         elif choice.way == VECTORS and not trainable:
             self.keep_vectors(vector_tiles(weight).to(weight.device))
         else:
-            self.keep_tiles(upload(weight, groups(step).get(choice.way, 1), tile, step, trainable))
+            self.keep_tiles(upload(weight, choice.way, tile, step, trainable))
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """``InputError`` unless x is … × columns and the residual … × rows, both as the weight is."""
@@ -88,15 +90,16 @@ class TileWiseLinear(TileWiseLayer):
         return y.reshape(*x.shape[:-1], self.features)
 
 
-def upload(weight: torch.Tensor, group: int, tile: int, step: int, trained: bool = False) -> DeviceTiles:
-    cut = cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
-    return DeviceTiles.upload(cut, weight.device, weight.dtype, trained)
+def upload(weight: torch.Tensor, way: str, tile: int, step: int, trained: bool = False) -> DeviceTiles:
+    cut = cut_tiles(weight.detach().float().cpu().numpy(), tile, groups(step).get(way, 1), step)
+    tiles = DeviceTiles.upload(cut, weight.device, weight.dtype, trained)
+    return compressed(tiles) if way == TWO_FOUR and not trained else tiles
 
 
 def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor, bias: torch.Tensor | None = None,
             residual: torch.Tensor | None = None) -> torch.Tensor:
     """Tokens × rows, from tokens × columns."""
-    if way == BLOCKS and config is not None:
+    if way in BY_BLOCKS and config is not None:
         return block_product.multiply(tiles, x, bias, residual, kernel=block_product.BlockKernel.of(config))
     features = way == "columns"
     return multiply(tiles, x.T.contiguous() if features else x, bias, residual, x_features=features, config=config)
@@ -109,28 +112,30 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
     """
     check_timeable(weight, 2)
     configs: dict[str, Sequence[Config | None]] = {
-        BLOCKS: block_product.configurations(weight.shape, tile, step, capability_of(weight.device)),
+        **{way: block_product.configurations(weight.shape, tile, step, capability_of(weight.device), way == TWO_FOUR)
+           for way in BY_BLOCKS},
         **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens)), VECTORS: [None]}
     cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
             for way, group in groups(step).items() if configs[way]}
-    promised = {way: outlook(cut) for way, cut in cuts.items()}
-    vectors = packed(weight, cuts.get("columns"), tile, step, capability_of(weight.device))
-    cuts = {way: cut for way, cut in cuts.items() if promised[way].worth_timing}
-    ways: dict[str, Callable[[], Product]] = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
+    promised = promises(cuts)
+    least = min([1.0, *(promise.work for promise in promised.values())])
+    cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
+    ways: dict[str, Callable[[], Product | None]] = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     about: list[object] = [tokens]
-    if vectors is not None:
-        ways[VECTORS] = partial(_prepared_vectors, vectors)
-        about.append((VECTORS, work(vectors)))
+    if promising(weight, least, tile, step, capability_of(weight.device)):
+        ways[VECTORS] = partial(_prepared_vectors, weight, least)
+        about.append((VECTORS, digest_of_zeros(weight)))
     return fastest_way(key_of(weight, tile, step, cuts, *about), partial(torch.nn.functional.linear, weight=weight), ways,
                        configs, weight.new_empty(tokens, weight.shape[1]), cache, (tokens,),
                        "" if ways else why_untimed(promised.values()))
 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:
-    if way == BLOCKS:
-        block_product.compile_ahead(weight.dtype)
-    return partial(product, upload(weight, groups(step)[way], tile, step), way)
+    if way in BY_BLOCKS:
+        block_product.compile_ahead(weight.dtype, two_four=way == TWO_FOUR)
+    return partial(product, upload(weight, way, tile, step), way)
 
 
-def _prepared_vectors(tiles: VectorTiles) -> Product:
-    return lambda config, x: vector_product(tiles, x)  # the operator takes the kernel for the GPU
+def _prepared_vectors(weight: torch.Tensor, least: float) -> Product | None:
+    tiles = packed(weight, least)
+    return None if tiles is None else lambda config, x: vector_product(tiles, x)  # the operator takes the kernel for the GPU

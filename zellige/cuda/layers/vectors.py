@@ -6,10 +6,12 @@ and what is transposed before and after counts in the race.
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
 import torch
 
 from zellige.cuda.operators import tile_vector_wise
-from zellige.cuda.tiling.tiles import Tiles
 from zellige.cuda.tiling.two_four import ROWS, STEP
 from zellige.cuda.tiling.vector_tiles import VectorTiles, least_work, vector_tiles
 from zellige.errors import InputError
@@ -20,29 +22,29 @@ CAPABILITY = 80
 """Of the first GPUs with sparse tensor cores."""
 
 WORTH = 0.75
-"""At most this share of the multiplications that tiles of single columns take is worth timing: 2:4 gathers as many columns."""
+"""Of the multiplications of any other way: what takes more is not timed, since its kernel gathers as many columns."""
 
 
-def packed(weight: torch.Tensor, single: Tiles | None, tile: int, step: int, capability: int) -> VectorTiles | None:
-    """The weight as 2:4 tiles, on its device, if its zeros allow that and it promises a gain.
+def promising(weight: torch.Tensor, least: float, tile: int, step: int, capability: int) -> bool:
+    """Whether 2:4 tiles of a weight may be worth timing, before they are looked for, which takes seconds.
 
-    ``single``: the weight in tiles of single columns.
+    ``least``: the share of the dense multiplications that another way takes at least.
     """
-    if single is None or capability < CAPABILITY or (tile, step) != (ROWS, STEP):
-        return None
-    limit = WORTH * min(1.0, single.work)
-    if least_work(weight) > limit:
-        return None
+    return capability >= CAPABILITY and (tile, step) == (ROWS, STEP) and least_work(weight) <= WORTH * least
+
+
+def packed(weight: torch.Tensor, least: float) -> VectorTiles | None:
+    """The weight as 2:4 tiles, on its device, if its zeros allow that and it is worth timing."""
     try:
         tiles = vector_tiles(weight)
     except InputError:  # it has no 2:4
         return None
-    return tiles.to(weight.device) if tiles.density <= limit else None
+    return tiles.to(weight.device) if tiles.density <= WORTH * least else None
 
 
-def work(tiles: VectorTiles) -> tuple[int, ...]:
-    """What the time of a product depends on: the steps of each tile."""
-    return tuple(tiles.starts.diff().tolist())
+def digest_of_zeros(weight: torch.Tensor) -> str:
+    """What 2:4 tiles, and so their time, depend on."""
+    return hashlib.sha256(np.packbits((weight != 0).cpu().numpy()).tobytes()).hexdigest()[:16]
 
 
 def vector_product(tiles: VectorTiles, x: torch.Tensor, bias: torch.Tensor | None = None,

@@ -16,22 +16,23 @@ import torch
 from torch.nn import functional
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.choosing import BLOCKS, DENSE
+from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, TWO_FOUR
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply, pieces_for
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, cut_tiles
 
 TILE, STEP = 128, 64
 WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
-    BLOCKS: (STEP, ((TOKENS, TOKENS),)), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
+    **dict.fromkeys(BY_BLOCKS, (STEP, ((TOKENS, TOKENS),))), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
-are fast in. Those of blocks run by ``operators/block_product.py``, others by ``product.py``; of convolutions by
-``block_convolution.py`` and ``convolution.py``."""
+are fast in. Those of blocks, which come compressed if they are 2:4, run by ``operators/block_product.py``, others by
+``product.py``; of convolutions by ``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 FUSED = "fused"
@@ -77,6 +78,7 @@ class WeightedModule(Ordered):
             self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
             return
         tiles = DeviceTiles.upload(cut(layer, WAYS[choice.way][0], dtype, tile, step), device, dtype)
+        tiles = compressed(tiles) if choice.way == TWO_FOUR else tiles
         for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows)):
             self.register_buffer(name, tensor)
         nothing = torch.empty(0)
@@ -93,7 +95,7 @@ class WeightedModule(Ordered):
 
     def _pieces(self) -> object:
         """What a launch reads that the operator keeps for itself."""
-        if self.choice.way == BLOCKS:
+        if self.choice.way in BY_BLOCKS:
             return block_product.schedule_on(self.form.starts, self.values.device)
         return pieces_for(self.tiles(), math.prod(self.lead), self.choice.config)
 
@@ -104,7 +106,7 @@ class WeightedModule(Ordered):
     def block_kernel(self) -> block_product.BlockKernel | None:
         """That of blocks, if the layer runs by it."""
         config = self.choice.config
-        return block_product.BlockKernel.of(config) if self.choice.way == BLOCKS and config is not None else None
+        return block_product.BlockKernel.of(config) if self.choice.way in BY_BLOCKS and config is not None else None
 
     def ended(self, y: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """With the epilogue behind a dense product."""
@@ -174,7 +176,7 @@ def tile_groups(layer: WithWeights) -> dict[str, int]:
     """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
     blocks wants a window that fits a tensor map."""
     return {way: group for way, (group, orders) in WAYS.items() if isinstance(layer, Linear) or (
-        (TOKENS, TOKENS) in orders and (way != BLOCKS or block_convolution.fits(layer.window)))}
+        (TOKENS, TOKENS) in orders and (way not in BY_BLOCKS or block_convolution.fits(layer.window)))}
 
 
 def cut(layer: WithWeights, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:

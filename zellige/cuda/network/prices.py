@@ -15,7 +15,7 @@ import torch
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, DENSE, Contestant, best_of, failures, why_untimed
+from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, TWO_FOUR, Contestant, best_of, failures, why_untimed
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
@@ -34,6 +34,7 @@ from zellige.cuda.network.modules import (
     tile_groups,
 )
 from zellige.cuda.operators import block_convolution, block_product, features
+from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
 from zellige.cuda.tiling.tiles import Tiles
 
@@ -109,15 +110,18 @@ class MeasuredPrices:
         found: dict[str, list[Config]] = {}
         least = WORTH_TIMING
         for way, tiles in self._cut(layer).items():
-            work = _work(layer, tiles)
-            own = block_product.configurations(layer.weight.shape[:2], TILE, STEP, self.capability) if way == BLOCKS else configs
+            work = _work(layer, tiles, way)
+            own = configs if way not in BY_BLOCKS else block_product.configurations(
+                layer.weight.shape[:2], TILE, STEP, self.capability, way == TWO_FOUR)
             if own and work < least:
-                found[way], least = own, CLEARLY_LESS * work
+                found[way] = own
+                least = least if way == TWO_FOUR else CLEARLY_LESS * work  # the same blocks, whole, are as coarse
         return found
 
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
-        if isinstance(layer, WithWeights) and any(way == BLOCKS for way, _ in ways):
-            compile_blocks(layer, self.dtype)
+        for way in dict.fromkeys(way for way, _ in ways if way in BY_BLOCKS):
+            assert isinstance(layer, WithWeights)
+            compile_blocks(layer, self.dtype, way == TWO_FOUR)
         lead, operand, result = shapes(layer, tokens, orders)
         inputs = self._inputs(operand)
         beside = [self._random(result)] if residual else []
@@ -142,7 +146,7 @@ class MeasuredPrices:
     def _untimed(self, layer: WithWeights, orders: Orders) -> str:
         """Why no tiles were timed in these orders."""
         clustered = isinstance(layer, Linear)
-        return why_untimed(replace(outlook(tiles, clustered), work=_work(layer, tiles))
+        return why_untimed(replace(outlook(tiles, clustered), work=_work(layer, tiles, way))
                            for way, tiles in self._cut(layer).items() if orders in WAYS[way][1])
 
     def _inputs(self, shape: Sequence[int]) -> list[torch.Tensor]:
@@ -159,14 +163,15 @@ class MeasuredPrices:
         if layer not in self._cuts:
             groups = tile_groups(layer)
             by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in set(groups.values())}
-            self._cuts[layer] = {way: by_group[group] for way, group in groups.items()}
+            self._cuts[layer] = {way: by_group[group] for way, group in groups.items()
+                                 if way != TWO_FOUR or compressible(by_group[group])}
         return self._cuts[layer]
 
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
         own: tuple[object, ...]
         if isinstance(layer, WithWeights):
             full = math.ceil(layer.weight[0].numel() / STEP)
-            steps = [(way, round(ALIKE * _work(layer, tiles)), *about(tiles, full, SPREAD))
+            steps = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD))
                      for way, tiles in self._cut(layer).items()]
             kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
                 "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
@@ -185,12 +190,12 @@ def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
     return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
 
 
-def compile_blocks(layer: WithWeights, dtype: torch.dtype) -> None:
+def compile_blocks(layer: WithWeights, dtype: torch.dtype, two_four: bool) -> None:
     """Have the kernels of blocks at hand that a layer may want."""
     if isinstance(layer, Linear):
-        block_product.compile_ahead(dtype, layer.activation)
+        block_product.compile_ahead(dtype, layer.activation, two_four=two_four)
     else:
-        block_convolution.compile_ahead(layer.window, dtype, layer.activation)
+        block_convolution.compile_ahead(layer.window, dtype, layer.activation, two_four)
 
 
 def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:
@@ -221,9 +226,9 @@ def shapes(layer: Layer, tokens: int, orders: Orders) -> tuple[tuple[int, ...], 
     return lead, _shape(orders[0], tokens, columns), _shape(orders[1], tokens, rows)
 
 
-def _work(layer: WithWeights, tiles: Tiles) -> float:
+def _work(layer: WithWeights, tiles: Tiles, way: str) -> float:
     """Multiplications that tiles take as a share of the dense layer's, columns that only fill up groups too."""
-    return tiles.values.size / layer.weight.numel()
+    return tiles.values.size / layer.weight.numel() * (SHARE if way == TWO_FOUR else 1.0)
 
 
 def _shape(order: str, tokens: int, width: int) -> tuple[int, int]:

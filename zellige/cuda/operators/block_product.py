@@ -125,8 +125,8 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
              kernel: BlockKernel = KERNELS[0]) -> Tensor:
     """act(x · Wᵀ + bias + residual) for x of tokens × columns; tokens × rows. Numbers are added up in float32 and rounded once.
 
-    ``weight``: blocks, compressed or not. An operator of PyTorch's, ``zellige::block_product``, for inference. Raises ``InputError``
-    for another shape, dtype, device, or what the kernel does not suit, ``CompileError`` where the GPU is too old to compile for.
+    ``weight``: blocks, compressed or not. An operator of PyTorch's, ``zellige::block_product``, for inference. Raises
+    ``InputError`` for another shape, dtype, device, or what the kernel does not suit, ``CompileError`` where the GPU is too old.
     """
     numbers = [kernel.tokens, kernel.stages, kernel.width]
     return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),

@@ -9,7 +9,9 @@ tiles without columns: the kernel gives them what the epilogue makes of zero.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,13 +162,16 @@ def _in_fours(bits: NDArray[np.uint16], surviving: NDArray, tiles: Parts) -> tup
 
 
 def _fours(bits: NDArray[np.uint16], tiles: Parts) -> Parts | None:
-    """The columns of every tile in fours; None if those of some tile are not 2:4 in any order that was found."""
+    """The columns of every tile in fours, looked for side by side; None if those of some tile are not 2:4 in any order that was
+    found."""
+    marks = [bits[rows] != 0 for rows in tiles]
     lists = []
-    for rows in tiles:
-        marks = bits[rows] != 0
-        lists.append(arrange(marks))
-        if not worth_packing(marks, lists[-1]):
-            return None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for one, fours in zip(marks, pool.map(arrange, marks), strict=True):
+            if not worth_packing(one, fours):
+                pool.shutdown(wait=True, cancel_futures=True)
+                return None
+            lists.append(fours)
     return lists
 
 
