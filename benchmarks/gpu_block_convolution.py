@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,18 +14,22 @@ from gpu_contestants import DEVICE, DTYPE, ROTATED
 from gpu_convolution import CHECKED, IMAGES, PATIENCE, Layer, dense, floor
 from gpu_error import FUNCTIONS, checked_error, relative_error
 from gpu_layers import ceilings, compared, line
-from gpu_masks import columns_only
+from gpu_masks import columns_only, tile_vector_wise_in_runs
 from gpu_run import Run, say
 from gpu_vectors import LIMITS, hopper
 
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.timing import Repeated
 from zellige.cuda.operators.block_convolution import ENTRY, convolve, result_shape
-from zellige.cuda.operators.block_product import ARCHITECTURE, KERNELS, ROWS, STEP, BlockKernel
+from zellige.cuda.operators.block_product import ARCHITECTURE, KERNELS, ROWS, STEP, TWO_FOUR_KERNELS, BlockKernel, kernels
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 
-MASK = "blocks 128 × 64 of a tap"
+MASK, MASK_TWO_FOUR = "blocks 128 × 64 of a tap", "blocks 128 × 64 of a tap, 2:4"
 SPARSITIES = (0.5, 0.75, 0.9)
+TWO_FOUR = ("resnet-50 3×3", "resnet-50 3×3, last", "vgg-16 conv3", "vgg-16 conv4")
+"""Layers that are timed with 2:4 in their blocks too."""
+
 LAYERS = {
     "resnet-50 3×3, second": (128, 128, 28, 3, 1), "resnet-50 3×3": (256, 256, 14, 3, 1),
     "resnet-50 3×3, last": (512, 512, 7, 3, 1), "resnet-50 3×3, strided": (256, 256, 28, 3, 2),
@@ -56,6 +60,7 @@ class Case:
     plain: bool = False
     dtype: torch.dtype = torch.bfloat16
     gap: int = 0
+    two_four: bool = False
 
 
 SAME = Window((3, 3), padding=(1, 1))
@@ -68,6 +73,9 @@ PICKED = (
     Case(128, 128, 2, 200, 3, Window((7, 1), (3, 1), (3, 0), (2, 1)), gap=8), Case(64, 120, 4, 11, 13, SAME, dropped=0.3),
     Case(64, 128, 1, 40, 40, SAME, density=0.0), Case(8, 128, 2, 33, 31, Window((4, 4), (4, 3), (2, 1)), density=1.0),
     Case(64, 128, 2, 140, 6, Window((3, 3), (1, 1), (100, 2), (60, 1))), Case(64, 128, 2, 9, 9, Window((2, 2), (8, 7))),
+    Case(64, 128, 3, 15, 17, SAME, two_four=True), Case(136, 264, 5, 14, 9, Window((3, 3), (2, 2), (1, 1)), two_four=True),
+    Case(256, 136, 3, 14, 9, Window((1, 1), (2, 2)), TWO_FOUR_KERNELS[1], two_four=True, dtype=torch.float16),
+    Case(72, 64, 2, 12, 12, Window((3, 3), padding=(2, 2), dilation=(2, 2)), TWO_FOUR_KERNELS[2], two_four=True),
 )
 
 
@@ -106,7 +114,7 @@ def correctness() -> dict[str, object]:
 def compile_for(every: Iterable[Case]) -> None:
     """All code that cases want, side by side."""
     compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, case.kernel.defines(
-        case.dtype, "none" if case.plain else case.activation)) for case in every)
+        case.dtype, "none" if case.plain else case.activation, two_four=case.two_four)) for case in every)
 
 
 def case_error(case: Case) -> float:
@@ -121,6 +129,8 @@ def case_error(case: Case) -> float:
         STEP, 1)[:case.rows, :case.channels] / math.sqrt(case.channels)
     weight *= torch.rand(case.rows, 1, 1, 1, device=DEVICE, generator=generator) >= case.dropped
     weight = weight.to(dtype)
+    if case.two_four:
+        weight *= (torch.arange(case.channels, device=DEVICE) % 4 % 3 == 0)[:, None, None]
     whole = torch.full((case.images + 2, case.height, case.width, case.channels + case.gap), torch.nan, device=DEVICE, dtype=dtype)
     x = whole[1:-1, ..., :case.channels]
     x.copy_(drawn(*x.shape))
@@ -132,13 +142,18 @@ def case_error(case: Case) -> float:
         bias, residual = drawn(case.rows).to(dtype), drawn(*before.shape).to(dtype)
         before = before + bias.double() + residual.double()
         terms = terms + bias.double().abs() + residual.double().abs()
-    cut = ConvolutionTiles.upload(weight, window, ROWS, STEP, STEP)
+    cut = cut_blocks(weight, window, case.two_four)
     poison = torch.full((before.numel(),), float("nan"), device=DEVICE, dtype=dtype)
     del poison  # the allocator hands this memory to the result
     activation = "none" if case.plain else case.activation
     y = convolve(cut, x, bias, residual, activation, case.kernel)
     assert y.shape == result_shape(x, case.rows, window)
     return checked_error(y, before, terms, weight[0].numel(), activation)
+
+
+def cut_blocks(weight: torch.Tensor, window: Window, two_four: bool) -> ConvolutionTiles:
+    cut = ConvolutionTiles.upload(weight, window, ROWS, STEP, STEP)
+    return replace(cut, tiles=compressed(cut.tiles)) if two_four else cut
 
 
 # -------------------------------------------------------------------------------------------------------------- speed
@@ -150,10 +165,15 @@ class Problem:
 
     layer: Layer
 
+    @property
+    def two_four(self) -> bool:
+        return self.layer.mask == MASK_TWO_FOUR
+
     @cached_property
     def weight(self) -> torch.Tensor:
         layer, taps = self.layer, self.layer.kernel**2
-        mask = columns_only(layer.rows, taps * layer.channels, layer.sparsity, torch.Generator().manual_seed(0), STEP).to(DEVICE)
+        draw = tile_vector_wise_in_runs if self.two_four else columns_only
+        mask = draw(layer.rows, taps * layer.channels, layer.sparsity, torch.Generator().manual_seed(0), STEP).to(DEVICE)
         values = torch.randn(layer.rows, taps * layer.channels, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(0))
         by_tap = (values * mask / math.sqrt(layer.channels * taps)).view(layer.rows, layer.kernel, layer.kernel, layer.channels)
         return by_tap.permute(0, 3, 1, 2).to(DTYPE).contiguous()
@@ -167,7 +187,7 @@ class Problem:
 
     @cached_property
     def cut(self) -> ConvolutionTiles:
-        return ConvolutionTiles.upload(self.weight, self.layer.window, ROWS, STEP, STEP)
+        return cut_blocks(self.weight, self.layer.window, self.two_four)
 
     def repeated(self, way: BlockKernel | None) -> Repeated:
         if way is None:
@@ -187,6 +207,8 @@ class Problem:
 def layers() -> Iterator[Layer]:
     for sparsity in SPARSITIES:
         yield from (Layer(name, *numbers, MASK, sparsity) for name, numbers in LAYERS.items())
+    for sparsity in SPARSITIES[1:]:
+        yield from (Layer(name, *LAYERS[name], MASK_TWO_FOUR, sparsity) for name in TWO_FOUR)
 
 
 def block_convolution(run: Run) -> object:
@@ -211,6 +233,6 @@ def time_layer(layer: Layer) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True
     problem = Problem(layer)
     density = problem.weight.count_nonzero().item() / problem.weight.numel()
-    ours = {str(kernel): kernel for kernel in KERNELS}
+    ours = {str(kernel): kernel for kernel in kernels(problem.two_four)}
     return asdict(layer) | {"density": density} | compared(
         {"cudnn": lambda: {"channels-last": None}, "blocks-cuda": lambda: ours}, problem.repeated, problem.error)

@@ -14,16 +14,17 @@ from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated
-from zellige.cuda.operators.block_product import KERNELS, suits
+from zellige.cuda.operators.block_product import KERNELS, TWO_FOUR_KERNELS, suits
 from zellige.cuda.operators.block_product import multiply as multiply_blocks
 from zellige.cuda.operators.product import multiply
 from zellige.cuda.operators.tile_vector_wise import multiply as multiply_vectors
+from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.cuda.tiling.vector_tiles import vector_tiles
 
 TOKENS = 4096
-BY_STEPS = "tw1-128 by 64"  # the mask whose columns go in whole steps
+BY_STEPS, TWO_FOUR_BY_STEPS = "tw1-128 by 64", "tvw-128 by 64"  # masks whose columns go in whole steps
 ROTATED = 160e6  # bytes of inputs that a graph goes through: several times the L2 cache
 DTYPE = torch.bfloat16
 DEVICE = torch.device("cuda")
@@ -133,7 +134,7 @@ def cublas(problem: Problem) -> dict[str, Way]:
 def tiles(problem: Problem, features: bool = True) -> dict[str, Way]:
     """Tiles in every configuration worth timing; token-major only where groups of 8 columns and more are kept. Not where the kernel
     of blocks takes part with the same tiles."""
-    if problem.layer.mask == BY_STEPS and blocks_cuda(problem):
+    if problem.layer.mask in (BY_STEPS, TWO_FOUR_BY_STEPS) and blocks_cuda(problem):
         return {}
     return {f"{cut.tile}: {config}": Way(partial(tile_product, cut, config, features), features)
             for cut in problem.tiles if features or cut.unit >= 8
@@ -166,6 +167,14 @@ def blocks_cuda(problem: Problem) -> dict[str, Way]:
             for one in KERNELS for kernel in (one, replace(one, width=64))}
 
 
+def blocks_two_four(problem: Problem) -> dict[str, Way]:
+    """The same, compressed, where they are 2:4."""
+    if problem.layer.mask != TWO_FOUR_BY_STEPS or not hopper():
+        return {}
+    return {str(kernel): Way(partial(multiply_blocks, compressed(cut), kernel=kernel), False) for cut in problem.tiles
+            for one in TWO_FOUR_KERNELS for kernel in (one, replace(one, width=64))}
+
+
 def cusparse(problem: Problem) -> dict[str, Way]:
     """Compressed sparse rows, where there is no structure to know of."""
     if problem.layer.mask != "unstructured":
@@ -176,5 +185,5 @@ def cusparse(problem: Problem) -> dict[str, Way]:
 
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
     "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False),
-    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "tvw": vectors, "cusparse": cusparse}
+    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "blocks-2:4": blocks_two_four, "tvw": vectors, "cusparse": cusparse}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

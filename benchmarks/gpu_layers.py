@@ -11,7 +11,7 @@ from statistics import geometric_mean, median
 from typing import Any, TypeVar
 
 import torch
-from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, Layer, Problem, Way, cublas
+from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, TWO_FOUR_BY_STEPS, Layer, Problem, Way, cublas
 from gpu_correctness import TOLERANCE
 from gpu_error import relative_error
 from gpu_run import Run, say
@@ -66,6 +66,11 @@ def small(run: Run) -> object:
 
 def vectors(run: Run) -> object:
     return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, ("tvw-128",), (0.75, 0.9))))
+
+
+def two_four(run: Run) -> object:
+    """Tile-vector-wise with columns in runs as long as a step, compressed, by the kernel from tensor maps."""
+    return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, (TWO_FOUR_BY_STEPS,))))
 
 
 def others(run: Run) -> object:

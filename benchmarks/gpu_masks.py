@@ -68,6 +68,18 @@ def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.
     return mask
 
 
+def two_of_four(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What a row keeps if only two of each four neighbouring columns may stay."""
+    rows, columns = mask.shape
+    ranks = torch.rand(rows, -(-columns // 4), 4, generator=generator).argsort(-1).argsort(-1)
+    return mask & (ranks < 2).flatten(1)[:, :columns]
+
+
+def tile_vector_wise_in_runs(rows: int, columns: int, sparsity: float, generator: torch.Generator, width: int) -> torch.Tensor:
+    """Every tile of 128 rows loses columns in runs of ``width``, and keeps two of each four that are left."""
+    return two_of_four(columns_only(rows, columns, 1 - 2 * (1 - sparsity), generator, width), generator)
+
+
 def blocks(rows: int, columns: int, sparsity: float, generator: torch.Generator, size: int) -> torch.Tensor:
     """Square blocks, drawn evenly over the weight."""
     grid = (-(-rows // size), -(-columns // size))
@@ -98,6 +110,7 @@ MASKS = {
     "block-64": Mask(partial(blocks, size=64), ((64, 64, 64),)),
     "block-32": Mask(partial(blocks, size=32), ((32, 32, 32), (64, 32, 64))),
     "tvw-128": Mask(tile_vector_wise, ((128, 1, 64),)),
+    "tvw-128 by 64": Mask(partial(tile_vector_wise_in_runs, width=64), ((128, 64, 64),)),
     "tw2-128 uneven": Mask(partial(tile_wise, uneven=True), ((128, 1, 64),)),
     "tw2-128 in eights": Mask(tile_wise_in_eights, ((128, 8, 64),)),
     "unstructured": Mask(unstructured),

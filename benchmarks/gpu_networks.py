@@ -36,11 +36,12 @@ from zellige.cuda.operators.product import multiply
 
 PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
-"""Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows."""
+PRUNINGS |= {"tvw:128x64:2:4 75%": ("tvw:128x64:2:4", 0.75)}
+"""Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows; and with runs that are 2:4 inside."""
 
-IN_BLOCKS = {name: pruning for name, pruning in PRUNINGS.items() if name.startswith("block")}
+IN_BLOCKS = {name: pruning for name, pruning in PRUNINGS.items() if "128x64" in name}
 
-SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%")
+SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%", "tvw:128x64:2:4 75%")
 """Those of which small networks are checked."""
 
 CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
@@ -222,7 +223,7 @@ def raced(run: Run, key: str, model: nn.Module, example: torch.Tensor, prunings:
     pruned = {f"ours {name}": partial(ours, model, example, *pruning, facts) for name, pruning in prunings.items()}
     contestants: dict[str, Callable[[], Call]] = {
         "eager": lambda: cuda_eager.build(model, (example,), DTYPE).call,
-        **{name: made for name, made in pruned.items() if name.startswith("ours block")},
+        **{name: made for name, made in pruned.items() if "128x64" in name},
         "max-autotune": lambda: cuda_compile.build(model, (example,), DTYPE).call, **pruned,
         "ours dense": partial(ours, model, example, "", 0.0, facts)}
     for name, prepare in contestants.items():

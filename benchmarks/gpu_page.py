@@ -25,15 +25,17 @@ TOLERANCE = 2e-2
 SPARSITIES = (0.5, 0.75, 0.9)
 NAMES = {"tw1-128 by 64": "tile-wise, 128 rows, all kept, columns in runs of 64", "tw1-128": "tile-wise, 128 rows, all kept",
          "tw2-128": "tile-wise, 128 rows", "tw2-128 uneven": "tile-wise, 128 rows, uneven", "block-128": "blocks 128 × 128",
-         "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32", "tvw-128": "tile-vector-wise, 128 rows"}
+         "block-64": "blocks 64 × 64", "block-32": "blocks 32 × 32",
+         "tvw-128 by 64": "tile-vector-wise, 128 rows, columns in runs of 64", "tvw-128": "tile-vector-wise, 128 rows"}
 CONVOLUTIONS = {"blocks 128 × 64 of a tap": "blocks of 128 rows × 64 channels of a tap",
+                "blocks 128 × 64 of a tap, 2:4": "blocks of 128 rows × 64 channels of a tap, 2:4 inside",
                 "tw2-128 in eights": "tile-wise, 128 rows, in eights, channels-last", "tw2-128": "tile-wise, 128 rows, planes"}
-OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "tvw")
+OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "blocks-2:4", "tvw")
 LARGE = 2048
 NOTHING = "Not timed on a GPU yet."
 EARLIER = "sections of an earlier run the same day"
 """In the conditions of a file that was put together: what another run gave. Its layers say so too, as their ``run``."""
-KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours"}
+KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours", "tvw-128 by 64": "ours"}
 """Contestant or mask → what it stands for in the comparison."""
 
 
