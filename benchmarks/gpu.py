@@ -23,6 +23,7 @@ from pathlib import Path
 import gpu_backward
 import gpu_block_convolution
 import gpu_blocks
+import gpu_compiled
 import gpu_convolution
 import gpu_correctness
 import gpu_fp8
@@ -36,6 +37,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
     "compile": (gpu_correctness.compile_ahead, 20, 25), "compile networks": (gpu_networks.compile_ahead, 20, 20),
     "blocks correctness": (gpu_blocks.correctness, 10, 15), "correctness": (gpu_correctness.correctness, 20, 60),
     "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 30), "networks": (gpu_networks.correctness, 30, 50),
+    "compiled": (gpu_compiled.compiled, 20, 40),
     "ceilings": (gpu_layers.ceilings, 5, 5), "blocks": (gpu_layers.blocks, 10, 25), "blocks 2:4": (gpu_layers.two_four, 10, 22),
     "block convolution": (gpu_block_convolution.block_convolution, 15, 35), "fp8": (gpu_fp8.fp8, 15, 22),
     "large layers": (gpu_layers.large, 15, 25), "tile-vector-wise": (gpu_layers.vectors, 10, 22),

@@ -9,12 +9,14 @@ from zellige.patterns import (
     NM,
     VNM,
     Block,
+    BlockVectorWise,
     Channel,
     Pattern,
     TileElementWise,
     TileVectorWise,
     TileWise,
     Unstructured,
+    VectorWise,
     WeightShape,
 )
 
@@ -26,9 +28,12 @@ FIXED = st.one_of(
     st.builds(VNM, st.integers(1, 5), st.integers(1, 4), st.integers(5, 9)),
 )
 TILED = st.builds(TileWise, ROWS, st.booleans(), st.booleans())
+VECTORS_IN_BLOCKS = st.builds(lambda rows, runs, few, per_tap: BlockVectorWise(rows, runs * few[1], *few, per_tap),
+                              ROWS, st.integers(1, 3), FEW_OF_MANY, st.booleans())
 MIXED = st.one_of(
     st.builds(lambda rows, few, *options: TileVectorWise(rows, *few, *options), ROWS, FEW_OF_MANY, st.booleans(), st.booleans()),
     st.builds(lambda rows, *options: TileVectorWise(rows, 2, 4, *options, ordered=True), ROWS, st.booleans(), st.booleans()),
+    VECTORS_IN_BLOCKS,
     st.builds(TileElementWise, ROWS, st.sampled_from([0.01, 0.05, 0.2]), st.booleans(), st.booleans()),
 )
 EVERY = st.one_of(FREE, FIXED, TILED, MIXED)
@@ -36,7 +41,7 @@ EVERY = st.one_of(FREE, FIXED, TILED, MIXED)
 
 def one_of_each() -> list[Pattern]:
     return [Unstructured(), Block(4, 4), Channel(), NM(2, 4), NM(1, 4, "outputs"), VNM(4, 2, 8), TileWise(4), TileWise(4, False),
-            TileVectorWise(4, 2, 4), TileVectorWise(4, 2, 4, ordered=True), TileElementWise(4, 0.05)]
+            TileVectorWise(4, 2, 4), TileVectorWise(4, 2, 4, ordered=True), BlockVectorWise(4, 4, 2, 4), TileElementWise(4, 0.05)]
 
 
 @st.composite
@@ -51,7 +56,7 @@ def sparsity_for(pattern: Pattern, asked: float) -> float:
     """The asked sparsity, or what is nearest to it that the pattern can have."""
     if isinstance(pattern, (NM, VNM)):
         return float(pattern.sparsity)
-    if isinstance(pattern, TileVectorWise):
+    if isinstance(pattern, VectorWise):
         return max(asked, float(pattern.inside.sparsity))
     return min(asked, 0.79) if isinstance(pattern, TileElementWise) else asked
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         NM,
         VNM,
         Block,
+        BlockVectorWise,
         Channel,
         TileElementWise,
         TileVectorWise,
@@ -40,17 +41,17 @@ if TYPE_CHECKING:
     from zellige.train import Recipe, Sparsifier, finetune
 
 __all__ = [
-    "NM", "VNM", "Block", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Recipe", "Sensitivity", "Sparsifier",
-    "Study", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError", "__version__", "cluster", "compare",
-    "compile", "estimate", "export", "finetune", "load", "parse_pattern", "permute", "prune", "sensitivity", "take_statistics",
-    "verify",
+    "NM", "VNM", "Block", "BlockVectorWise", "Channel", "Clustering", "Engine", "PermuteReport", "PruneReport", "Recipe",
+    "Sensitivity", "Sparsifier", "Study", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "ZelligeError",
+    "__version__", "cluster", "compare", "compile", "estimate", "export", "finetune", "load", "parse_pattern", "permute", "prune",
+    "sensitivity", "take_statistics", "verify",
 ]
 
 _HOMES = {
     **dict.fromkeys(("compile", "estimate", "export", "verify"), "zellige.api"),
     "Engine": "zellige.engine", "load": "zellige.engine",
-    **dict.fromkeys(("Block", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured", "VNM",
-                     "parse_pattern"), "zellige.patterns"),
+    **dict.fromkeys(("Block", "BlockVectorWise", "Channel", "NM", "TileElementWise", "TileVectorWise", "TileWise", "Unstructured",
+                     "VNM", "parse_pattern"), "zellige.patterns"),
     **dict.fromkeys(("Clustering", "PermuteReport", "PruneReport", "cluster", "permute", "prune"), "zellige.prune"),
     **dict.fromkeys(("Sensitivity", "sensitivity"), "zellige.prune.layer_sensitivity"),
     "take_statistics": "zellige.prune.statistics",

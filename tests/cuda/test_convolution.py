@@ -18,7 +18,6 @@ from zellige.cuda.operators import product
 from zellige.cuda.operators.convolution import check, convolve, launch
 from zellige.cuda.operators.product import ACTIVATIONS
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
-from zellige.cuda.tiling.pieces import plan_pieces
 from zellige.cuda.tiling.tiles import expand
 from zellige.errors import CompileError, InputError
 
@@ -147,7 +146,7 @@ def test_parts_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(product, "_places", lambda *_: 16)
     weight, window = torch.randn(16, 40, 3, 3).half(), Window((3, 3), padding=(1, 1))
     tiles, x = upload(weight, window), torch.randn(1, 40, 3, 3).half()
-    assert (plan_pieces(tiles.tiles.starts, 1, 16)[:, 4] > 1).all()
+    assert (product.pieces_for(tiles.tiles, 9, CONFIG)[0][:, 4] > 1).all()
     y = convolve(tiles, laid_out(x, False).contiguous(), config=CONFIG)
     np.testing.assert_allclose(laid_out(dense(x.double(), weight.double(), None, window), False), y, rtol=2e-3, atol=2e-2)
 

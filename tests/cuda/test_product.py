@@ -16,7 +16,6 @@ from zellige.cuda.kernels.config import Config, candidates, default_config
 from zellige.cuda.operators import product
 from zellige.cuda.operators.product import ACTIVATIONS, check, launch, multiply
 from zellige.cuda.tiling.device_tiles import DeviceTiles
-from zellige.cuda.tiling.pieces import plan_pieces
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.errors import CompileError, InputError
 
@@ -135,7 +134,7 @@ def test_parts_of_tiles_of_different_lengths(monkeypatch: pytest.MonkeyPatch) ->
     weight = torch.zeros(32, 400)
     weight[:16, :200], weight[16:, :170] = torch.randn(16, 200), torch.randn(16, 170)
     tiles, x = upload(weight.half(), 16, 1, 16), torch.randn(3, 400).half()
-    assert set(plan_pieces(tiles.starts, 1, 16)[:, 4]) == {2, 3}
+    assert set(product.pieces_for(tiles, 3, Config(16, 4, 3, 1))[0][:, 4].tolist()) == {2, 3}
     y = multiply(tiles, x, config=Config(16, 4, 3, 1))
     torch.testing.assert_close(y, (x.double() @ weight.half().double().T).half(), rtol=2e-3, atol=2e-2)
 

@@ -91,7 +91,7 @@ def test_the_pattern_is_named_after_the_coarsest_unit(unit, taps_together, name)
 @pytest.mark.parametrize(("text", "name"), [
     ("channel", "channels"), ("tile:32", "tile-wise"), ("tile-rows:32", "tile-wise"), ("tile:64:per-tap", "tile-wise per tap"),
     ("tile-rows:8", "8x1"), ("nm:2:4", "2:4"), ("nm:1:4", "1:4"), ("nm:4:8", "4:8"), ("nm:2:4:outputs", "2:4 along outputs"),
-    ("vnm:16:2:8", "2:8"), ("tvw:32:2:4", "tile-wise with 2:4 inside"),
+    ("vnm:16:2:8", "2:8"), ("tvw:32:2:4", "tile-wise with 2:4 inside"), ("tvw:32x16:2:4", "tile-wise with 2:4 inside"),
     ("unstructured", "unstructured"), ("tew:32:0.01", "unstructured"),
     ("block:32x32", "32x32 blocks"), ("block:16x32", "16x32 blocks")])
 @pytest.mark.parametrize("dims", [(192, 96), (192, 96, 3, 3)])

@@ -18,6 +18,7 @@ from zellige.patterns import (
     PATTERNS,
     VNM,
     Block,
+    BlockVectorWise,
     Channel,
     Pattern,
     Scored,
@@ -25,9 +26,11 @@ from zellige.patterns import (
     TileVectorWise,
     TileWise,
     Unstructured,
+    VectorWise,
     WeightShape,
     parse_pattern,
 )
+from zellige.patterns.parse import Form
 from zellige.patterns.shares import exact_sparsity, floor_share, side_share
 
 COUNTS = st.integers(1, 99)
@@ -40,6 +43,8 @@ PATTERNS_OF_ALL_KINDS = st.one_of(
     st.builds(TileWise, COUNTS, st.booleans(), st.booleans()),
     st.builds(lambda rows, n, more, *options: TileVectorWise(rows, n, n + more, *options), COUNTS, COUNTS, COUNTS,
               st.booleans(), st.booleans()),
+    st.builds(lambda rows, runs, n, more, *options: BlockVectorWise(rows, runs * (n + more), n, n + more, *options), COUNTS, COUNTS,
+              COUNTS, COUNTS, st.booleans()),
     st.builds(TileElementWise, COUNTS, st.floats(1e-9, 0.99), st.booleans(), st.booleans()),
 )
 
@@ -59,6 +64,8 @@ def test_text_and_pattern_are_one(pattern: Pattern) -> None:
     ("tvw:128:2:4", TileVectorWise(128, 2, 4)),
     ("tvw:128:2:4:ordered", TileVectorWise(128, 2, 4, ordered=True)),
     ("tvw:64:2:4:tile-rows:per-tap:ordered", TileVectorWise(64, 2, 4, False, True, True)),
+    ("tvw:128x64:2:4", BlockVectorWise(128, 64, 2, 4)),
+    ("tvw:32x16:1:4:per-tap", BlockVectorWise(32, 16, 1, 4, per_tap=True)),
     ("nm:2:4", NM(2, 4)),
     ("nm:1:4:outputs", NM(1, 4, along="outputs")),
     ("vnm:64:2:8", VNM(64, 2, 8)),
@@ -72,21 +79,21 @@ def test_known_forms(text: str, pattern: Pattern) -> None:
 @pytest.mark.parametrize("make", [
     lambda whole: Block(whole(8), whole(4)), lambda whole: TileWise(whole(16)), lambda whole: NM(whole(2), whole(4)),
     lambda whole: VNM(whole(8), whole(2), whole(8)), lambda whole: TileVectorWise(whole(16), whole(2), whole(4)),
-    lambda whole: TileElementWise(whole(16), 0.01),
+    lambda whole: BlockVectorWise(whole(16), whole(8), whole(2), whole(4)), lambda whole: TileElementWise(whole(16), 0.01),
 ])
 def test_whole_numbers_of_numpy_are_whole_numbers(make: Callable[[Callable[[int], int]], Pattern]) -> None:
     plain, numpy = make(int), make(np.int64)
     assert numpy == plain and hash(numpy) == hash(plain) and str(numpy) == str(plain)
     weights = torch.rand(32, 48, generator=torch.Generator().manual_seed(0))
     layers = [Scored(WeightShape((32, 48)), lambda: weights, "layer")]
-    sparsity = 0.75 if isinstance(plain, (VNM, TileVectorWise)) else 0.5
+    sparsity = 0.75 if isinstance(plain, (VNM, VectorWise)) else 0.5
     assert torch.equal(numpy.masks(layers, sparsity)[0], plain.masks(layers, sparsity)[0])
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-def test_every_name_has_an_example_that_it_reads(name: str) -> None:
-    example = PATTERNS[name].example
-    assert str(parse_pattern(example)) == example and example.partition(":")[0] == name
+@pytest.mark.parametrize("form", PATTERNS, ids=lambda form: form.text)
+def test_every_form_has_an_example_that_it_alone_reads(form: Form) -> None:
+    assert str(parse_pattern(form.example)) == form.example and form.example.partition(":")[0] == form.name
+    assert [other for other in PATTERNS if other.read(form.example) is not None] == [form]
 
 
 @pytest.mark.parametrize("text", ["", "blok:8x8", "8x8", "mn:2:4", "Block(8, 8)"])
@@ -104,7 +111,10 @@ def test_arguments_that_do_not_fit_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "form"), [
     ("tile", "tile:ROWS"), ("tile:8:4", "tile:ROWS"), ("tile-rows:8:tap", "tile-rows:ROWS"), ("nm:2", "nm:N:M"),
-    ("nm:2:4:inputs", "nm:N:M"), ("vnm:2:4", "vnm:V:N:M"), ("tvw:128:2", "tvw:ROWS:N:M"), ("tew:128", "tew:ROWS:DELTA"),
+    ("nm:2:4:inputs", "nm:N:M"), ("vnm:2:4", "vnm:V:N:M"), ("tvw:128:2", "tvw:ROWS:N:M"),
+    ("tvw:128x64:2", r"tvw:ROWS:N:M.*, or tvw:ROWSxCOLUMNS:N:M.* instance tvw:128x64:2:4; not"),
+    ("tvw:128x64:2:4:ordered", "tvw:ROWSxCOLUMNS:N:M"), ("tvw:128x64:2:4:tile-rows", "tvw:ROWSxCOLUMNS:N:M"),
+    ("tew:128", "tew:ROWS:DELTA"),
     ("channel:8", "channel"), ("unstructured:1", "unstructured")])
 def test_arguments_of_the_others_are_checked_alike(text: str, form: str) -> None:
     with pytest.raises(PruneError, match=form):
@@ -113,6 +123,7 @@ def test_arguments_of_the_others_are_checked_alike(text: str, form: str) -> None
 
 @pytest.mark.parametrize("text", ["block:0x8", "block:8.0x8", "tile:0", "tile:2.5", "nm:4:4", "nm:0:4", "nm:1.5:4", "vnm:0:2:8",
                                   "vnm:8:2:3", "vnm:8:5:8", "tvw:0:2:4", "tvw:8:4:2", "tvw:8:1:4:ordered",
+                                  "tvw:0x8:2:4", "tvw:8x0:2:4", "tvw:8x8:4:4", "tvw:8x6:2:4", "tvw:8x2:2:4",
                                   "tew:128:0", "tew:128:1", "tew:0.5:0.1"])
 def test_numbers_out_of_range_are_refused_in_text_too(text: str) -> None:
     with pytest.raises(PruneError):
@@ -143,7 +154,8 @@ def test_shares_of_a_side_are_exact(thousandths: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["shape", "shares", "ranking", "block", "unstructured", "channel", "fixed_share", "nm", "vnm",
-                                  "tile_wise", "tile_vector_wise", "tile_element_wise", "parse"])
+                                  "tile_wise", "vector_wise", "tile_vector_wise", "block_vector_wise", "tile_element_wise",
+                                  "parse"])
 def test_docstring_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"zellige.patterns.{name}"))
     assert result.attempted > 0 and result.failed == 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from zellige.errors import PruneError
 from zellige.patterns.block import Block
+from zellige.patterns.block_vector_wise import BlockVectorWise
 from zellige.patterns.channel import Channel
 from zellige.patterns.nm import NM
 from zellige.patterns.pattern import Pattern
@@ -27,6 +28,11 @@ class Form:
     example: str
     make: Callable[..., Pattern]
 
+    @property
+    def name(self) -> str:
+        """What the form begins with, up to its first number."""
+        return self.text.partition(":")[0]
+
     def read(self, text: str) -> Pattern | None:
         """The pattern that a text of this form means; None for a text of another form."""
         words = re.sub(r"[A-Z]+", r"(\\d+(?:\\.\\d+)?(?:e-\\d+)?)", self.text)
@@ -41,20 +47,21 @@ def _value(part: str | None) -> int | float | bool:
     return int(part) if part.isdecimal() else float(part)
 
 
-PATTERNS: dict[str, Form] = {
-    "unstructured": Form("unstructured", "unstructured", Unstructured),
-    "block": Form("block:ROWSxCOLUMNS[:per-tap]", "block:8x8", Block),
-    "channel": Form("channel", "channel", Channel),
-    "nm": Form("nm:N:M[:outputs]", "nm:2:4", lambda n, m, outputs: NM(n, m, "outputs" if outputs else "inputs")),
-    "vnm": Form("vnm:V:N:M", "vnm:64:2:8", VNM),
-    "tile": Form("tile:ROWS[:per-tap]", "tile:128", lambda rows, per_tap: TileWise(rows, True, per_tap)),
-    "tile-rows": Form("tile-rows:ROWS[:per-tap]", "tile-rows:128", lambda rows, per_tap: TileWise(rows, False, per_tap)),
-    "tvw": Form("tvw:ROWS:N:M[:tile-rows][:per-tap][:ordered]", "tvw:128:2:4",
-                lambda rows, n, m, fixed, per_tap, ordered: TileVectorWise(rows, n, m, not fixed, per_tap, ordered)),
-    "tew": Form("tew:ROWS:DELTA[:tile-rows][:per-tap]", "tew:128:0.01",
-                lambda rows, delta, fixed, per_tap: TileElementWise(rows, delta, not fixed, per_tap)),
-}
-"""Name → its form. A new pattern is one file beside this one, and one row here."""
+PATTERNS: tuple[Form, ...] = (
+    Form("unstructured", "unstructured", Unstructured),
+    Form("block:ROWSxCOLUMNS[:per-tap]", "block:8x8", Block),
+    Form("channel", "channel", Channel),
+    Form("nm:N:M[:outputs]", "nm:2:4", lambda n, m, outputs: NM(n, m, "outputs" if outputs else "inputs")),
+    Form("vnm:V:N:M", "vnm:64:2:8", VNM),
+    Form("tile:ROWS[:per-tap]", "tile:128", lambda rows, per_tap: TileWise(rows, True, per_tap)),
+    Form("tile-rows:ROWS[:per-tap]", "tile-rows:128", lambda rows, per_tap: TileWise(rows, False, per_tap)),
+    Form("tvw:ROWS:N:M[:tile-rows][:per-tap][:ordered]", "tvw:128:2:4",
+         lambda rows, n, m, fixed, per_tap, ordered: TileVectorWise(rows, n, m, not fixed, per_tap, ordered)),
+    Form("tvw:ROWSxCOLUMNS:N:M[:per-tap]", "tvw:128x64:2:4", BlockVectorWise),
+    Form("tew:ROWS:DELTA[:tile-rows][:per-tap]", "tew:128:0.01",
+         lambda rows, delta, fixed, per_tap: TileElementWise(rows, delta, not fixed, per_tap)),
+)
+"""All forms; a name may have several. A new pattern is one file beside this one, and one row here."""
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -67,10 +74,11 @@ def parse_pattern(text: str) -> Pattern:
         PruneError: the name is not known, or the arguments do not fit it.
     """
     asked = text.strip()
-    form = PATTERNS.get(asked.partition(":")[0])
-    if form is None:
-        raise PruneError(f"Unknown pattern '{text}'. Known: {', '.join(known.example for known in PATTERNS.values())}.")
-    pattern = form.read(asked)
-    if pattern is None:
-        raise PruneError(f"A pattern of this name is {form.text}, for instance {form.example}; not '{text}'.")
-    return pattern
+    forms = [form for form in PATTERNS if form.name == asked.partition(":")[0]]
+    if not forms:
+        raise PruneError(f"Unknown pattern '{text}'. Known: {', '.join(form.example for form in PATTERNS)}.")
+    for form in forms:
+        if (pattern := form.read(asked)) is not None:
+            return pattern
+    known = ", or ".join(f"{form.text}, for instance {form.example}" for form in forms)
+    raise PruneError(f"A pattern of this name is {known}; not '{text}'.")

@@ -12,24 +12,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isclose
 
 import torch
 from torch.nn.functional import pad
 
 from zellige.errors import PruneError
 from zellige.patterns.column_order import order_columns
-from zellige.patterns.fixed_share import WRITTEN, index_bits
+from zellige.patterns.fixed_share import index_bits
 from zellige.patterns.fours import arrange, worth_packing
-from zellige.patterns.nm import NM, best_of_groups, overfull
-from zellige.patterns.pattern import Census, Pattern
+from zellige.patterns.nm import best_of_groups, overfull
+from zellige.patterns.pattern import Census
 from zellige.patterns.scored import Scored
 from zellige.patterns.shape import WeightShape
 from zellige.patterns.tile_wise import TileWise, by_taps
+from zellige.patterns.vector_wise import VectorWise
 
 
 @dataclass(frozen=True)
-class TileVectorWise(Pattern):
+class TileVectorWise(VectorWise):
     """``TileWise(rows, …)``, and ``n`` of every ``m`` columns inside: the sparsity is 1 − n ÷ m or more.
 
     With ``ordered`` the groups of m are not neighbours, but chosen so that more stays.
@@ -59,11 +59,6 @@ class TileVectorWise(Pattern):
         """What decides on rows and on the columns of tiles."""
         return TileWise(self.rows, self.whole_rows, self.per_tap)
 
-    @property
-    def inside(self) -> NM:
-        """What decides among the columns that a tile keeps."""
-        return NM(self.n, self.m)
-
     def __str__(self) -> str:
         options = (":tile-rows" if not self.whole_rows else "") + (":per-tap" if self.per_tap else "")
         options += ":ordered" if self.ordered else ""
@@ -72,15 +67,8 @@ class TileVectorWise(Pattern):
     def too_small(self, shape: WeightShape) -> str | None:
         return self.tile.too_small(shape) or self.inside.too_small(shape)
 
-    def check(self, sparsity: float) -> Fraction:
-        asked, least = super().check(sparsity), self.inside.sparsity
-        if asked < least and not isclose(asked, least, rel_tol=WRITTEN):
-            raise PruneError(f"{self} keeps {self.n} of every {self.m} columns of its tiles: its sparsity is {float(least):g} or "
-                             f"more, and can't be {float(asked):g}.")
-        return max(asked, least)
-
     def choose(self, layers: Sequence[Scored], sparsity: Fraction) -> list[torch.Tensor]:
-        tiled = self.tile.choose(layers, 1 - (1 - sparsity) / (1 - self.inside.sparsity))
+        tiled = self.tile.choose(layers, self.outer_sparsity(sparsity))
         return [self._thinned(layer.scores(), mask, layer.shape) for layer, mask in zip(layers, tiled, strict=True)]
 
     def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:

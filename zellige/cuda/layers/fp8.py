@@ -6,12 +6,14 @@ time. Nothing chooses this layer by itself: rounding to three bits of mantissa c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from zellige.cuda.layers.layer import check_like
-from zellige.cuda.operators.block_product import ROWS, BlockKernel
+from zellige.cuda.operators.block_product import ROWS, BlockKernel, schedule_on
 from zellige.cuda.operators.block_product_fp8 import KERNELS, STEP, multiply, to_e4m3
 from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles
 from zellige.cuda.tiling.scaled_tiles import ScaledTiles, quantize
@@ -53,6 +55,17 @@ class Fp8BlockLinear(torch.nn.Module):
         for name, tensor in (("values", tiles.values), ("scales", scaled.scales), ("units", tiles.units), ("rows", tiles.rows),
                              ("bias", None if bias is None else bias.detach().clone())):
             self.register_buffer(name, tensor)
+        self.plan_ahead()
+
+    def plan_ahead(self) -> None:
+        """Have the plan of all launches on the device where the tiles are, before anybody captures one."""
+        schedule_on(self.form.starts, self.values.device)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Fp8BlockLinear:
+        """As any module is moved; the plan comes along."""
+        super()._apply(fn, recurse)
+        self.plan_ahead()
+        return self
 
     @property
     def weight(self) -> ScaledTiles:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import DENSE
+from zellige.cuda.operators import block_product, product
 from zellige.cuda.tiling.compressed_blocks import expanded, is_compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, expand
@@ -83,12 +86,28 @@ class TileWiseLayer(torch.nn.Module):
             back = replace(back, units=nothing, rows=nothing, sources=nothing)
         self.form: DeviceTiles | VectorTiles = replace(tiles, values=tiles.values[:0].clone(), units=nothing, rows=nothing,
                                                        transposed=back)  # what the operators' numbers say
+        self.plan_ahead()
 
     def keep_vectors(self, tiles: VectorTiles) -> None:
         for name, tensor in (("rows", tiles.rows), ("starts", tiles.starts), ("lists", tiles.columns), ("images", tiles.images)):
             self.register_buffer(name, tensor)
         nothing = torch.empty(0)
         self.form = replace(tiles, rows=nothing, starts=nothing, columns=nothing, images=nothing)  # the numbers alone
+
+    def plan_ahead(self) -> None:
+        """Have the plans of all launches on the device where the tiles are, before anybody captures one."""
+        tiles = self.tiles
+        if not self.trainable and block_product.in_blocks(tiles):
+            block_product.schedule_on(tiles.starts, tiles.values.device)
+        else:
+            product.plan_ahead(tiles)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> TileWiseLayer:
+        """As any module is moved; the plans come along."""
+        super()._apply(fn, recurse)
+        if self.choice.way != DENSE and isinstance(self.form, DeviceTiles):
+            self.plan_ahead()
+        return self
 
     @property
     def vectors(self) -> VectorTiles:

@@ -7,7 +7,6 @@ convolutions have PyTorch's shape.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, TWO_FOUR
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution
 from zellige.cuda.operators.convolution import convolve
-from zellige.cuda.operators.product import multiply, pieces_for
+from zellige.cuda.operators.product import multiply
 from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -83,21 +82,12 @@ class WeightedModule(Ordered):
             self.register_buffer(name, tensor)
         nothing = torch.empty(0)
         self.form = replace(tiles, values=nothing, units=nothing, rows=nothing)  # the numbers alone
-        self.pieces = self._pieces()
 
     def tuned(self, choice: Choice) -> WeightedModule:
         """The same layer, by the same way in another configuration, with the same weights."""
         other = copy.copy(self)
         other.choice = choice
-        if choice.way not in WITHOUT_TILES:  # a captured graph reads the pieces for as long as the module lives
-            other.pieces = other._pieces()
         return other
-
-    def _pieces(self) -> object:
-        """What a launch reads that the operator keeps for itself."""
-        if self.choice.way in BY_BLOCKS:
-            return block_product.schedule_on(self.form.starts, self.values.device)
-        return pieces_for(self.tiles(), math.prod(self.lead), self.choice.config)
 
     def tiles(self) -> DeviceTiles:
         return replace(self.form, values=self.values, units=self.units, rows=self.lines)

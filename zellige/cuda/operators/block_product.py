@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import c_int, c_longlong
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.kernels.launch import Argument, Boxes, PixelBoxes, architecture, launch, loaded
+from zellige.cuda.operators.plans import uploaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.compressed_blocks import WIDTH, is_compressed, step_of
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -200,10 +201,10 @@ def schedule(starts: tuple[int, ...]) -> np.ndarray:
     return np.column_stack([order, np.array(starts)[order], steps[order]]).astype(np.int32)
 
 
-@lru_cache(maxsize=4096)
+@cache
 def schedule_on(starts: tuple[int, ...], device: torch.device) -> Tensor:
-    """The schedule on a device. Whoever captures a launch in a graph keeps it alive: the graph knows its address alone."""
-    return torch.from_numpy(schedule(starts)).to(device)
+    """The schedule on a device: the plan of all launches."""
+    return uploaded(schedule(starts), device)
 
 
 def _some_values(weight: DeviceTiles) -> Tensor:

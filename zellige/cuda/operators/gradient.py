@@ -7,7 +7,7 @@ tokens are cut into parts, whose sums are added up in their order: the result de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 import triton
 
 from zellige.cuda.kernels.gradient import tile_gradient
+from zellige.cuda.operators.plans import uploaded
 
 WIDE = 128
 """Columns that a program takes; two steps of 64."""
@@ -54,7 +55,7 @@ def launch(dy: torch.Tensor, x: torch.Tensor, units: torch.Tensor, rows: torch.T
         return
     tile, step = rows.numel() // (len(starts) - 1), values.shape[1]
     wide = max(wide, step)
-    chunks = _chunks_on(starts, wide // step, dy.device)
+    chunks = chunks_on(starts, wide // step, dy.device)
     turns = triton.cdiv(tokens, TOKENS)
     parts = max(1, min(MOST_PARTS, turns // FEWEST_TURNS, _programs(dy.device) // len(chunks)))
     sums = values if parts == 1 else values.new_empty(parts, *values.shape, dtype=torch.float32)
@@ -72,9 +73,16 @@ def _programs(device: torch.device) -> int:
     return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 16
 
 
-@lru_cache(maxsize=4096)
-def _chunks_on(starts: tuple[int, ...], together: int, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(plan_chunks(starts, together)).to(device)
+def plan_ahead(starts: tuple[int, ...], step: int, device: torch.device) -> None:
+    """Have the plan of all launches for these tiles on the device."""
+    if starts[-1]:
+        chunks_on(starts, max(WIDE, step) // step, device)
+
+
+@cache
+def chunks_on(starts: tuple[int, ...], together: int, device: torch.device) -> torch.Tensor:
+    """The plan on the device."""
+    return uploaded(plan_chunks(starts, together), device)
 
 
 def plan_chunks(starts: Sequence[int], together: int) -> np.ndarray:

@@ -9,7 +9,7 @@ that ``torch.compile``, ``torch.export`` and CUDA graphs pass through it. So doe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-import zellige.cuda.operators.gradient  # noqa: F401 (an operator of the backward pass)
 from zellige.cuda.kernels.config import REGISTERS, Config, default_config, shared_limit
 from zellige.cuda.kernels.tile_product import tile_product
+from zellige.cuda.operators import gradient
+from zellige.cuda.operators.plans import uploaded
 from zellige.cuda.tiling.device_tiles import DTYPES, DeviceTiles, fetched
-from zellige.cuda.tiling.pieces import FIELDS, plan_pieces
+from zellige.cuda.tiling.pieces import FIELDS, best_count, counts_of_parts, plan_pieces
 from zellige.errors import CompileError, InputError
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
@@ -143,12 +144,22 @@ def launch(weight: DeviceTiles, x: torch.Tensor, y: torch.Tensor, bias: torch.Te
 
 
 def pieces_for(weight: DeviceTiles, tokens: int, config: Config | None = None) -> tuple[torch.Tensor, int]:
-    """The plan of a launch on the weight's device, and how many parts leave their sums in memory. Whoever captures the launch in a
-    graph keeps the plan alive: the graph knows its address alone."""
+    """The plan of a launch on the weight's device, and how many parts leave their sums in memory."""
     config = config or default_config(weight.tile, weight.step, tokens)
     device = weight.values.device
     places = _places(device, config, weight.tile, weight.step)
-    return _pieces_on(weight.starts, triton.cdiv(tokens, config.tokens), places, device)
+    return pieces_on(weight.starts, best_count(weight.starts, triton.cdiv(tokens, config.tokens), places), device)
+
+
+def plan_ahead(weight: DeviceTiles) -> None:
+    """Have the plans of all launches on the weight's device, for any number of tokens; also those of its backward pass, if it was
+    uploaded to be trained."""
+    back, device = weight.transposed, weight.values.device
+    for starts in [weight.starts] if back is None else [weight.starts, back.starts]:
+        for parts in counts_of_parts(starts):
+            pieces_on(starts, parts, device)
+    if back is not None:
+        gradient.plan_ahead(weight.starts, weight.step, device)
 
 
 def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
@@ -207,11 +218,11 @@ def _places(device: torch.device, config: Config, tile: int, step: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count * max(1, programs)
 
 
-@lru_cache(maxsize=4096)
-def _pieces_on(starts: tuple[int, ...], blocks: int, places: int, device: torch.device) -> tuple[torch.Tensor, int]:
+@cache
+def pieces_on(starts: tuple[int, ...], parts: int, device: torch.device) -> tuple[torch.Tensor, int]:
     """The plan on the device, and how many parts leave their sums in memory."""
-    pieces = plan_pieces(starts, blocks, places)
-    return torch.from_numpy(pieces).to(device), int(np.count_nonzero(pieces[:, FIELDS.index("parts")] > 1))
+    pieces = plan_pieces(starts, parts)
+    return uploaded(pieces, device), int(np.count_nonzero(pieces[:, FIELDS.index("parts")] > 1))
 
 
 def _boxable(x: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Blocks of 128 rows × 64 columns that are 2:4 inside, with the half that counts stored.
 
 Of each four columns that stand side by side, from multiples of four on, every row keeps two at most: what
-``zl.TileVectorWise(128, 2, 4, columns=64)`` leaves, and any weight that is 2:4 as a whole. A step's block becomes one image of 9216
+``zl.BlockVectorWise(128, 64, 2, 4)`` leaves, and any weight that is 2:4 as a whole. A step's block becomes one image of 9216
 bytes, as ``two_four.py`` lays it out for the sparse tensor cores: values and the places that they had. Seen as numbers of 16 bits
 these are 128 rows of 36, by which kernels and operators know such tiles.
 """

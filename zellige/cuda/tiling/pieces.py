@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,24 +27,41 @@ JOIN_STEPS = 3.0  # what a part takes more than a whole: its sums go through mem
 PLAYED = 4096  # more items than this fill any chip so often that its end counts for nothing
 
 
-@lru_cache(maxsize=4096)
-def plan_pieces(starts: tuple[int, ...], blocks: int, places: int) -> np.ndarray:
-    """Pieces × ``FIELDS``, longest first; int32.
+def counts_of_parts(starts: tuple[int, ...]) -> tuple[int, ...]:
+    """In how many parts tiles may be cut: no more than the longest tile has, of ``FEWEST_STEPS`` or more.
 
-    ``starts``: the first step of every tile, then their number. ``blocks``: of tokens, each of which does all pieces.
-    ``places``: programs that the chip runs at the same time.
+    ``starts``: the first step of every tile, then their number.
+
+    >>> counts_of_parts((0, 3, 5)), counts_of_parts((0, 20))
+    ((1,), (1, 2, 3, 4, 6))
+    """
+    most = max(1, int(np.diff(starts).max()) // FEWEST_STEPS)
+    return tuple(parts for fewer, parts in pairwise((0, *PARTS)) if fewer < most)
+
+
+@lru_cache(maxsize=4096)
+def best_count(starts: tuple[int, ...], blocks: int, places: int) -> int:
+    """In how many parts tiles should be cut, so that all is done soonest.
+
+    ``blocks``: of tokens, each of which does all pieces. ``places``: programs that the chip runs at the same time.
+    """
+    lengths = np.diff(starts)
+    tried = counts_of_parts(starts) if len(lengths) * blocks <= PLAYED else (1,)
+    return min(tried, key=lambda parts: span(lengths[lengths > 0], parts, blocks, places))
+
+
+def plan_pieces(starts: tuple[int, ...], parts: int) -> np.ndarray:
+    """Pieces × ``FIELDS``, longest first; int32. Tiles are cut in so many parts, or fewer where these would be too short.
 
     A tile in ``parts`` > 1 has as many places for sums of its own from ``home`` on, one for each part; a whole tile needs none.
     Tiles without steps have rows to write, and nothing to multiply: the pieces write them beside their own, each those of the
     tiles from ``idle`` to before ``idle_end``, ``CARRIED`` at most; those left are pieces too.
 
-    >>> plan_pieces((0, 2, 10, 10), 1, 3).tolist()
+    >>> plan_pieces((0, 2, 10, 10), 2).tolist()
     [[1, 2, 4, 0, 2, 0, 2, 2], [1, 6, 4, 1, 2, 0, 2, 2], [0, 0, 2, 0, 1, 0, 2, 3]]
     """
     lengths = np.diff(starts)
     busy = int(np.count_nonzero(lengths))  # tiles without steps come last (``tiles.py``)
-    tried = PARTS if len(lengths) * blocks <= PLAYED else (1,)
-    parts = min(tried, key=lambda count: span(lengths[:busy], count, blocks, places))
     pieces, home = [], 0
     for tile, (first, length) in enumerate(zip(starts, lengths[:busy], strict=False)):
         cut = _cut(int(length), parts)
