@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from interpreter import E4M3_NUMBERS, MARGIN, Guarded, nearest_e4m3, round_to_e4m3
 from torch import Tensor
@@ -117,6 +117,8 @@ def test_what_a_known_scale_does_not_hold() -> None:
 # ------------------------------------------------------------------------------------------------------------- kernels
 
 
+@example(300, -37.0, torch.bfloat16, 2, 32, None, 0)  # by the least scale
+@example(300, 38.5, torch.bfloat16, 2, 32, None, 0)
 @given(st.integers(0, 700), st.floats(-42, 38), DTYPES, st.sampled_from([1, 2, 4]), st.sampled_from([32, 128]),
        st.sampled_from([None, 0.0, 3e38, math.nan, math.inf, -math.inf]), st.integers(0, 2**31 - 1))
 def test_the_kernels(count: int, size: float, dtype: torch.dtype, programs: int, chunk: int, one: float | None, seed: int) -> None:
@@ -142,6 +144,12 @@ def test_the_kernel_by_a_known_scale(count: int, size: float, dtype: torch.dtype
     with np.errstate(over="ignore"):  # to infinity, which becomes 448
         launch_by_scale(guarded.inside[0, :count].copy_(x), y.inside, given, programs, chunk)
     assert torch.equal(bits(y.inside), bits(to_e4m3_with(x, given))) and y.untouched() and guarded.untouched()
+
+
+def test_products_with_the_reciprocal() -> None:
+    """39 ÷ (52 ÷ 448) is 336, in the middle of 320 and 352, and the even one is 320; 39 · (448 ÷ 52) is a little more in float32."""
+    x = torch.tensor([52, 39]).bfloat16()
+    assert to_e4m3(x)[0].tolist() == found_by_kernels(x, 1, 32)[0].tolist() == [448, 352]
 
 
 def test_the_kernels_as_shipped() -> None:
