@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from interpreter import E4M3_NUMBERS, MARGIN, Guarded, nearest_e4m3, round_to_e4m3
+from interpreter import E4M3_NUMBERS, MARGIN, Guarded, convert_exactly, nearest_e4m3
 from torch import Tensor
 
 from zellige.cuda.kernels import e4m3 as kernels
@@ -27,9 +27,9 @@ NOTHING = 0x5A
 
 
 @pytest.fixture(scope="module", autouse=True)
-def e4m3_is_the_nearest() -> Iterator[None]:
+def exact_conversions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        round_to_e4m3(patch)
+        convert_exactly(patch)
         yield
 
 
@@ -147,7 +147,7 @@ def test_the_kernel_by_a_known_scale(count: int, size: float, dtype: torch.dtype
 
 
 def test_products_with_the_reciprocal() -> None:
-    """39 ÷ (52 ÷ 448) is 336, in the middle of 320 and 352, and the even one is 320; 39 · (448 ÷ 52) is a little more in float32."""
+    """39 ÷ (52 ÷ 448) is 336, in the middle of 320 and 352, and the even one is 320; 39 · (448 ÷ 52) is a bit more in float32."""
     x = torch.tensor([52, 39]).bfloat16()
     assert to_e4m3(x)[0].tolist() == found_by_kernels(x, 1, 32)[0].tolist() == [448, 352]
 
