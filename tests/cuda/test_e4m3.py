@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from interpreter import E4M3_NUMBERS, MARGIN, Guarded, convert_exactly, nearest_e4m3
 from torch import Tensor
+from triton.runtime import interpreter
 
 from zellige.cuda.kernels import e4m3 as kernels
 from zellige.cuda.operators import e4m3 as operators
@@ -158,6 +160,27 @@ def test_the_kernels_as_shipped() -> None:
     y, scale = found_by_kernels(x, PROGRAMS, CHUNK)
     small, expected = to_e4m3(x)
     assert torch.equal(y.view(torch.uint8), small.view(torch.uint8)) and torch.equal(scale, expected)
+
+
+def test_each_walk_turns_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first begins with what was written last, the second with what the first has read last."""
+    x, y, scale, partials = torch.zeros(100).bfloat16(), torch.zeros(100).to(E4M3), torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    builder, places = interpreter.InterpreterBuilder, []
+    load = builder.create_masked_load
+
+    def seen(self: Any, pointers: Any, *rest: Any) -> Any:
+        places.append((int(pointers.data.flat[0]) - x.data_ptr()) // 64)
+        return load(self, pointers, *rest)
+
+    def walk(launch: Callable[..., None], *arguments: Any) -> list[int]:
+        places.clear()
+        launch(*arguments, chunk=32)
+        return [place for place in places if 0 <= place < 4]  # not those of the scale and of the partials
+
+    monkeypatch.setattr(builder, "create_masked_load", seen)
+    assert walk(launch_largest, x, partials) == [3, 2, 1, 0]
+    assert walk(launch_by_largest, x, y, scale, partials) == [0, 1, 2, 3]
+    assert walk(launch_by_scale, x, y, scale, 1) == [3, 2, 1, 0]
 
 
 def test_the_same_constants() -> None:
