@@ -2,9 +2,9 @@
 
 Numbers lie one behind the other, in chunks that a fixed number of programs share out among themselves, one after the other, so
 that all programs are somewhere near the same place of memory at any time. Whoever wrote x most likely did so front to back, and of
-what is larger than the L2 cache the end is left there. So the first walk goes back to front, and a second one, which finds the
-front left, front to back: in the direction of the one before it would find at each place what is about to be replaced. Rounding
-reads x for the last time, so its lines may go first, and leave the cache to what is written.
+what is larger than the L2 cache the end is left there. So the first walk goes back to front, and the second, to which that leaves
+the front, front to back; in the direction of the walk before, each part would have been replaced just before it is reached.
+Rounding reads x for the last time, so its lines may go first, and leave the cache to what is written.
 
 Scales are those of ``tiling/scaled_tiles.py``. Numbers are multiplied by the scale's reciprocal, both rounded to float32 as IEEE
 754 has it, which may differ by a unit in the last place from the quotient; then rounded to the nearest of e4m3, ties to even, by
