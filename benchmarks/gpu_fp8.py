@@ -2,6 +2,8 @@
 
 cuBLAS multiplies the same numbers, with one scale for each tensor or one for each row, in either orientation, adding up as fast
 as it can (``use_fast_accum``). Numbers are drawn such that they are exact in bfloat16 too, so all products have one reference.
+The layer is timed as it is called, from bfloat16, with the scale of its input found anew and known beforehand; and what makes e4m3
+of that input by itself, against the bytes that it must move and against PyTorch's operators.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from zellige.cuda.kernels.cubins import Request, compile_together
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
 from zellige.cuda.layers.timing import Repeated, race
 from zellige.cuda.operators.block_product import ARCHITECTURE, ENTRY, KERNELS, BlockKernel
-from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
-from zellige.cuda.tiling.scaled_tiles import E4M3, LARGEST, ScaledTiles, quantize
+from zellige.cuda.operators.block_product_fp8 import STEP, multiply
+from zellige.cuda.operators.e4m3 import to_e4m3, to_e4m3_with
+from zellige.cuda.tiling.scaled_tiles import E4M3, LARGEST, ScaledTiles, quantize, scale_for
 
 TOLERANCE = 1e-2
 """One rounding to bfloat16 is 1.7e-3; sums of 14 336 products that keep 13 bits, and cut off the rest, are off by 3e-3 in NumPy."""
@@ -43,6 +46,9 @@ SPARSITIES = (0.5, 0.0, 0.8, None, 1.0)
 
 VARIANTS: tuple[tuple[BlockKernel, str, torch.dtype], ...] = tuple(
     zip(KERNELS, ("gelu", "silu", "relu"), (torch.bfloat16, torch.float16, torch.bfloat16), strict=True))
+
+SPECIAL = (1.0, 0.0, math.nan, -math.inf, 6e4)
+"""What stands in the middle of an input that is rounded."""
 
 SCALE = 2.0**-7
 """By which whatever is timed is multiplied, activations and weights: a power of two loses nothing in bfloat16."""
@@ -81,7 +87,7 @@ def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, activa
     mask = (tile_wise(rows, columns, 0.5, generator) if sparsity is None else blocks(rows, columns, sparsity, generator, 128))
     values = torch.randn(rows, columns, device=DEVICE) * 10 ** torch.empty(rows, 1, device=DEVICE).uniform_(-1, 1)
     weight = quantize(cut_on_device((values * mask.to(DEVICE) / math.sqrt(columns)).to(DTYPE), 128, STEP, STEP))
-    small, scale = to_e4m3(torch.randn(tokens, columns, device=DEVICE))
+    small, scale = to_e4m3(torch.randn(tokens, columns, device=DEVICE, dtype=dtype))
     x = torch.full((tokens, columns + -columns % 16 + 16), math.nan, device=DEVICE).to(E4M3)[:, :columns]
     x.copy_(small)
     bias, residual = None, None
@@ -93,6 +99,21 @@ def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, activa
     del poison  # the allocator hands this memory to the result
     y = multiply(weight, x, scale, bias, residual, "none" if plain else activation, dtype, kernel)
     return ((y.double() - expected).norm() / expected.norm().clamp_min(1e-30)).item()
+
+
+def wrong_roundings() -> list[str]:
+    """Inputs of which the kernels make other numbers, or another scale, than PyTorch's operators on the CPU."""
+    wrong, known = [], torch.tensor([0.01])
+    for number, (_, columns, tokens) in enumerate(SHAPES):
+        for dtype in (torch.bfloat16, torch.float16):
+            x = (torch.randn(tokens, columns, generator=torch.Generator().manual_seed(number)) * 10.0 ** (number % 9 - 4)).to(dtype)
+            x[tokens // 2, columns // 2] = SPECIAL[number % len(SPECIAL)]
+            here, there = x.to(DEVICE), (*to_e4m3(x), to_e4m3_with(x, known))
+            made = (*to_e4m3(here), to_e4m3_with(here, known.to(DEVICE)))
+            if not all(torch.allclose(a.float().cpu(), b.float(), 0, 0, equal_nan=True) for a, b in zip(made, there, strict=True)):
+                wrong.append(f"{tokens} × {columns} of {dtype} with {SPECIAL[number % len(SPECIAL)]}")
+                say(f"   WRONG in e4m3: {wrong[-1]}")
+    return wrong
 
 
 def dense_of(weight: ScaledTiles) -> torch.Tensor:
@@ -150,6 +171,11 @@ class Problem:
         return Fp8BlockLinear(self.weight)
 
     @cached_property
+    def known(self) -> Fp8BlockLinear:
+        """The same with the scale that all inputs have."""
+        return Fp8BlockLinear(self.weight, x_scale=SCALE)
+
+    @cached_property
     def density(self) -> float:
         return self.weight.count_nonzero().item() / self.weight.numel()
 
@@ -190,12 +216,18 @@ def ours(problem: Problem) -> dict[str, Way]:
 
 
 def ours_layer(problem: Problem) -> dict[str, Way]:
-    """From bfloat16: the largest input is found and all are rounded, by PyTorch's operators one after the other."""
+    """From bfloat16: the largest input is found, all are rounded, and multiplied."""
     return {str(problem.module.kernel): Way(problem.module, False)}
 
 
+def ours_known(problem: Problem) -> dict[str, Way]:
+    """From bfloat16, rounded by a scale that is known."""
+    return {str(problem.known.kernel): Way(problem.known, False)}
+
+
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
-    "cublas-e4m3": cublas_e4m3, "cublas-bf16": cublas_bf16, "blocks-e4m3": ours, "layer-e4m3": ours_layer}
+    "cublas-e4m3": cublas_e4m3, "cublas-bf16": cublas_bf16, "blocks-e4m3": ours, "layer-e4m3": ours_layer,
+    "layer-e4m3-known": ours_known}
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
@@ -203,6 +235,29 @@ def time_layer(layer: Layer) -> dict[str, Any]:
     problem = Problem(layer)
     entries = {name: partial(contestant, problem) for name, contestant in CONTESTANTS.items()}
     return asdict(layer) | {"density": problem.density} | compared(entries, problem.repeated, problem.error)
+
+
+def by_operators(x: torch.Tensor) -> torch.Tensor:
+    """What ``to_e4m3`` makes, by PyTorch's operators, which read x several times."""
+    low, high = torch.aminmax(x)
+    return (x / scale_for(torch.maximum(-low, high)).reshape(1)).to(E4M3)
+
+
+ROUNDED_BYTES = {"found": 5, "known": 3, "operators": 5}
+"""Scale → the fewest bytes that move for each number: 2 whenever x is read, 1 that is written. What a second reading finds in the
+cache is no traffic of the memory, so that a share of this floor may exceed 100 %."""
+
+
+def time_rounding(columns: int, copied: float) -> dict[str, Any]:
+    """Seconds of making e4m3 of so many columns, and those that its bytes take at the speed of a copy."""
+    count = max(2, math.ceil(ROTATED / (2 * TOKENS * columns)))
+    inputs = [numbers(TOKENS, columns, seed).to(DTYPE) * SCALE for seed in range(count)]
+    calls: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "found": lambda x: to_e4m3(x)[0], "known": partial(to_e4m3_with, scale=torch.full((1,), SCALE, device=DEVICE)),
+        "operators": by_operators}
+    laps = race({name: Repeated([partial(call, x) for x in inputs]) for name, call in calls.items()}, 9)
+    return {"columns": columns, "seconds": {name: median(seconds) for name, seconds in laps.items()},
+            "floor_s": {name: moved * TOKENS * columns / copied for name, moved in ROUNDED_BYTES.items()}}
 
 
 def time_ceiling() -> float:
@@ -226,10 +281,15 @@ def layers() -> list[Layer]:
 def fp8(run: Run) -> object:
     if not hopper():
         return "for compute capability 9.0 alone"
-    tests = correctness()
+    tests, wrong = correctness(), wrong_roundings()
     best = run.facts.get("ceilings") or ceilings(run)
     flop = time_ceiling()
     say(f"   8192³ e4m3 {flop / 1e12:.0f} TFLOP/s")
+    roundings = [time_rounding(columns, best["bytes_per_s"]) for columns in sorted({layer.columns for layer in layers()})]
+    for rounding in roundings:
+        say(f"   {TOKENS} × {rounding['columns']} to e4m3  " + "  ".join(
+            f"{name} {took * 1e6:.1f} µs ({rounding['floor_s'][name] / took:.0%} of the floor)"
+            for name, took in rounding["seconds"].items()))
     found: list[dict[str, Any]] = []
     for layer, result, reason in run.one_by_one(time_layer, layers(), PATIENCE):
         if result is None:
@@ -238,4 +298,5 @@ def fp8(run: Run) -> object:
         else:
             found.append(result | {"floor_s": floor(result, flop, best["bytes_per_s"])})
             say(line(found[-1]))
-    return {"correctness": tests, "flop_per_s": flop, "tokens": TOKENS, "layers": found}
+    return {"correctness": tests | {"wrong roundings": wrong}, "flop_per_s": flop, "tokens": TOKENS, "roundings": roundings,
+            "layers": found}

@@ -156,23 +156,44 @@ def backward(facts: dict[str, Any]) -> str:
 
 
 def fp8(facts: dict[str, Any]) -> str:
-    """Blocks in e4m3: times faster than cuBLAS in e4m3, and from bfloat16 to bfloat16 times faster than cuBLAS in that."""
+    """Blocks in e4m3: times faster than cuBLAS in e4m3, and from bfloat16 to bfloat16 times faster than cuBLAS in that; how long
+    rounding to e4m3 takes. Earlier files have neither that nor layers whose scale is known."""
     found = facts.get("fp8", {})
     if "layers" not in found:
         return ""
     own = [layer for layer in found["layers"] if right(layer)]
+    whole = {name: title for name, title in WHOLE_LAYERS.items() if any(name in layer["seconds"] for layer in own)}
     rows = []
     for layer in {layer["name"]: layer for layer in own}.values():
         at = {one["sparsity"]: one for one in own if one["name"] == layer["name"]}
         dense = [geometric_mean(one["seconds"][name] for one in at.values()) for name in ("cublas-bf16", "cublas-e4m3")]
         rows.append([layer["name"], f"{layer['rows']} × {layer['columns']}", *(f"{1e6 * seconds:.0f}" for seconds in dense),
                      *(_faster(at.get(level), "blocks-e4m3", "cublas-e4m3") for level in SPARSITIES),
-                     *(_faster(at.get(level), "layer-e4m3", "cublas-bf16") for level in SPARSITIES)])
+                     *(_faster(at.get(level), name, "cublas-bf16") for name in whole for level in SPARSITIES)])
     headings = ["blocks 128 × 128 in e4m3", "rows × columns", "cuBLAS bf16, µs", "e4m3, µs",
-                *(f"{level:.0%}" for level in SPARSITIES), *(f"layer, {level:.0%}" for level in SPARSITIES)]
-    return (f"{facts['conditions']['gpu']}; {checked(found, 'products')} The largest relative error was "
-            f"{float(found['correctness']['worst']):.1e}. cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3."
-            f"\n\n{table(headings, rows, texts=2)}")
+                *(f"{level:.0%}" for level in SPARSITIES),
+                *(f"{title}, {level:.0%}" for title in whole.values() for level in SPARSITIES)]
+    return "\n\n".join(filter(None, [
+        f"{facts['conditions']['gpu']}; {checked(found, 'products')} The largest relative error was "
+        f"{float(found['correctness']['worst']):.1e}. cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3.",
+        table(headings, rows, texts=2), _roundings(found)]))
+
+
+WHOLE_LAYERS = {"layer-e4m3": "layer", "layer-e4m3-known": "layer, scale known"}
+"""Contestants that go from bfloat16 to bfloat16."""
+
+ROUNDINGS = {"operators": "PyTorch's operators, µs", "found": "`to_e4m3`, µs", "known": "`to_e4m3_with`, µs"}
+
+
+def _roundings(found: dict[str, Any]) -> str:
+    """What e4m3 of activations takes, and the share of that in which its bytes can be moved; whether it was right."""
+    rows = [[f"{found['tokens']} × {one['columns']}",
+             *(f"{took * 1e6:.0f} ({one['floor_s'][name] / took:.0%})" for name in ROUNDINGS for took in [one["seconds"][name]])]
+            for one in found.get("roundings", [])]
+    if not rows:
+        return ""
+    wrong = found["correctness"]["wrong roundings"]
+    return f"{table(['bfloat16 to e4m3', *ROUNDINGS.values()], rows, texts=1)}\n\n{len(wrong)} awkward inputs were rounded wrong."
 
 
 def _faster(layer: dict[str, Any] | None, name: str, other: str) -> str:

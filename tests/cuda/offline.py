@@ -23,6 +23,8 @@ ASSEMBLERS = {100: "ptxas-blackwell"}
 POINTERS = {"units": "i32", "channels": "i32", "taps": "i32", "rows": "i32", "pieces": "i32", "chunks": "i32", "tickets": "i32",
             "partials": "fp32"}
 NUMBERS = ("x", "dy", "values", "y", "bias", "weight", "residual", "gradient")
+OWN = {"features": {}, "e4m3": {"y": "fp8e4nv", "scale": "fp32", "partials": "i32"}}
+"""What is a pointer in some files, to what: "rows" is a number among features."""
 SCALARS = {"epsilon": "fp32", "scale": "fp32"}
 TILES = {"TILE": 128, "STEP": 64, "UNIT": 1, "TOKENS": 128, "X_FEATURES": True, "Y_FEATURES": True, "W_BOXES": False,
          "RAGGED": False, "SPLIT": False, "WIDTH": 16, "EIGHTS": False, "ACTIVATION": "none", "BIAS": True, "RESIDUAL": True}
@@ -36,11 +38,14 @@ KERNELS = {
     "transposition": ("features", {"ROWS": 64, "COLUMNS": 64}),
     "tile_gradient": ("gradient", {"TILE": 128, "STEP": 64, "UNIT": 1, "WIDE": 128, "TOKENS": 64, "X_FEATURES": True,
                                           "RAGGED": False}),
+    "largest_magnitude": ("e4m3", {"PROGRAMS": 512, "CHUNK": 8192}),
+    "rounded_by_largest": ("e4m3", {"PROGRAMS": 512, "CHUNK": 8192}),
+    "rounded_by_scale": ("e4m3", {"CHUNK": 8192}),
 }
 """Name → the file that has it, and its constants."""
 
 WORDS = ("wgmma.mma_async", "mma.sync", "tcgen05.mma", "cp.async.cg.shared.global", "cp.async.bulk.tensor", "ld.global.b16",
-         "st.global.v4")
+         "st.global.v4", "cvt.rn.satfinite.e4m3x2.f32", ".v4.b32")
 
 
 def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = "bf16", kernel: str = "tile_product",
@@ -56,8 +61,8 @@ def compile_case(capability: int, warps: int = 8, stages: int = 3, dtype: str = 
     names = function.arg_names
     signature = dict.fromkeys(names, "i32")
     signature |= dict.fromkeys(NUMBERS, "*" + dtype)
-    pointers = {} if file == "features" else POINTERS  # "rows" is a number there
-    signature |= SCALARS | {name: "*" + kind for name, kind in pointers.items()} | dict.fromkeys(constants, "constexpr")
+    signature |= SCALARS | {name: "*" + kind for name, kind in OWN.get(file, POINTERS).items()}
+    signature |= dict.fromkeys(constants, "constexpr")
     signature = {name: signature[name] for name in names}
     if constants.get("X_BOXES"):
         box = [constants["STEP"], constants["TOKENS"]]

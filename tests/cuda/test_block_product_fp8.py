@@ -1,5 +1,5 @@
-"""The product of blocks in e4m3: run on an emulated GPU against float64, and compiled for a real one; weights and activations
-rounded to e4m3; the layer made of both."""
+"""The product of blocks in e4m3: run on an emulated GPU against float64, and compiled for a real one; weights rounded to e4m3; the
+layer made of both."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from vector_weights import FUNCTIONS, relative_error
 
 import zellige.cuda.layers.fp8
 from zellige.cuda.kernels.launch import Boxes, _tensor_map
-from zellige.cuda.layers.fp8 import Fp8BlockLinear
+from zellige.cuda.layers.fp8 import Fp8BlockLinear, input_scale
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import ENTRY, ROWS, BlockKernel
 from zellige.cuda.operators.block_product import multiply as multiply_blocks
-from zellige.cuda.operators.block_product_fp8 import STEP, multiply, to_e4m3
+from zellige.cuda.operators.block_product_fp8 import STEP, multiply
+from zellige.cuda.operators.e4m3 import to_e4m3
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.scaled_tiles import E4M3, ScaledTiles, quantize
 from zellige.cuda.tiling.tiles import Tiles, cut_tiles, expand
@@ -76,7 +77,7 @@ def check(
 ) -> None:  # fmt: skip
     weight = on_cpu(uneven(rows, columns, density, dropped, dtype, seed))
     generator = torch.Generator().manual_seed(seed)
-    small, scale = to_e4m3(3 * torch.randn(tokens, columns, generator=generator))
+    small, scale = to_e4m3((3 * torch.randn(tokens, columns, generator=generator)).to(dtype))
     x = among_nan(small, 16, 16 + -columns % 16)
     bias = torch.randn(rows, generator=generator).to(dtype) if with_bias else None
     residual = torch.randn(tokens, rows, generator=generator).to(dtype) if with_residual else None
@@ -156,7 +157,7 @@ def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_product, "check_hopper", lambda device, instead: None)
     monkeypatch.setattr(block_product, "loaded", lambda source, name, defines, *_: (source, dict(defines)))
     monkeypatch.setattr(block_product, "launch", lambda *arguments: given.extend(arguments))
-    weight, (small, scale) = on_cpu(uneven(136, 272, 0.5, 0.0, torch.bfloat16, 0)), to_e4m3(torch.randn(5, 272))
+    weight, (small, scale) = on_cpu(uneven(136, 272, 0.5, 0.0, torch.bfloat16, 0)), to_e4m3(torch.randn(5, 272).bfloat16())
     y = multiply(weight, small, scale, activation="silu", dtype=torch.float16, kernel=MIDDLE)
     (source, defines), _, _, _, arguments, _ = given
     assert y.shape == (5, 136) and y.dtype == torch.float16 and source == f"{ENTRY}.cu"
@@ -211,16 +212,6 @@ def test_a_weight_is_rounded_to_the_nearest(rows: int, columns: int, size: float
     assert (made.abs().amax(1)[weight.any(1)] == 448).all()
 
 
-def test_activations_are_rounded_to_the_nearest() -> None:
-    for size in (1e-30, 1.0, 1e30):
-        x = (torch.randn(20, 30) * size).bfloat16()
-        small, scale = to_e4m3(x)
-        quotient = x.double() / scale.double()
-        assert ((quotient - small.double()).abs() <= (quotient[..., None] - NUMBERS).abs().amin(-1) + 2**-20 * quotient.abs()).all()
-    assert to_e4m3(torch.zeros(2, 3))[1].item() == 1 and to_e4m3(torch.zeros(0, 3))[0].shape == (0, 3)
-    assert to_e4m3(torch.tensor([[1.0, torch.nan]]))[0].isnan().all()  # what is not finite is not hidden
-
-
 @pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
 def test_a_weight_that_is_not_finite_is_refused(number: float) -> None:
     weight = torch.ones(16, 16).bfloat16()
@@ -247,12 +238,18 @@ def test_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     again = Fp8BlockLinear(2 * weight, -bias, "relu", NARROW)
     again.load_state_dict(module.state_dict())
     assert torch.equal(again(x, residual), y)
+    known = Fp8BlockLinear(weight, bias, "relu", NARROW, input_scale([x, x / 2]))
+    assert torch.equal(known(x, residual), y) and "one scale" in str(known) and "one scale" not in str(module)
+    assert torch.equal(known(2 * x), known((2 * x).clamp(-x.abs().max(), x.abs().max())))
+    with pytest.raises(RuntimeError, match="x_scale"):
+        module.load_state_dict(known.state_dict())
 
 
-def test_it_passes_through_export() -> None:
-    module = Fp8BlockLinear(random_blocks(128, 256, 0.5, 0.0, torch.bfloat16, 0, STEP), activation="gelu")
+@pytest.mark.parametrize("x_scale, operator", [(None, "zellige.to_e4m3.default"), (0.5, "zellige.to_e4m3_with.default")])
+def test_it_passes_through_export(x_scale: float | None, operator: str) -> None:
+    module = Fp8BlockLinear(random_blocks(128, 256, 0.5, 0.0, torch.bfloat16, 0, STEP), activation="gelu", x_scale=x_scale)
     program = torch.export.export(module, (torch.zeros(3, 4, 256, dtype=torch.bfloat16),))
-    assert "zellige.block_product_fp8" in str(program.graph)
+    assert "zellige.block_product_fp8" in str(program.graph) and operator in str(program.graph)
     made = next(iter(program.graph.output_node().args[0])).meta["val"]  # type: ignore[union-attr,arg-type]
     assert made.shape == (3, 4, 128) and made.dtype == torch.bfloat16
 
@@ -266,6 +263,25 @@ def test_what_does_not_fit_the_layer(x: torch.Tensor, residual: torch.Tensor | N
     module = Fp8BlockLinear(random_blocks(128, 256, 0.5, 0.0, torch.bfloat16, 0, STEP))
     with pytest.raises(InputError, match=said):
         module(x, residual)
+
+
+@pytest.mark.parametrize("x_scale", [0.0, -1.0, float("nan"), float("inf"), 1e-40])
+def test_scales_that_are_none(x_scale: float) -> None:
+    with pytest.raises(InputError, match="between 2⁻¹²⁶ and 2¹²⁶"):
+        Fp8BlockLinear(torch.ones(128, 128).bfloat16(), x_scale=x_scale)
+
+
+@pytest.mark.parametrize("examples", [[], [torch.zeros(0)], [torch.zeros(3)], [torch.ones(3), torch.tensor([torch.inf])],
+                                      [torch.tensor([1.0, torch.nan])]])
+def test_examples_without_a_scale(examples: list[Tensor]) -> None:
+    with pytest.raises(InputError, match="finite numbers, not all of them zero"):
+        input_scale(examples)
+
+
+@given(st.integers(1, 50), st.sampled_from([torch.bfloat16, torch.float16]), st.integers(0, 2**31 - 1))
+def test_the_scale_of_examples_is_that_of_the_largest(count: int, dtype: torch.dtype, seed: int) -> None:
+    examples = torch.randn(3, count, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    assert torch.tensor([input_scale(examples)]).equal(to_e4m3(examples)[1])  # rounded to float32, as the layer has it
 
 
 def test_refusals() -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import pytest
 
-from zellige.cuda.kernels.config import SHARED_BYTES, candidates
+from zellige.cuda.kernels.config import REGISTERS, SHARED_BYTES, candidates
 from zellige.cuda.operators.features import ATTENTION_CONFIGS, HEAD_WIDTHS, attention_configs, norm_form
 
 BOXED = {"UNIT": 64, "X_BOXES": True, "W_BOXES": True}
@@ -63,6 +63,13 @@ NORMS = {
 }
 TRANSPOSITION = {"transposition": {"kernel": "transposition", "warps": 4}}
 
+ROUNDING = {
+    "largest magnitude": {"kernel": "largest_magnitude", "dtype": "i16"},
+    **{f"{kernel}, {dtype}": {"kernel": kernel, "dtype": dtype} for kernel in ("rounded_by_largest", "rounded_by_scale")
+       for dtype in ("bf16", "fp16")},
+}
+"""To e4m3, 32 numbers of each thread at a time."""
+
 SPILLED = 32
 """Bytes that may be spilled: Triton 3.6 spills 20 of a residual's addresses on sm_80, behind the loop; newer ones none."""
 
@@ -90,6 +97,17 @@ QUICK = {80: ("columns", "gradient", "attention, heads of 128, 64x4w2s/32", "nor
 @pytest.mark.parametrize("capability", QUICK)
 def test_some_compiled(capability: int) -> None:
     check(capability, {name: (CASES | BOX_CASES | OTHERS | ATTENTION | NORMS)[name] for name in QUICK[capability]})
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+def test_rounding_compiled(capability: int) -> None:
+    """Nothing spilled, four programs to a multiprocessor, 16 bytes to a load and to a store, one instruction for two numbers."""
+    for (name, case), found in zip(ROUNDING.items(), compiled(capability, list(ROUNDING.values())), strict=True):
+        rounds = case["kernel"] != "largest_magnitude"
+        assert found["spilled"] == 0 and found["registers"] <= REGISTERS // (4 * 256), (name, found)
+        assert found[".v4.b32"] == (6 if rounds else 4) and found["st.global.v4"] == (2 if rounds else 0), (name, found)
+        assert found["ld.global.b16"] == 0, (name, found)
+        assert found["cvt.rn.satfinite.e4m3x2.f32"] == (16 if rounds else 0), (name, found)
 
 
 @pytest.mark.full

@@ -1,7 +1,7 @@
 """The product of blocks of 128 × 128 in e4m3 on Hopper: Y = act(scale of X · scale of the row · (X · Wᵀ) + bias + residual).
 
 A row of a box is 128 bytes, so a step takes twice the columns that it takes of numbers of 16 bits, by as many instructions: the
-kernel is the same, ``block_product.cu``. X has one scale, as ``torch._scaled_mm`` has it, W one for every row
+kernel is the same, ``block_product.cu``. X has one scale, as ``torch._scaled_mm`` has it (``e4m3.py``), W one for every row
 (``tiling/scaled_tiles.py``); bias, residual and Y are bfloat16 or float16.
 
 Hopper adds products of e4m3 up in fewer bits than float32 has. As others have measured it, about 14 bits of each product are kept,
@@ -19,7 +19,7 @@ from torch import Tensor
 from zellige.cuda.operators.block_product import KERNELS, BlockKernel, check_suits, launch_product
 from zellige.cuda.operators.product import check
 from zellige.cuda.tiling.device_tiles import DeviceTiles
-from zellige.cuda.tiling.scaled_tiles import E4M3, ScaledTiles, scale_for
+from zellige.cuda.tiling.scaled_tiles import E4M3, ScaledTiles
 from zellige.errors import InputError
 
 STEP = 128
@@ -41,18 +41,6 @@ def multiply(weight: ScaledTiles, x: Tensor, x_scale: Tensor, bias: Tensor | Non
     numbers = [kernel.tokens, kernel.stages, kernel.width]
     return torch.ops.zellige.block_product_fp8(x, x_scale, tiles.values, weight.scales, tiles.units, tiles.rows, bias, residual,
                                                list(tiles.starts), list(tiles.shape), tiles.unit, activation, dtype, numbers)
-
-
-def to_e4m3(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x in e4m3 and the scale, one number, by which its largest magnitude is 448; by PyTorch's operators.
-
-    >>> small, scale = to_e4m3(torch.tensor([[0.0, 3.5, -1.75]]))
-    >>> small.tolist(), scale.tolist()
-    ([[0.0, 448.0, -224.0]], [0.0078125])
-    """
-    low, high = torch.aminmax(x) if x.numel() else (x.new_zeros(()), x.new_zeros(()))
-    scale = scale_for(torch.maximum(-low, high)).reshape(1)  # of one dimension, so that the quotient is in float32
-    return (x / scale).to(E4M3), scale
 
 
 @torch.library.custom_op("zellige::block_product_fp8", mutates_args=())
