@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import torch
 from gpu_error import relative_error
 from gpu_masks import MASKS
 from gpu_vectors import EVERYWHERE, HOPPER, TILE_WISE, hopper, label
+from torch.sparse.semi_structured import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated
@@ -183,7 +184,28 @@ def cusparse(problem: Problem) -> dict[str, Way]:
     return {"csr": Way(lambda x: weight @ x, True, captured=False)}
 
 
+def semi_structured(problem: Problem) -> dict[str, Way]:
+    """PyTorch's own 2:4, through CUTLASS and cuSPARSELt, of which also the algorithm that it finds to be the fastest. Whole blocks
+    that are zero it multiplies as well. What PyTorch can't make here fails by itself."""
+    if problem.layer.mask != TWO_FOUR_BY_STEPS:
+        return {}
+    kinds = {"cutlass": SparseSemiStructuredTensorCUTLASS, "cusparselt": SparseSemiStructuredTensorCUSPARSELT}
+    made = {name: cache(partial(kind.from_dense, problem.weight)) for name, kind in kinds.items()}
+
+    @cache
+    def searched() -> torch.Tensor:
+        packed = made["cusparselt"]()
+        packed.alg_id_cusparselt = torch._cslt_sparse_mm_search(packed.packed, problem.token_major[0].T)
+        return packed
+
+    made["cusparselt searched"] = searched
+    return {f"{name} {order}": Way(product, order == "features") for name, packed in made.items() for order, product in (
+        ("tokens", lambda x, packed=packed: torch.nn.functional.linear(x, packed())),
+        ("features", lambda x, packed=packed: packed() @ x))}
+
+
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
     "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False),
-    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "blocks-2:4": blocks_two_four, "tvw": vectors, "cusparse": cusparse}
+    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "blocks-2:4": blocks_two_four, "tvw": vectors, "cusparse": cusparse,
+    "pytorch-2:4": semi_structured}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

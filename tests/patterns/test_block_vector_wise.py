@@ -52,8 +52,10 @@ def lines_of(block: Sequence[At], m: int) -> Iterator[list[At]]:
 
 def staying(pattern: BlockVectorWise, layers: Sequence[WeightShape], scores: Sequence[torch.Tensor],
             sparsity: float | Fraction) -> list[list[bool]]:
-    """Which blocks of each layer stay: those of lowest mean go, the first of equals, but no layer's best, the last of equals."""
-    means = [[Fraction(sum(int(three_axes(score, shape)[at]) for at in block), len(block)) for block in blocks_of(pattern, shape)]
+    """Which blocks of each layer stay: those of lowest mean go, of what they would keep, the first of equals, but no layer's best,
+    the last of equals."""
+    means = [[Fraction(sum(sum(sorted(int(three_axes(score, shape)[at]) for at in line)[-pattern.n:])
+                           for line in lines_of(block, pattern.m)), len(block)) for block in blocks_of(pattern, shape)]
              for shape, score in zip(layers, scores, strict=True)]
     best = {(layer, max((mean, number) for number, mean in enumerate(of_layer))[1]) for layer, of_layer in enumerate(means)}
     order = sorted((mean, layer, number) for layer, of_layer in enumerate(means) for number, mean in enumerate(of_layer)

@@ -1,8 +1,9 @@
 """Vector-wise sparsity in blocks: tile-vector-wise (Guo et al., arXiv 2402.10876) whose columns come and go in runs.
 
-Blocks of rows × columns go as ``Block`` has it; in those that stay, every row keeps n of every m neighbours (at each tap). The
-columns of a block are a multiple of m, so that neighbours are the same ones as in N:M without blocks: those that 2:4 hardware
-multiplies where they lie, and that one box of memory holds. No rows go beforehand, and no other order of columns would do.
+Blocks of rows × columns go as ``Block`` has it, by the scores of what they would keep; in those that stay, every row keeps n of
+every m neighbours (at each tap). The columns of a block are a multiple of m, so that neighbours are the same ones as in N:M without
+blocks: those that 2:4 hardware multiplies where they lie, and that one box of memory holds. No rows go beforehand, and no other
+order of columns would do.
 
 At the right edge the last few columns count as a full group padded with zeros: up to n of them stay.
 """
@@ -10,8 +11,9 @@ At the right edge the last few columns count as a full group padded with zeros: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -62,8 +64,14 @@ class BlockVectorWise(VectorWise):
         return self.block.too_small(shape)
 
     def choose(self, layers: Sequence[Scored], sparsity: Fraction) -> list[torch.Tensor]:
-        blocks = self.block.choose(layers, self.outer_sparsity(sparsity))
+        blocks = self.block.choose([replace(layer, compute=partial(self._kept, layer)) for layer in layers],
+                                   self.outer_sparsity(sparsity))
         return [mask & self.inside.mask_of(layer.scores(), layer.shape) for layer, mask in zip(layers, blocks, strict=True)]
+
+    def _kept(self, layer: Scored) -> torch.Tensor:
+        """The scores of what stays if its block does: by these blocks are chosen."""
+        scores = layer.scores()
+        return scores * self.inside.mask_of(scores, layer.shape)
 
     def verify(self, weight: torch.Tensor, groups: int = 1) -> Census:
         """Counts single weights, as N:M: all of a block that keeps nothing are gone, like the zeros of any other.
