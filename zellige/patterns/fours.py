@@ -78,6 +78,8 @@ def _neighbours(columns: NDArray[np.bool_]) -> Fours:
 def _searched(columns: NDArray[np.bool_], least: int) -> Fours:
     """Fours from anywhere: those that every line fills, and what is left by first fit; exactly where columns are few."""
     found = _first_fit(columns)
+    if len(found) <= least:
+        return found
     full = _filled(columns) if 4 * columns.sum() >= columns.size else []  # fours that lines fill have half of their places marked
     if full:
         left = np.setdiff1d(np.arange(len(columns)), np.array([number for four in full for number in four], np.int64))
