@@ -1,12 +1,13 @@
 """Products with sparse weights on one NVIDIA GPU: are they right, and how fast, against cuBLAS in the same run.
 
     PYTHONPATH=. python benchmarks/gpu.py --results DIRECTORY
-    PYTHONPATH=. python benchmarks/gpu.py --budget 120 --only convolution backward --results DIRECTORY
+    PYTHONPATH=. python benchmarks/gpu.py --budget 120 --join --only convolution backward --results DIRECTORY
     PYTHONPATH=. python benchmarks/gpu.py --one tw2-128 0.5 4096 4096 512     # one layer once in every configuration
 
 needs torch, triton and numpy; for kernels in CUDA C++ the packages that ``docs/gpu.md`` names. Correctness comes first. Every
 section is guarded, has seconds of its own and takes no more than what is left of the budget, by default less than eight minutes
-in all; what it did not come to, it says. What was measured is written after every layer, to ``gpu-….json``.
+in all; what it did not come to, it says, and another run with ``--join`` adds that to the same file. What was measured is written
+after every layer, to ``gpu-….json``.
 
 Times are device time: graphs of calls over inputs that together exceed the L2 cache, replayed in turn with the dense
 product's, medians. Weights are random with random masks; a layer counts as lost if its answers are off.
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="directory for the JSON file")
     parser.add_argument("--budget", type=float, default=465.0, help="seconds")
     parser.add_argument("--only", choices=SECTIONS, nargs="+", default=list(SECTIONS), help="sections to run")
+    parser.add_argument("--join", action="store_true", help="keep what the file has from an earlier run of other sections")
     parser.add_argument("--one", nargs=5, metavar=("MASK", "SPARSITY", "ROWS", "COLUMNS", "TOKENS"), help="multiply once, no more")
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -62,7 +64,7 @@ def main() -> None:
         mask, sparsity, *sizes = arguments.one
         gpu_correctness.one(mask, float(sparsity), *map(int, sizes))
         return
-    run = Run(arguments.results, arguments.budget)
+    run = Run(arguments.results, arguments.budget, arguments.join)
     run.facts["layers"] = []
     say(json.dumps(conditions()))
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv,noheader"]

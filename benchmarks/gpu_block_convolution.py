@@ -13,7 +13,7 @@ import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED
 from gpu_convolution import CHECKED, IMAGES, PATIENCE, Layer, dense, floor
 from gpu_error import FUNCTIONS, checked_error, relative_error
-from gpu_layers import ceilings, compared, line
+from gpu_layers import compared, line, measured_ceilings
 from gpu_masks import columns_only, tile_vector_wise_in_runs
 from gpu_run import Run, say
 from gpu_vectors import LIMITS, hopper
@@ -217,7 +217,7 @@ def block_convolution(run: Run) -> object:
         return {"error": "for compute capability 9.0 alone"}
     found: list[dict[str, Any]] = []
     run.facts["block convolution"] = {"correctness": correctness(), "layers": found}
-    best: Any = run.facts.get("ceilings") or ceilings(run)
+    best = measured_ceilings(run)
     for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):
         if result is None:
             say(f"   {layer.name:22} {layer.sparsity:.0%}  FAILED: {reason}")

@@ -12,7 +12,7 @@ import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED, capability
 from gpu_correctness import verdict
 from gpu_error import FUNCTIONS, checked_error, relative_error
-from gpu_layers import ceilings, compared, line
+from gpu_layers import compared, line, measured_ceilings
 from gpu_masks import tile_wise, tile_wise_in_eights
 from gpu_run import Run, say
 
@@ -147,7 +147,7 @@ def convolution(run: Run) -> object:
     jobs += [(layer, number) for layer in layers() if layer.sparsity == SPARSITIES[0] and layer.name in UNLIKE
              for number in range(2 * CONFIGS)]
     checked = verdict(run, "convolutions", prepare, jobs, 0.35 * run.left)
-    best = run.facts.get("ceilings") or ceilings(run)
+    best = measured_ceilings(run)
     found: list[dict[str, Any]] = []
     run.facts["convolution"] = {"correctness": checked, "ceilings": best, "layers": found}
     for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):

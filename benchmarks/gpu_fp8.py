@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED, TOKENS, Layer, cut_on_device
 from gpu_error import FUNCTIONS, relative_error
-from gpu_layers import LARGE, PATIENCE, ceilings, compared, line, of
+from gpu_layers import LARGE, PATIENCE, compared, line, measured_ceilings, of
 from gpu_masks import MASKS, blocks, tile_wise
 from gpu_run import Run, say
 from gpu_vectors import hopper
@@ -282,7 +282,7 @@ def fp8(run: Run) -> object:
     if not hopper():
         return "for compute capability 9.0 alone"
     tests, wrong = correctness(), wrong_roundings()
-    best = run.facts.get("ceilings") or ceilings(run)
+    best = measured_ceilings(run)
     flop = time_ceiling()
     say(f"   8192³ e4m3 {flop / 1e12:.0f} TFLOP/s")
     roundings = [time_rounding(columns, best["bytes_per_s"]) for columns in sorted({layer.columns for layer in layers()})]

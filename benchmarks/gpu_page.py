@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from gpu_join import EARLIER
 from pages import replaced, table, times
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +34,6 @@ CONVOLUTIONS = {"blocks 128 × 64 of a tap": "blocks of 128 rows × 64 channels 
 OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "blocks-2:4", "tvw")
 LARGE = 2048
 NOTHING = "Not timed on a GPU yet."
-EARLIER = "sections of an earlier run the same day"
-"""In the conditions of a file that was put together: what another run gave. Its layers say so too, as their ``run``."""
 KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours", "tvw-128 by 64": "ours"}
 """Contestant or mask → what it stands for in the comparison."""
 
@@ -58,7 +57,7 @@ def conditions(facts: dict[str, Any]) -> str:
     if "cases" in tests:
         text += f". {tests['cases']} products of awkward shapes, {len(tests['wrong'])} of them wrong"
     if EARLIER in found:
-        text += f". Layers marked †, and {', '.join(found[EARLIER])}, are of an earlier run on such a GPU the same day"
+        text += f". Layers marked †, and {', '.join(found[EARLIER])}, are of an earlier run on such a GPU"
     return text + "."
 
 

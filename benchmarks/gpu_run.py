@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import triton
+from gpu_join import joined
 
 from zellige.pack.atomic import write_atomically
 
@@ -84,11 +85,19 @@ def _guarded(work: Callable[[Any], Any], job: Any) -> tuple[Any, str]:
 
 
 class Run:
-    """What is left of the budget, and what was found."""
+    """What is left of the budget, and what was found. ``join``: keep what the file has from sections that are not run now."""
 
-    def __init__(self, results: Path, budget: float):
-        self.results, self.end = results, time.monotonic() + budget
+    def __init__(self, results: Path, budget: float, join: bool = False):
+        self.results, self.end, self.before = results, time.monotonic() + budget, None
+        if join and self.file.exists():
+            self.before = json.loads(self.file.read_text())
+            joined(self.before, {"conditions": conditions()})  # or it raises now
         self.facts: dict[str, Any] = {}
+
+    @property
+    def file(self) -> Path:
+        name = torch.cuda.get_device_name().lower().replace("nvidia ", "").split()[0]
+        return self.results / f"gpu-{name}.json"
 
     @property
     def left(self) -> float:
@@ -128,7 +137,7 @@ class Run:
             processes.end()
 
     def write(self) -> None:
-        name = torch.cuda.get_device_name().lower().replace("nvidia ", "").split()[0]
         self.results.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"conditions": conditions(), **self.facts}, indent=1) + "\n"
-        write_atomically(self.results / f"gpu-{name}.json", [text.encode()])
+        facts = {"conditions": conditions(), **self.facts}
+        text = json.dumps(facts if self.before is None else joined(self.before, facts), indent=1) + "\n"
+        write_atomically(self.file, [text.encode()])
