@@ -23,12 +23,12 @@ from torch._dynamo.utils import counters
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.choosing import BLOCKS, DENSE
+from zellige.cuda.layers.choosing import BLOCKS, BY_BLOCKS, DENSE, TWO_FOUR
 from zellige.cuda.layers.convolution import TileWiseConv2d
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
 from zellige.cuda.layers.linear import TileWiseLinear
 from zellige.cuda.layers.vectors import VECTORS
-from zellige.cuda.operators.block_product import KERNELS
+from zellige.cuda.operators.block_product import kernels
 from zellige.cuda.operators.product import multiply
 from zellige.cuda.tiling.convolution_tiles import Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -40,7 +40,8 @@ TOKENS = (2048, 300)
 
 WINDOW, CHANNELS, SIZE, IMAGES = Window((3, 3), padding=(1, 1)), 128, 28, (8, 3)
 CALLS = 4
-MASKS = {DENSE: "tw1-128 by 64", BLOCKS: "tw1-128 by 64", "groups": "tw1-128 by 8", "columns": "tw1-128", VECTORS: "tvw-128"}
+MASKS = {DENSE: "tw1-128 by 64", BLOCKS: "tw1-128 by 64", TWO_FOUR: "tvw-128 by 64", "groups": "tw1-128 by 8",
+         "columns": "tw1-128", VECTORS: "tvw-128"}
 """Way → the mask of a weight for it."""
 
 Call = Callable[[torch.Tensor], torch.Tensor]
@@ -124,7 +125,7 @@ def answers(call: Call, x: torch.Tensor, trained: tuple[torch.Tensor, ...], seed
 def config_for(way: str, tokens: int) -> Config | None:
     if way in (DENSE, VECTORS):
         return None
-    return KERNELS[0].config if way == BLOCKS else candidates(128, 64, tokens, capability())[0]
+    return kernels(way == TWO_FOUR)[0].config if way in BY_BLOCKS else candidates(128, 64, tokens, capability())[0]
 
 
 def linear(way: str, trainable: bool = False) -> Subject:
@@ -163,7 +164,7 @@ def images(count: int) -> torch.Tensor:
 
 
 CASES: dict[str, tuple[Callable[[], Subject], bool]] = {
-    **{f"linear, {way}": (partial(linear, way), way == BLOCKS) for way in MASKS},
+    **{f"linear, {way}": (partial(linear, way), way in BY_BLOCKS) for way in MASKS},
     **{f"linear, {way}, trained": (partial(linear, way, True), False) for way in ("groups", "columns")},
     **{f"convolution, {way}": (partial(convolution, way), way == BLOCKS) for way in ("groups", "columns", BLOCKS)},
     "linear, e4m3": (e4m3, True), "operator": (operator, False),
