@@ -13,7 +13,7 @@ from emulated_kernel import emulated, needs_compiler
 from torch.nn import functional
 
 from zellige.cuda.kernels.config import Config
-from zellige.cuda.layers import choosing, linear, vectors
+from zellige.cuda.layers import choosing, linear, training, vectors
 from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, BY_BLOCKS, TWO_FOUR
@@ -40,6 +40,7 @@ class Clock:
         patch.setattr(choosing, "repeated", lambda call, inputs: [call(x) for x in inputs])
         for room in (linear, convolution_layer):
             patch.setattr(room, "capability_of", lambda device: capability)
+        for room in (linear, convolution_layer, training):
             patch.setattr(room, "check_timeable", lambda weight, dimensions: None)
             patch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS)
             patch.setattr(room, "key_of", lambda weight, tile, step, cuts, *about: f"{list(weight.shape)} {sorted(cuts)} {about}")
@@ -75,6 +76,30 @@ def test_all_ways_run_and_the_fastest_is_kept(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS[1:])
     again = choose()
     assert clock.answers and (again.way, again.config) == ("groups", CONFIGS[1])  # what nobody offers any more is not believed
+
+
+def test_training_races_whole_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the ways that have a backward pass; what is chosen for a step is not what is chosen for a product."""
+    clock, cache = Clock(monkeypatch, {"dense": 3e-4, "groups": 4e-4, "columns": 2e-4}), ChoiceCache(tmp_path / "choices")
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
+    choice = training.choose_for_training(SPARSE.half(), 6, cache, tile=16, step=16)
+    assert choice == Choice("columns", CONFIGS[0], 2e-4, 3e-4, size=(6,))
+    assert {name[0] for name in clock.answers} == {"dense", "groups", "columns"}
+    for answers in clock.answers.values():
+        for answer, dense in zip(answers, clock.answers["dense", None], strict=True):
+            torch.testing.assert_close(answer, dense, rtol=2e-2, atol=2e-2)  # y, rounded, goes into it once more
+    assert linear.TileWiseLinear(SPARSE.half(), None, choice, 16, 16, trainable=True).choice == choice
+    clock.answers = {}
+    assert training.choose_for_training(SPARSE.half(), 6, cache, tile=16, step=16) == choice and not clock.answers
+    assert linear.choose(SPARSE.half(), 6, cache, tile=16, step=16) == choice and clock.answers
+
+
+def test_a_step_asks_for_both_gradients() -> None:
+    x, weight = torch.randn(3, 4), torch.randn(2, 4, requires_grad=True)
+    y = functional.linear(x, weight).detach()
+    torch.testing.assert_close(training.stepped(lambda leaf: functional.linear(leaf, weight), weight, x), y @ weight.detach())
+    with pytest.raises(RuntimeError, match="not have been used"):
+        training.stepped(lambda leaf: 2 * leaf, weight, x)
 
 
 def test_dense_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
