@@ -34,6 +34,11 @@ class RuledPrices:
             return Choice(self.way if tiles else DENSE, CONFIG if tiles else None, seconds if tiles else 2 * seconds, 2 * seconds)
         return Choice(ways[0], None, seconds, seconds) if ways else None
 
+    def without_tiles(self, layer: WithWeights, tokens: int, residual: bool) -> Choice:
+        best = self.layer(layer, tokens, residual, (TOKENS, TOKENS))
+        assert best is not None
+        return Choice(DENSE, None, best.dense_seconds, best.dense_seconds)
+
     def turning(self, features: int, tokens: int) -> float:
         return self.turn
 

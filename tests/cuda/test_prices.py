@@ -18,12 +18,12 @@ import zellige as zl
 from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
-from zellige.cuda.layers.choices import ChoiceCache
+from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, TWO_FOUR
 from zellige.cuda.network import modules, prices, whole
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
-from zellige.cuda.network.layouts import PAIRS
+from zellige.cuda.network.layouts import PAIRS, Decision
 from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.operators.block_product import KERNELS
@@ -173,6 +173,23 @@ def test_convolutions_race_in_one_order(clock: Clock) -> None:
     assert dense is not None and dense.way == "dense" and clock.races[(("dense", None),)] == 1
 
 
+def test_the_best_way_without_tiles(clock: Clock) -> None:
+    """Of convolutions that end in ReLU it may be cuDNN's kernel with the epilogue; that is found once, and only where tiles win."""
+    clock.seconds = {"groups": 0.5, "fused": 0.7}
+    found = MeasuredPrices(CPU, torch.float16)
+    layer = convolution(activation="relu")
+    for _ in range(2):
+        choice = found.layer(layer, 40, False, (TOKENS, TOKENS))
+        dense = found.without_tiles(layer, 40, False)
+        assert choice is not None and (choice.way, choice.dense_seconds, dense.way, dense.seconds) == ("groups", 0.7, "fused", 0.7)
+        found = MeasuredPrices(CPU, torch.float16)
+    assert clock.races[(("dense", None), ("fused", None))] == 1 and clock.races.total() == 2
+    alone = found.without_tiles(convolution(), 40, False)
+    assert (alone.way, alone.seconds) == ("dense", 1.0) and clock.races.total() == 3
+    clock.seconds = {"fused": 0.2}
+    assert found.without_tiles(layer, 80, False) == found.layer(layer, 80, False, (TOKENS, TOKENS)) and clock.races.total() == 4
+
+
 def test_few_configurations_for_convolutions(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of a way at most; blocks from tensor maps alone where Hopper has them and the window fits."""
     for name, value in {"TILE": 128, "STEP": 64, "candidates": candidates}.items():
@@ -213,17 +230,22 @@ def test_what_failed_is_told_and_not_kept(clock: Clock) -> None:
     assert not any("did not run" in layer.reason for layer in again.layers)
 
 
+def in_features(choice: Choice) -> Decision:
+    return Decision(FEATURES, TOKENS, choice)
+
+
 def test_what_is_not_timed_says_why(clock: Clock) -> None:
     found = MeasuredPrices(CPU, torch.float16)
     for _ in range(2):  # from the race, and from what was kept of it
         dense = found.layer(linear(density=1.0), 8, False, (FEATURES, TOKENS))
         assert dense is not None and (dense.way, dense.failed) == ("dense", ())
         assert dense.untimed.startswith("not timed: tiles of 16 clustered rows × groups of")
-        assert dense.untimed.endswith("take 100% of the multiplications: no gain expected") and "100%" in _reason(dense)
-        assert "no way through tiles was faster" not in _reason(dense)
+        assert dense.untimed.endswith("take 100% of the multiplications: no gain expected")
+        reason = _reason(in_features(dense))
+        assert "100%" in reason and "no way through tiles was faster" not in reason
     clock.seconds = {"columns": 2.0}
     slow = found.layer(linear(), 8, False, (FEATURES, TOKENS))
-    assert slow is not None and not slow.untimed and "no way through tiles was faster" in _reason(slow)
+    assert slow is not None and not slow.untimed and "no way through tiles was faster" in _reason(in_features(slow))
 
 
 def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

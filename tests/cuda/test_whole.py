@@ -44,6 +44,9 @@ def test_dense_where_the_whole_is_slower(way: str, order: str) -> None:
     engine, model, inputs = built(way, order, 63e-6, 85e-6)
     assert_right(engine, model, inputs, torch.float16)
     assert {layer.path.split(",")[0] for layer in engine.layers} == {"dense", "torch"}
+    told = {layer.reason for layer in engine.layers if layer.op == "linear"}
+    assert told == ({"timed: 200000.0 µs, groups 100000.0 µs, but the network as a whole is faster dense"} if order == TOKENS else
+                    {"timed: 2000000.0 µs, no way through tiles was faster"})
     assert "as decided 85 µs" in engine.form and "63 µs)" in engine.form and "the network as decided" not in engine.form
 
 

@@ -20,7 +20,6 @@ from torch import fx
 
 from zellige.cuda.network.capture import Captured, Direct
 from zellige.cuda.network.layouts import Decision, Prices, decide, dense_in_tokens, in_tokens
-from zellige.cuda.network.modules import WITHOUT_TILES
 from zellige.cuda.network.network import LayerPlan, layer_plans
 from zellige.cuda.network.prices import MeasuredPrices
 from zellige.cuda.network.profile import Profile, profile_steps, random_inputs
@@ -127,7 +126,11 @@ class CudaEngine:
         """An argument as a tensor, if it is what the network was compiled for."""
         expected: torch.Tensor = place.meta["val"]
         if isinstance(value, np.ndarray):
-            value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+            try:
+                value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+            except (TypeError, ValueError) as error:  # words, objects, bytes in another order
+                raise InputError(f"input {place.name} must be {expected.dtype} of shape {list(expected.shape)}, got an array of "
+                                 f"{value.dtype.str}, which no tensor holds") from error
         if not isinstance(value, torch.Tensor):
             raise InputError(f"input {place.name} must be a tensor or an array, got {type(value).__name__}")
         kinds = {torch.float32, self.dtype} if expected.is_floating_point() else {expected.dtype}
@@ -176,7 +179,7 @@ def build(program: Program, device: torch.device, prices: Prices, runner: Runner
     """Decide, lower, compare with the network in PyTorch's own order and left dense, and capture."""
     def others() -> dict[str, dict[fx.Node, Decision]]:
         return {"in tokens × features": in_tokens(program.graph, prices),
-                "dense": dense_in_tokens(program.graph, prices, WITHOUT_TILES)}
+                "dense": dense_in_tokens(program.graph, prices)}
 
     whole = fastest_whole(program, decide(program.graph, prices), others, runner, device)
     plans = layer_plans(program, whole.decisions)

@@ -33,6 +33,9 @@ class Prices(Protocol):
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
         """The best way for a layer that makes so many tokens, in these orders; None if there is none."""
 
+    def without_tiles(self, layer: WithWeights, tokens: int, residual: bool) -> Choice:
+        """The best way that has no tiles, in PyTorch's own order."""
+
     def turning(self, features: int, tokens: int) -> float:
         """The seconds that it takes to write an activation in the other order."""
 
@@ -48,11 +51,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Decision:
-    """How a layer runs."""
+    """How a layer runs. ``faster_alone``: the way that was, in the same orders, where the network was to be dense."""
 
     reads: str
     writes: str
     choice: Choice
+    faster_alone: Choice | None = None
 
 
 def decide(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
@@ -73,14 +77,16 @@ def in_tokens(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
     return {site.node: Decision(TOKENS, TOKENS, site.choices[TOKENS, TOKENS]) for site in sites}
 
 
-def dense_in_tokens(graph: fx.Graph, prices: Prices, without_tiles: Sequence[str]) -> dict[fx.Node, Decision]:
-    """The same without tiles: layers with weights whose best way is none of these run by the first of them."""
-    def dense(layer: Layer | None, choice: Choice) -> Choice:
-        if not isinstance(layer, WithWeights) or choice.way in without_tiles:
-            return choice
-        return replace(choice, way=without_tiles[0], config=None, seconds=choice.dense_seconds)
-
-    return {node: replace(one, choice=dense(layer_of(node), one.choice)) for node, one in in_tokens(graph, prices).items()}
+def dense_in_tokens(graph: fx.Graph, prices: Prices) -> dict[fx.Node, Decision]:
+    """The same without tiles."""
+    found = in_tokens(graph, prices)
+    for node, one in found.items():
+        layer = layer_of(node)
+        if isinstance(layer, WithWeights):
+            dense = prices.without_tiles(layer, math.prod(lead_of(node)), len(node.args) > 1)
+            if dense.way != one.choice.way:
+                found[node] = replace(one, choice=dense, faster_alone=one.choice)
+    return found
 
 
 def _site(node: fx.Node, prices: Prices) -> Site:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import fx
 
-from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.linear import DENSE
 from zellige.cuda.network.layers import (
     TOKENS,
@@ -139,11 +138,12 @@ def layer_plans(program: Program, decisions: Mapping[fx.Node, Decision]) -> list
             weights, dense = (layer.weights, layer.dense) if isinstance(layer, WithWeights) else ((), 0)
             orders = "channels-last" if isinstance(layer, Convolution) else f"{decision.reads} to {decision.writes}"
             found.append(LayerPlan(", ".join(layer.names), OPS[type(layer)], shape_of(node), *_zeros(weights, 1, dense),
-                                   f"{choice.way}, {orders}", _reason(choice),
+                                   f"{choice.way}, {orders}", _reason(decision),
                                    *_products(weights, math.prod(lead_of(node)), dense), choice.seconds, choice.dense_seconds))
         elif node.target is aten.conv2d.default and (weight := program.original(node.args[1])) is not None:
             groups = int(node.args[6]) if len(node.args) > 6 else 1
-            why = "its channels are in groups" if groups > 1 else "its input is one image alone"
+            why = "its channels are in groups" if groups > 1 else (
+                "its input is one image alone" if len(shape_of(node)) < 4 else f"the model has it in {node.meta['val'].dtype}")
             name, dense = module_of(node)[0] or node.name, weight.numel()
             found.append(LayerPlan(name, "conv2d", shape_of(node), *_zeros((weight,), groups, dense), DENSE,
                                    f"dense, through cuDNN: {why}",
@@ -164,10 +164,13 @@ def _products(weights: Sequence[torch.Tensor], places: int, dense: int) -> tuple
     return places * dense, places * sum(int(weight.count_nonzero()) for weight in weights)
 
 
-def _reason(choice: Choice) -> str:
+def _reason(decision: Decision) -> str:
+    choice, faster = decision.choice, decision.faster_alone
     took = f"{1e6 * choice.seconds:.1f} µs"
     if choice.way in (TORCH, KERNEL):
         beside = ""
+    elif faster is not None:
+        beside = f", {faster.way} {1e6 * faster.seconds:.1f} µs, but the network as a whole is faster dense"
     elif choice.way in WITHOUT_TILES:
         beside = "" if choice.untimed else ", no way through tiles was faster"
     else:

@@ -71,15 +71,30 @@ class MeasuredPrices:
         ways = self._ways(layer, tokens, orders)
         if not ways:
             return None
-        key = self._key(layer, tokens, residual, orders)
+        choice = self._best(self._key(layer, tokens, residual, orders), layer, tokens, residual, orders, ways)
+        if isinstance(layer, WithWeights) and all(way not in WAYS for way, _ in ways):
+            return replace(choice, untimed=self._untimed(layer, orders))
+        return choice
+
+    def without_tiles(self, layer: WithWeights, tokens: int, residual: bool) -> Choice:
+        orders = (TOKENS, TOKENS)
+        choice, ways = self.layer(layer, tokens, residual, orders), ways_of(layer, orders)
+        assert choice is not None
+        if choice.way in ways:
+            return choice
+        if len(ways) == 1:
+            return Choice(ways[0], None, choice.dense_seconds, choice.dense_seconds)
+        key = f"{self._key(layer, tokens, residual, orders)} | without tiles"
+        return self._best(key, layer, tokens, residual, orders, [(way, None) for way in ways])
+
+    def _best(self, key: str, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[Contestant]) -> Choice:
+        """The fastest of these ways, as it was found before, or by a race."""
         choice = self.known.get(key) or self.cache.get(key)
         if choice is None or (choice.way, choice.config) not in ways:
             choice = self._race(layer, tokens, residual, orders, ways)
             if not choice.failed:  # the next race may end otherwise
                 self.cache.put(key, choice)
         self.known[key] = choice
-        if isinstance(layer, WithWeights) and all(way not in WAYS for way, _ in ways):
-            return replace(choice, untimed=self._untimed(layer, orders))
         return choice
 
     def turning(self, features_: int, tokens: int) -> float:
@@ -94,7 +109,7 @@ class MeasuredPrices:
         self.known[key] = choice
         return choice.seconds
 
-    def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[tuple[str, Config | None]]:
+    def _ways(self, layer: Layer, tokens: int, orders: Orders) -> list[Contestant]:
         plain = ways_of(layer, orders)
         if isinstance(layer, Attention) and KERNEL in plain:
             return [(KERNEL, config) for config in features.attention_configs(layer.sequence)]
@@ -118,7 +133,7 @@ class MeasuredPrices:
                 least = least if way == TWO_FOUR else CLEARLY_LESS * work  # the same blocks, whole, are as coarse
         return found
 
-    def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[tuple[str, Config | None]]) -> Choice:
+    def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[Contestant]) -> Choice:
         for way in dict.fromkeys(way for way, _ in ways if way in BY_BLOCKS):
             assert isinstance(layer, WithWeights)
             compile_blocks(layer, self.dtype, way == TWO_FOUR)
@@ -127,7 +142,7 @@ class MeasuredPrices:
         beside = [self._random(result)] if residual else []
         modules: dict[str, Ordered] = {}
 
-        def prepared(way: tuple[str, Config | None]) -> Repeated:
+        def prepared(way: Contestant) -> Repeated:
             choice = Choice(*way, 1.0, 1.0)
             if way[0] not in modules or not isinstance(layer, WithWeights):
                 modules[way[0]] = module_for(layer, choice, orders, lead, self.device, self.dtype)

@@ -3,6 +3,7 @@ that are constants left out.
 
 Each function changes the program in place. Linear layers that read one input and do nothing else to it become one whose weights
 are stacked, as queries, keys and values are; additions and activations behind a linear layer or a convolution become part of it.
+What the model itself computes in another type than the program's, as some do with norms and logits, stays as it is.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def _folded(program: Program, convolution: Any, vectors: Sequence[Any], epsilon:
     """Weight and bias of the convolution with the norm in them, rounded once; None if that can't be."""
     if not isinstance(convolution, fx.Node) or convolution.target is not aten.conv2d.default or len(convolution.users) > 1:
         return None
+    if not _in_type(program, convolution):
+        return None
     weight, given = _exact(program, convolution.args[1]), [*convolution.args[2:], None][0]
     shift = _exact(program, given)
     scale, offset, mean, variance = (None if vector is None else _exact(program, vector) for vector in vectors)
@@ -93,7 +96,7 @@ def _folded(program: Program, convolution: Any, vectors: Sequence[Any], epsilon:
 def find_layers(program: Program) -> None:
     """Linear layers and convolutions with constant weights, and layer norms over the last dimension."""
     for node in list(program.graph.nodes):
-        if node.target not in LAYERS:
+        if node.target not in LAYERS or not _in_type(program, node):
             continue
         x, *parameters = _args(node)
         layer = LAYERS[node.target](program, node, *parameters)
@@ -104,7 +107,7 @@ def find_layers(program: Program) -> None:
 
 def _linear(program: Program, node: fx.Node, weight: fx.Node, bias: fx.Node | None = None) -> Linear | None:
     known, shift = _exact(program, weight), _exact(program, bias)
-    if known is None or known.ndim != 2 or (bias is not None and shift is None):
+    if known is None or known.ndim != 2 or (bias is not None and (shift is None or shift.shape != known.shape[:1])):
         return None
     return Linear((_name(node),), (known,), shift, "none", known.numel())
 
@@ -265,6 +268,12 @@ def _add_activation(graph: fx.Graph, host: fx.Node, node: fx.Node) -> fx.Node | 
 def _args(node: fx.Node) -> tuple[Any, ...]:
     """Its arguments, of whatever kinds its operator takes."""
     return node.args
+
+
+def _in_type(program: Program, node: fx.Node) -> bool:
+    """Whether a node makes a tensor of the program's type."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == program.dtype
 
 
 def _exact(program: Program, node: Any) -> torch.Tensor | None:

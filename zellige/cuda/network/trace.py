@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from zellige.errors import FAILURES, InputError, UnsupportedModelError, in_one_line
@@ -49,9 +50,9 @@ class Program:
         return self.originals.get(name, self.constants[name]).detach()
 
     def keep(self, wish: str, value: torch.Tensor) -> str:
-        """Put one more constant beside the others; its name."""
+        """Put one more constant beside the others; its name, which the model has for nothing else."""
         name, count = wish, 1
-        while name in self.constants:
+        while name in self.constants or name in self.originals:
             count += 1
             name = f"{wish}_{count}"
         self.constants[name] = value
@@ -81,8 +82,8 @@ def trace(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Prog
     call = program.module_call_graph[0].signature
     specs = {spec.arg.name: spec for spec in signature.input_specs}
     state = {**program.constants, **program.state_dict}
-    originals = {name: tensor for name, tensor in (*module.named_parameters(), *module.named_buffers())
-                 if tensor.is_floating_point()}
+    originals = {name: tensor for name, tensor in (*module.named_parameters(remove_duplicate=False),
+                                                   *module.named_buffers(remove_duplicate=False)) if tensor.is_floating_point()}
     found = Program(what, dtype, fx.Graph(), {}, originals, None, None)
     copies: dict[fx.Node, fx.Node] = {}
     for node in program.graph.nodes:
@@ -95,6 +96,10 @@ def trace(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Prog
         elif node.op == "get_attr":
             raise UnsupportedModelError(f"{what} has control flow that depends on values; compile the part without it")
         elif node.target not in CHECKS:
+            if free_unbacked_symbols(node.meta.get("val")):
+                raise UnsupportedModelError(
+                    f"{what} makes a shape or a number that depends on values, by {node.target}; a compiled network has fixed "
+                    "ones. Mask with where() in place of selecting, or compile the part without it")
             copies[node] = found.graph.node_copy(node, copies.__getitem__)
     found.input_tree, found.output_tree = _trees(found, call, what)
     return found
@@ -131,15 +136,19 @@ def _constant(program: Program, name: str, value: torch.Tensor, like: fx.Node) -
 
 
 def _trees(program: Program, call: Any, what: str) -> tuple[Any, Any]:
-    """How arguments and results nest. A result that is an input, or stands twice, is one of the program's results all the same."""
-    results = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    """How arguments and results nest. A result that is an input, or stands twice, is one of the program's results all the same;
+    what is None is none of them."""
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    results: list[fx.Node] = []
     leaves: list[int | None] = []
-    for number, result in enumerate(results):
+    for result in output.args[0]:
         if result is not None and not isinstance(result, fx.Node):
             raise UnsupportedModelError(f"{what} returns {result!r}, which is no tensor")
-        leaves.append(None if result is None else number)
-    if all(leaf is None for leaf in leaves):
+        leaves.append(None if result is None else len(results))
+        results += [] if result is None else [result]
+    if not results:
         raise UnsupportedModelError(f"{what} returns no tensor")
+    output.args = (tuple(results),)
     inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
     positional, _ = tree_of(call.in_spec, range(len(inputs)), "arguments")["tuple"]
     return positional, tree_of(call.out_spec, leaves, "result")
