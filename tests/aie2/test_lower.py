@@ -19,6 +19,7 @@ from zellige.aie2.device import DEVICES
 from zellige.aie2.lowering.lower import lower
 from zellige.aie2.lowering.packets import parcels
 from zellige.aie2.lowering.plan import plan
+from zellige.aie2.lowering.residency_search import choose_residency, nothing_stays
 from zellige.aie2.lowering.schedule import Tiling
 from zellige.aie2.lowering.tiling import estimate, fits
 from zellige.aie2.overlay import overlay
@@ -29,7 +30,8 @@ from zellige.passes.pipeline import optimize
 from zellige.passes.quantize import quantize
 
 OVERLAYS = st.sampled_from([overlay(DEVICES[device], rows, columns) for device, rows, columns in
-                            [("paper", 1, 1), ("paper", 2, 2), ("paper", 5, 3), ("paper", 2, 4), ("npu1", 3, 2), ("ve2302", 2, 3)]])
+                            [("paper", 1, 1), ("paper", 2, 2), ("paper", 5, 3), ("paper", 2, 4), ("paper", 3, 1), ("npu1", 3, 2),
+                             ("ve2302", 2, 3)]])
 
 
 @pytest.mark.parametrize("op", PLACED)
@@ -48,6 +50,17 @@ def test_a_network_runs_right_in_little_memory(rows, columns):
     planned = plan(graph, on)
     assert max(len(schedule.parts) for schedule in planned.schedules) > 1 and max(one.steps for one in planned.schedules) > 1
     assert_runs_right(graph, on, planned)
+
+
+@pytest.mark.parametrize("rows, columns", [(3, 1), (5, 1), (6, 2)])
+def test_all_rows_have_packets_before_a_step_is_done(rows, columns):
+    """A column that sends to three rows or more, in more steps than it has descriptors for: rows without groups listen too."""
+    b = Build(1, 8, 17, 11)
+    x = b("conv2d", b("conv2d", b.x, b.random(8, 8, 1, 1)), b.random(8, 8, 1, 1))
+    graph = quantized(b.done(b("conv2d", x, b.random(8, 8, 3, 3), padding=(1, 1, 1, 1))), POWERS)
+    on = replace(overlay(DEVICES["paper"], rows, columns), core_memory=SMALL)
+    for choose in (choose_residency, nothing_stays):
+        assert_runs_right(graph, on, plan(graph, on, choose))
 
 
 @pytest.mark.parametrize("rows, size, apart, together", [(1, 6, 3, 1), (2, 9, 5, 2), (2, 7, 4, 5)])

@@ -78,7 +78,8 @@ def networks(draw: st.DrawFn) -> Graph:
     x = b.activation(b("conv2d", b.x, b.random(channels, 8, 1, 1)), "relu")
     outputs = []
     for _ in range(draw(st.integers(2, 5))):
-        kind = draw(st.sampled_from(["point", "window", "window", "wide", "tall", "strided", "own", "residual", "concat", "pool"]))
+        kind = draw(st.sampled_from(["point", "window", "window", "wide", "tall", "strided", "own", "residual", "padded", "concat",
+                                     "pool"]))
         ins, outs = b.shape(x)[1], draw(st.sampled_from([8, 16, 24, 32]))
         if kind in ("point", "residual"):
             y = b("conv2d", x, b.random(ins if kind == "residual" else outs, ins, 1, 1))
@@ -86,6 +87,10 @@ def networks(draw: st.DrawFn) -> Graph:
         elif kind in ("window", "strided"):
             step = (1, 1) if kind == "window" else draw(st.sampled_from([(2, 1), (2, 2)]))
             x = b.activation(b("conv2d", x, b.random(outs, ins, 3, 3), padding=(1, 1, 1, 1), stride=step), "relu")
+        elif kind == "padded":
+            pads = draw(st.tuples(*[st.integers(0, 2)] * 4))
+            y = b("conv2d", x, b.random(ins, ins, 1, 1), padding=pads)
+            x = b("add", y, b("pad", x, padding=pads, mode="zeros", value=0.0))
         elif kind == "wide":
             x = b("conv2d", x, b.random(outs, ins, 1, 5), padding=(0, 0, 2, 2))
         elif kind == "tall":
@@ -106,8 +111,8 @@ STAYED: dict[str, int] = {}
 
 
 @settings(max_examples=25, deadline=None)
-@given(networks(), st.sampled_from([(1, 1), (2, 2), (3, 2), (2, 4), (4, 3), (4, 4)]), st.sampled_from([None, 512, 1024, 3072]),
-       st.sampled_from(["npu1", "paper"]))  # fmt: skip
+@given(networks(), st.sampled_from([(1, 1), (3, 1), (2, 2), (3, 2), (2, 4), (4, 3), (4, 4)]),
+       st.sampled_from([None, 512, 1024, 3072]), st.sampled_from(["npu1", "paper"]))  # fmt: skip
 def test_networks_run_right(graph: Graph, size: tuple[int, int], resident: int | None, device: str) -> None:
     made, on = quantized(graph, POWERS), small(*size, resident, device)
     planned = plan(made, on, eager)
@@ -186,6 +191,21 @@ def test_chains_of_columns_begin_in_the_order_of_parts() -> None:
     assert planned.schedules[1].stays.source and len(planned.schedules[1].parts) > 8
     program = assemble(graph, on, planned)
     simulate(program, {}, None, lambda packet: step_cycles(packet, on.device), device=on.device, move="packets")
+
+
+@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (2, 0, 0, 0), (0, 1, 0, 3)])
+@pytest.mark.parametrize("choose", [eager, choose_residency])
+def test_a_residual_that_is_padded_reads_zeros(padding: tuple[int, int, int, int], choose: ResidencyChoice) -> None:
+    """Rows beyond the edges of a map that stays, where no source sees any: the other operand comes from host memory."""
+    b = Build(1, 8, 8, 6)
+    kept = b.activation(b("conv2d", b.x, b.random(16, 8, 1, 1)), "relu")
+    other = b("conv2d", b.x, b.random(16, 8, 1, 1), padding=padding)
+    graph = quantized(optimize(b.done(b("add", other, b("pad", kept, padding=padding, mode="zeros", value=0.0)))), POWERS)
+    for on in (overlay(DEVICES["npu1"], 2, 2), small(2, 2)):
+        planned = plan(graph, on, choose)
+        assert planned.schedules[-1].stays.residual and bool(planned.residency.zeros) == any(padding[:2])
+        assert_all_fits(planned, on)
+        assert_runs_right(graph, on, planned)
 
 
 def test_a_network_with_everything_runs_right() -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from zellige.aie2.lowering.margins import margins
+from zellige.aie2.lowering.margins import Read, reads
 from zellige.aie2.lowering.placement import Placement
-from zellige.aie2.lowering.residency import reads
 from zellige.aie2.lowering.resident import Resident
 from zellige.aie2.overlay import Overlay
-from zellige.aie2.phase import Phase, Region
+from zellige.aie2.phase import Phase
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +49,11 @@ def candidates(found: Placement, on: Overlay, outputs: Collection[str]) -> list[
         written = all(_whole(found.phases[at], extent.height, extent.width, on) for at in by)
         uses, sides, elsewhere = [], [], tensor in outputs
         for at, phase in enumerate(found.phases):
-            for role, region in reads(phase):
-                if region.tensor == tensor and at > by[-1] and _near(phase, role, region, resident, on):
-                    uses.append((at, role))
-                    rows, columns = phase.reads(phase.height, phase.width) if role == "source" else (phase.height, phase.width)
-                    sides.append(max(margins(region, rows, columns, extent)[2:]))
-                elif region.tensor == tensor:
+            for read in reads(phase):
+                if read.region.tensor == tensor and at > by[-1] and _near(phase, read, resident, on):
+                    uses.append((at, read.role))
+                    sides.append(max(read.margins(found.extents)[2:]))
+                elif read.region.tensor == tensor:
                     elsewhere = True
         if written and uses and extent.constant is None:
             listed.append(Candidate(resident, tuple(by), tuple(uses), tuple(sides), elsewhere))
@@ -73,15 +71,15 @@ def _whole(phase: Phase, height: int, width: int, on: Overlay) -> bool:
     return (phase.height, phase.width, target.y, target.x) == (height, width, 0, 0) and _shared(height, on)
 
 
-def _near(phase: Phase, role: str, region: Region, resident: Resident, on: Overlay) -> bool:
+def _near(phase: Phase, read: Read, resident: Resident, on: Overlay) -> bool:
     """Whether what each column's windows see is in its memory tile and its neighbours'."""
-    if not _shared(phase.height, on) or (role == "source" and (phase.stride[1] > 1 or phase.fill)):
+    if not _shared(phase.height, on) or (read.role == "source" and (phase.stride[1] > 1 or phase.fill)):
         return False
-    step, reach = (phase.stride[0], phase.window[0]) if role == "source" else (1, 1)
+    step, reach = (phase.stride[0], phase.window[0]) if read.role == "source" else (1, 1)
     each = -(-phase.height // on.columns)
     for column in range(on.columns):
         end = min((column + 1) * each, phase.height)
-        first = region.y + (end - each) * step
+        first = read.region.y + (end - each) * step
         rows = (each - 1) * step + reach
         seen = [piece.column for piece in resident.pieces(first, rows) if piece.column is not None]
         if not all(on.reaches(column, other) for other in seen):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,10 +16,24 @@ from zellige.aie2.tensor import Place, Tensor
 from zellige.graph.fixed_point import LEAST
 
 
-def margin_reads(phase: Phase) -> list[tuple[Region, int, int]]:
-    """What a phase reads of host tensors: regions, with their rows and columns."""
-    reads = [(phase.source, *phase.reads(phase.height, phase.width))]
-    return reads if phase.residual is None else [*reads, (phase.residual, phase.height, phase.width)]
+@dataclass(frozen=True)
+class Read:
+    """What a phase reads as its ``role``, its source or its residual: a region, with its rows and columns."""
+
+    role: Literal["source", "residual"]
+    region: Region
+    rows: int
+    columns: int
+
+    def margins(self, extents: Mapping[str, Extent]) -> tuple[int, int, int, int]:
+        """How far beyond the edges of its tensor it reaches: top, bottom, left, right."""
+        return margins(self.region, self.rows, self.columns, extents[self.region.tensor])
+
+
+def reads(phase: Phase) -> list[Read]:
+    """All that a phase reads."""
+    found = [Read("source", phase.source, *phase.reads(phase.height, phase.width))]
+    return found if phase.residual is None else [*found, Read("residual", phase.residual, phase.height, phase.width)]
 
 
 def margins(read: Region, rows: int, columns: int, extent: Extent) -> tuple[int, int, int, int]:
@@ -32,12 +48,12 @@ def _margins_of(where: Place, found: Placement) -> tuple[int, int, int, int]:
 def settle_margins(found: Placement) -> None:
     """Maxima that need margins of −128 where others need zeros get a copy of their input."""
     zeros = {where.tensor for where in found.places.values() if any(_margins_of(where, found))}
-    zeros |= {read.tensor for phase in found.phases for read, rows, columns in margin_reads(phase)
-              if any(margins(read, rows, columns, found.extents[read.tensor])) and phase.fill == 0}
+    zeros |= {read.region.tensor for phase in found.phases for read in reads(phase)
+              if any(read.margins(found.extents)) and phase.fill == 0}
     phases = []
     for phase in found.phases:
         source, extent = phase.source, found.extents[phase.source.tensor]
-        if phase.fill == LEAST and source.tensor in zeros and any(margins(source, *phase.reads(phase.height, phase.width), extent)):
+        if phase.fill == LEAST and source.tensor in zeros and any(reads(phase)[0].margins(found.extents)):
             name = found.free(f"{phase.name}.copy")
             found.extents[name] = Extent(source.groups, extent.height, extent.width)
             ones, none = np.ones((source.groups, GROUP), np.int32), np.zeros((source.groups, GROUP), np.int32)
@@ -55,8 +71,8 @@ def tensors_of(found: Placement) -> dict[str, Tensor]:
     for where in found.places.values():
         wide[where.tensor].append(_margins_of(where, found))
     for phase in found.phases:
-        for read, rows, columns in margin_reads(phase):
-            wide[read.tensor].append(margins(read, rows, columns, found.extents[read.tensor]))
+        for read in reads(phase):
+            wide[read.region.tensor].append(read.margins(found.extents))
         if phase.fill == LEAST:
             fills[phase.source.tensor] = LEAST
     return {name: Tensor(name, extent.groups, extent.height, extent.width, tuple(map(max, *wide[name])),

@@ -74,8 +74,13 @@ def _cut(size: int, halved: bool) -> tuple[int, ...]:
 
 
 def _ahead(stream: Stream, each: float, ahead: bool = True) -> Stream:
-    """What brings packets, one every ``each`` steps, some steps before they are needed, though not before the phase begins. Whoever
-    then waits for a task with an earlier packet, waits for a core to be done with the last but ``DEPTH`` before that: for steps
-    that have been started."""
-    chains = (replace(one, position=min(one.position, max(one.position - DEPTH * each, each / DEPTH))) for one in stream.chains)
-    return replace(stream, chains=tuple(chains), ahead=ahead)
+    """What brings packets, to every row one each ``each`` steps, some steps before they are needed, though not before the phase
+    begins. Whoever then waits for a task with an earlier packet, waits for a core to be done with the last but ``DEPTH`` before
+    that: for steps that have been started. No step is done before all rows have their first packets; these come one row after
+    another within the first step."""
+    def begins(position: float) -> float:
+        if position < each:
+            return position / max(each, 1.0) / DEPTH
+        return min(position, max(position - DEPTH * each, each / DEPTH))
+
+    return replace(stream, chains=tuple(replace(one, position=begins(one.position)) for one in stream.chains), ahead=ahead)

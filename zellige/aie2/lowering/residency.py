@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from zellige.aie2.lowering.margins import Read, reads
 from zellige.aie2.lowering.placement import Placement
 from zellige.aie2.lowering.resident import Resident
 from zellige.aie2.lowering.schedule import Stays
 from zellige.aie2.lowering.streams import Effect
-from zellige.aie2.phase import Phase, Region
+from zellige.aie2.phase import Phase
 
 Use = tuple[str, str]
 """A phase, and what the value is for it: its ``source`` or its ``residual``."""
@@ -25,14 +26,17 @@ class Residency:
 
     def stays(self, found: Placement, outputs: Collection[str]) -> dict[str, Stays]:
         """What stays, phase by phase. ``outputs``: tensors that the host reads in the end."""
-        out = set(outputs) | {region.tensor for phase in found.phases for role, region in reads(phase)
-                              if (phase.name, role) not in self.uses.get(region.tensor, ())}
+        out = set(outputs) | {read.region.tensor for phase in found.phases for read in reads(phase) if not self._kept(phase, read)}
         by_phase = {}
         for phase in found.phases:
-            roles = {role for role, region in reads(phase) if (phase.name, role) in self.uses.get(region.tensor, ())}
+            roles = {read.role for read in reads(phase) if self._kept(phase, read)}
             kept = phase.target.tensor in self.residents
             by_phase[phase.name] = Stays("source" in roles, "residual" in roles, kept, not kept or phase.target.tensor in out)
         return by_phase
+
+    def _kept(self, phase: Phase, read: Read) -> bool:
+        """Whether a phase reads something where it stays."""
+        return (phase.name, read.role) in self.uses.get(read.region.tensor, ())
 
     def writes(self, found: Placement) -> list[tuple[str, str]]:
         """Phases that begin to write what stays, in their order, and its tensor."""
@@ -76,12 +80,12 @@ def waits(residency: Residency, found: Placement, stays: Mapping[str, Stays]) ->
     lost, needs = residency.overwritten(found), dict[str, list[tuple[str, Effect]]]()
     for phase in found.phases:
         after: list[tuple[str, Effect]] = []
-        for role, region in reads(phase):
-            kept = getattr(stays[phase.name], role)
-            after += [(name, "resident" if kept else "host") for name in writers.get(region.tensor, [])]
+        for read in reads(phase):
+            kept = getattr(stays[phase.name], read.role)
+            after += [(name, "resident" if kept else "host") for name in writers.get(read.region.tensor, [])]
             if kept:
                 after.append((found.phases[0].name, "resident"))  # the zeros in front
-                readers.setdefault(region.tensor, []).append(phase.name)
+                readers.setdefault(read.region.tensor, []).append(phase.name)
         for tensor in lost.get(phase.name, []):
             after += [(name, "read") for name in readers.get(tensor, [])]
             after += [(name, "host") for name in writers[tensor] if stays[name].out]
@@ -92,7 +96,3 @@ def waits(residency: Residency, found: Placement, stays: Mapping[str, Stays]) ->
 
 def _overlap(one: Resident, other: Resident) -> bool:
     return one.at < other.at + other.size and other.at < one.at + one.size
-
-
-def reads(phase: Phase) -> list[tuple[str, Region]]:
-    return [("source", phase.source)] + ([("residual", phase.residual)] if phase.residual is not None else [])

@@ -12,9 +12,9 @@ from functools import cached_property
 from math import inf
 
 from zellige.aie2.lowering.candidates import Candidate, candidates
-from zellige.aie2.lowering.margins import margins
+from zellige.aie2.lowering.margins import reads
 from zellige.aie2.lowering.placement import Placement
-from zellige.aie2.lowering.residency import NONE, Residency, reads
+from zellige.aie2.lowering.residency import NONE, Residency
 from zellige.aie2.lowering.resident import ZEROS, Resident
 from zellige.aie2.lowering.schedule import Stays
 from zellige.aie2.overlay import Overlay, memory_shares
@@ -47,10 +47,10 @@ class _Search:
 
     def stays(self, at: int) -> Stays:
         phase, roles = self.found.phases[at], set()
-        for role, region in reads(phase):
-            number = self.by_tensor.get(region.tensor)
-            if number is not None and (at, role) in self.listed[number].uses[: self.uses[number]]:
-                roles.add(role)
+        for read in reads(phase):
+            number = self.by_tensor.get(read.region.tensor)
+            if number is not None and (at, read.role) in self.listed[number].uses[: self.uses[number]]:
+                roles.add(read.role)
         number = self.by_tensor.get(phase.target.tensor)
         if number is None or not self.uses[number]:
             return Stays("source" in roles, "residual" in roles)
@@ -69,7 +69,7 @@ class _Search:
     def run(self) -> Residency:
         for number, one in enumerate(self.listed):
             for uses in range(len(one.uses), 0, -1):
-                if self._try({number: uses}, inf):
+                if self._try({number: uses}, begins=True):
                     break
         better = True
         while better:
@@ -83,11 +83,11 @@ class _Search:
         count = len(self.listed)
         return [range(first, last) for first in range(count) for last in range(first + 2, min(first + LONGEST, count) + 1)]
 
-    def _try(self, changes: Mapping[int, int], least: float) -> bool:
+    def _try(self, changes: Mapping[int, int], begins: bool = False) -> bool:
         """Set the uses of some candidates, if that can be and makes the phases that it touches take less; or no more, if less stays
-        then."""
+        then; or, as the search ``begins``, if it can be at all."""
         touched = sorted({at for number in changes for at in self._touched[number]})
-        before = {number: self.uses[number] for number in changes}
+        before, least = {number: self.uses[number] for number in changes}, inf if begins else self.cost(touched)
         fewer = all(uses < before[number] for number, uses in changes.items())
         self._set(changes)
         if (self.cost(touched) < least or (fewer and self.cost(touched) == least)) and self.residency() is not None:
@@ -102,17 +102,17 @@ class _Search:
     def _improve(self, number: int) -> bool:
         """Give a candidate other uses, if any are better."""
         others = [uses for uses in range(len(self.listed[number].uses) + 1) if uses != self.uses[number]]
-        return sum(self._try({number: uses}, self.cost(self._touched[number])) for uses in others) > 0
+        return sum(self._try({number: uses}) for uses in others) > 0
 
     def _end(self, run: range) -> bool:
         """Let no value of a run stay, if that is better: of a chain of phases that all must be cut otherwise then."""
         changes = {number: 0 for number in run if self.uses[number]}
-        return len(changes) > 1 and self._try(changes, self.cost({at for number in changes for at in self._touched[number]}))
+        return len(changes) > 1 and self._try(changes)
 
     def residency(self) -> Residency | None:
         """The plan that the state stands for; ``None`` if the resident buffers are too small for it."""
         chosen = [(one, uses) for one, uses in zip(self.listed, self.uses, strict=True) if uses]
-        zeros = any(self._sees_zeros(at, role) for one, uses in chosen for at, role in one.uses[:uses])
+        zeros = any(self._sees_zeros(*use) for one, uses in chosen for use in one.uses[:uses])
         first = self.on.core_memory.activations if zeros else 0
         placed = _placed(chosen, first, memory_shares(self.on).resident)
         if placed is None:
@@ -123,11 +123,7 @@ class _Search:
 
     def _sees_zeros(self, at: int, role: str) -> bool:
         """Whether a phase reads above or below a map."""
-        phase = self.found.phases[at]
-        if role != "source":
-            return False
-        rows, columns = phase.reads(phase.height, phase.width)
-        return any(margins(phase.source, rows, columns, self.found.extents[phase.source.tensor])[:2])
+        return any(any(read.margins(self.found.extents)[:2]) for read in reads(self.found.phases[at]) if read.role == role)
 
 
 @dataclass
