@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import zellige as zl
 from zellige.demo.digits import Split, load_digits
 from zellige.demo.network import DigitsNetwork
-from zellige.demo.training import Schedule, accuracy, train
+from zellige.demo.story import FINE_TUNING, TRAINING
+from zellige.demo.training import accuracy
 from zellige.graph.fixed_point import to_steps
 from zellige.graph.from_torch import from_torch
 from zellige.graph.ir import Graph
@@ -24,7 +25,8 @@ from zellige.passes.int8_form import MOVES, int8_form
 from zellige.passes.pipeline import optimize
 from zellige.passes.quantize import quantize
 from zellige.passes.scales import Scheme
-from zellige.train.sparsifier import zero_masks
+from zellige.train import OptimizerOptions, Recipe
+from zellige.train.data.samples import Data
 
 torch.set_num_threads(1)
 
@@ -136,7 +138,8 @@ def test_digits_of_half_the_size():
         if parameter.dim() == 4 and parameter.shape[1] >= 16:
             rows, columns = (torch.arange(size) // 8 for size in parameter.shape[:2])
             parameter.data *= ((rows[:, None] + columns) % 2 == 0)[..., None, None]
-    train(model, training, Schedule(epochs=8, learning_rate=5e-3, batch=32), zero_masks(model))
+    recipe = Recipe(scheme="fixed", epochs=8, batch=32, optimizer=OptimizerOptions(learning_rate=5e-3))
+    zl.finetune(model, recipe, Data("digits", training, None))
     assert_as_good_in_int8(model, training, test, CALIBRATIONS[:2])
 
 
@@ -146,8 +149,8 @@ def test_digits():
     training, test = load_digits()
     torch.manual_seed(0)
     model = DigitsNetwork()
-    train(model, training, Schedule(epochs=10, learning_rate=3e-3))
+    zl.finetune(model, TRAINING, Data("digits", training, None))
     assert_as_good_in_int8(model, training, test, CALIBRATIONS)
     zl.prune(model, zl.Block(8, 8), 0.5, example_inputs=(test.images[:1],))
-    train(model, training, Schedule(epochs=8, learning_rate=2e-3), zero_masks(model), seed=1)
+    zl.finetune(model, FINE_TUNING, Data("digits", training, None))
     assert_as_good_in_int8(model, training, test, CALIBRATIONS)

@@ -1,17 +1,19 @@
-"""A plain training loop: AdamW, one cycle of the learning rate, images shifted a little; zeros can be held at zero."""
+"""A plain training loop for dense networks: AdamW, one cycle of the learning rate, images shifted a little.
+
+``zl.finetune`` does the same and more. This loop stays as it is because what the studies of ``docs`` say is about networks that it
+trained: another order of samples would give other networks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
 
 from zellige.demo.digits import Split
-
-SHIFT = 3
-AfterStep = Callable[[int, int], None]
+from zellige.train.data.digits import shifted
 
 
 @dataclass(frozen=True)
@@ -28,47 +30,25 @@ class Schedule:
         return self.epochs * (samples // self.batch)
 
 
-def train(
-    model: torch.nn.Module,
-    split: Split,
-    schedule: Schedule,
-    keep_zero: Mapping[str, torch.Tensor] | None = None,
-    seed: int = 0,
-    after_step: AfterStep = lambda done, of: None,
-) -> None:
-    """Train in place and leave the model in eval mode.
-
-    ``keep_zero`` holds masks by parameter name; after every step, weights outside their mask are zero again.
-    """
+def train(model: torch.nn.Module, split: Split, schedule: Schedule, seed: int = 0) -> None:
+    """Train in place and leave the model in eval mode."""
     steps = schedule.steps(len(split))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=schedule.learning_rate, total_steps=steps)
-    masks = {dict(model.named_parameters())[name]: mask for name, mask in (keep_zero or {}).items()}
     generator = torch.Generator().manual_seed(seed)
     model.train()
     order = torch.empty(0, dtype=torch.long)
-    for step in range(steps):
+    for _ in range(steps):
         if len(order) < schedule.batch:
             order = torch.randperm(len(split), generator=generator)
         chosen, order = order[: schedule.batch], order[schedule.batch :]
-        logits = model(shifted(split.images[chosen], generator))
+        logits = model(shifted(split.images[chosen], split.shift, generator))
         loss = functional.cross_entropy(logits, split.labels[chosen], label_smoothing=schedule.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         cycle.step()
-        with torch.no_grad():
-            for parameter, mask in masks.items():
-                parameter.mul_(mask)
-        after_step(step + 1, steps)
     model.eval()
-
-
-def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Images moved by up to ``SHIFT`` pixels each way, the same for one batch; their edge is repeated."""
-    padded = functional.pad(images, (SHIFT,) * 4, mode="replicate")
-    top, left = torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator).tolist()
-    return padded[..., top : top + images.shape[-2], left : left + images.shape[-1]]
 
 
 def accuracy(answer: Callable[[torch.Tensor], torch.Tensor], split: Split, batch: int) -> float:

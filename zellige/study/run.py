@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from typing import Any
@@ -87,23 +87,11 @@ def compare(
     [('block:8x8', 0.5), ('block:8x8', 0.75), ('nm:2:4', 0.5)]
     """
     trials, left_out = grid(patterns, sparsities, criteria, orders)
-    if isinstance(timed, str) or not isinstance(timed, Sequence | None):
-        raise PruneError(f"timed is a list of criteria, not {timed!r}.")
-    timed = tuple(criteria[:1]) if timed is None else tuple(timed)
-    if unknown := [name for name in timed if name not in criteria]:
-        raise PruneError(f"timed names criteria that are not compared: {', '.join(unknown)}.")
-    if not isinstance(model, nn.Module):
-        raise PruneError(f"compare takes a torch.nn.Module, not {type(model).__name__}.")
-    if timed and (example_inputs is None or isinstance(example_inputs, torch.Tensor)):
-        raise PruneError("compare compiles the networks for the shapes of example_inputs: give a tuple of the model's arguments, "
-                         "or timed=() to compile none.")
-    for name, number in (("rounds", rounds), ("threads", usable_cpus() if threads is None else threads)):
-        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-            raise PruneError(f"{name} is a whole number above 0, not {number!r}.")
-    for name, function in (("recover", recover), ("evaluate", evaluate), ("progress", progress)):
-        if function is not None and not callable(function):
-            raise PruneError(f"{name} is a function, not {function!r}.")
-    rounds, threads = int(rounds), usable_cpus() if threads is None else int(threads)
+    timed = criteria[:1] if timed is None else timed
+    threads = usable_cpus() if threads is None else threads
+    _check(model, criteria, timed, example_inputs, {"rounds": rounds, "threads": threads},
+           {"recover": recover, "evaluate": evaluate, "progress": progress})
+    rounds, threads = int(rounds), int(threads)
     options = {"scope": scope, "targets": targets, "ignore": ignore}
     batches = None if data is None else list(drawn(data, "compare"))
     bench = _Bench(model, example_inputs, options, batches, loss, evaluate, recover, progress or (lambda text: None))
@@ -120,6 +108,26 @@ def compare(
     rows = tuple(replace(row, speed=speeds.get(row.trial)) for row in bench.rows)
     conditions = _conditions(example_inputs, threads, rounds, scope)
     return Study(rows, (*left_out, *bench.refused), dense_accuracy, dense_ms, conditions)
+
+
+def _check(model: object, criteria: Sequence[str], timed: Sequence[str], example_inputs: object, numbers: Mapping[str, object],
+           functions: Mapping[str, object]) -> None:
+    """``PruneError`` unless the arguments that trials don't share with ``zl.prune`` fit."""
+    if isinstance(timed, str) or not isinstance(timed, Sequence):
+        raise PruneError(f"timed is a list of criteria, not {timed!r}.")
+    if unknown := [name for name in timed if name not in criteria]:
+        raise PruneError(f"timed names criteria that are not compared: {', '.join(unknown)}.")
+    if not isinstance(model, nn.Module):
+        raise PruneError(f"compare takes a torch.nn.Module, not {type(model).__name__}.")
+    if timed and (example_inputs is None or isinstance(example_inputs, torch.Tensor)):
+        raise PruneError("compare compiles the networks for the shapes of example_inputs: give a tuple of the model's arguments, "
+                         "or timed=() to compile none.")
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+            raise PruneError(f"{name} is a whole number above 0, not {number!r}.")
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise PruneError(f"{name} is a function, not {function!r}.")
 
 
 @dataclass
