@@ -141,7 +141,7 @@ def test_a_calibration_predicts_the_layers_it_was_fitted_to() -> None:
         found = calibrate(ISA)
     except ZelligeError as error:  # others compute here, too
         assert "busy" in str(error)
-        return
+        pytest.skip(f"calibration is NOT TESTED: {error}")
     assert {"band", "winograd_group", "matrix_vector", "depthwise", "copy"} <= set(found.errors)
     assert all(error < 0.6 for _, error in found.errors.values())  # a busy machine is allowed for
 

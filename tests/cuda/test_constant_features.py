@@ -63,5 +63,7 @@ class Twice(nn.Module):
 
 
 def test_what_others_read_stays() -> None:
-    for layer in linears(Twice(), torch.randn(2, WIDTH)):
+    found = linears(Twice(), torch.randn(2, WIDTH))
+    assert len(found) == 3
+    for layer in found:
         assert layer.weight.shape == (WIDTH, WIDTH) and (layer.weight != 0).any(0).all()
