@@ -175,7 +175,8 @@ def test_an_engine_stays_in_memory(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("options, said", [
-    ({"dtype": "f32"}, "bf16, f16"), ({"threads": 2}, "threads"), ({"winograd": False}, "winograd"), ({"tune": "measure"}, "tune"),
+    ({"dtype": "f32"}, "bf16, f16"), ({"dtype": ["f16"]}, "bf16, f16"),
+    ({"threads": 2}, "threads"), ({"winograd": False}, "winograd"), ({"tune": "measure"}, "tune"),
 ])
 def test_options_that_a_gpu_does_not_have(options: dict[str, Any], said: str) -> None:
     with pytest.raises(CompileError, match=said):

@@ -271,6 +271,26 @@ def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     assert engine(*inputs).shape == engine.clone()(*inputs).shape
 
 
+def test_an_operator_that_fails_on_the_gpu(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that is neither parameter nor buffer keeps its type when the model is converted."""
+    class Warmed(Direct):
+        def __init__(self, module: Any, inputs: Any) -> None:
+            super().__init__(module, inputs)
+            self.run(self.inputs)
+
+    class Held(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.held = torch.nn.Linear(32, 32), torch.ones(32)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.one(x * self.held)
+
+    monkeypatch.setattr(engines, "Captured", Warmed)
+    with pytest.raises(CompileError, match=r"Held can't run on cpu in torch.float16: RuntimeError: mat1 and mat2 must have"):
+        zl.compile(Held().eval(), (torch.ones(4, 32),), target="cuda", dtype="f16")
+
+
 def test_a_model_without_inputs() -> None:
     class Constant(torch.nn.Module):
         def forward(self) -> torch.Tensor:

@@ -111,6 +111,14 @@ def test_shapes_that_depend_on_values() -> None:
             trace(model, (normal(4, 32),), torch.float16)
 
 
+def test_a_model_that_does_not_run_in_the_type() -> None:
+    model = Model(lambda own, x: torch.linalg.inv(own.one(x)), one=nn.Linear(32, 32))
+    with pytest.raises(UnsupportedModelError, match=r"in float32, but not as model.to\(torch.float16\): RuntimeError: linalg.inv"):
+        trace(model, (normal(32, 32),), torch.float16)
+    with pytest.raises(InputError, match=r"Model itself fails on example inputs of shapes \[\(4, 31\)\]"):
+        trace(model, (normal(4, 31),), torch.float16)
+
+
 @pytest.mark.parametrize("array, said", [
     (np.array([["one"] * 32] * 4), "array of"), (np.zeros((4, 32), object), "O"), (np.zeros((4, 32), ">f4"), ">f4"),
     (np.zeros((4, 32)), "float64")])

@@ -28,7 +28,7 @@ from zellige.cuda.network.steps import CapturedSteps, DirectSteps
 from zellige.cuda.network.trace import DTYPES, Program, static_inputs, trace
 from zellige.cuda.network.whole import fastest_whole
 from zellige.cuda.operators.product import OLDEST
-from zellige.errors import CompileError, InputError, UnsavedEngineError, UnsupportedModelError, ZelligeError
+from zellige.errors import CompileError, InputError, UnsavedEngineError, UnsupportedModelError, ZelligeError, in_one_line
 from zellige.graph.trees import flatten, unflatten
 
 Result = TypeVar("Result")
@@ -143,7 +143,8 @@ class CudaEngine:
 
 
 def compile_network(model: Any, example_inputs: Sequence[Any], dtype: str = "bf16", started: float | None = None) -> CudaEngine:
-    """Compile a model for the current GPU. Raises ``CompileError`` where there is none that can, or not enough memory on it."""
+    """Compile a model for the current GPU. Raises ``CompileError`` where there is none that can, or not enough memory on it, or
+    where an operator of the model fails there."""
     started = time.perf_counter() if started is None else started
     kind = element_type(dtype)
     device = find_gpu()
@@ -153,7 +154,11 @@ def compile_network(model: Any, example_inputs: Sequence[Any], dtype: str = "bf1
         with torch.cuda.device(device):
             return build(program, device, MeasuredPrices(device, kind), Captured, started)
 
-    return within_memory(built, f"on {device} for {program.name}", CompileError, "Use a smaller batch or input")
+    try:
+        return within_memory(built, f"on {device} for {program.name}", CompileError, "Use a smaller batch or input")
+    except RuntimeError as error:
+        raise CompileError(f"{program.name} can't run on {device} in {kind}: {in_one_line(error)}. Some operator lacks that type, "
+                           "is given several, or waits for the GPU; compile the part without it") from error
 
 
 def within_memory(work: Callable[[], Result], what: str, error: type[ZelligeError], advice: str) -> Result:
@@ -190,7 +195,7 @@ def build(program: Program, device: torch.device, prices: Prices, runner: Runner
 
 def element_type(dtype: str) -> torch.dtype:
     """``CompileError`` for a type that tensor cores don't multiply in full."""
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CompileError(f"for target cuda dtype must be one of {', '.join(DTYPES)}, got {dtype!r}: these are what tensor cores "
                            "multiply at full speed; float32 they would round before")
     return DTYPES[dtype]

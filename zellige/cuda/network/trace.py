@@ -19,7 +19,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from zellige.errors import FAILURES, InputError, UnsupportedModelError, in_one_line
-from zellige.graph.from_torch_trace import check_model, decompose, export, tree_of
+from zellige.graph.from_torch_trace import check_model, check_runs, decompose, export, tree_of
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -74,7 +74,13 @@ def trace(model: Any, example_inputs: Sequence[Any], dtype: torch.dtype) -> Prog
         lowered = copy.deepcopy(module).to(dtype)
     except FAILURES as error:
         raise UnsupportedModelError(f"{what} can't be copied and converted to {dtype}: {in_one_line(error)}") from error
-    program = decompose(export(lowered, pytree.tree_map(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)))
+    try:
+        program = decompose(export(lowered, pytree.tree_map(lambda x: x.to(dtype) if x.is_floating_point() else x, inputs)))
+    except InputError as error:
+        check_runs(module, inputs)  # the fault may lie with the type alone
+        raise UnsupportedModelError(f"{what} runs in float32, but not as model.to({dtype}): "
+                                    f"{in_one_line(error.__cause__ or error)}. Compute that part in float32, with x.float()"
+                                    ) from error
     signature = program.graph_signature
     if changed := [spec.target for spec in signature.output_specs if spec.kind != OutputKind.USER_OUTPUT]:
         raise UnsupportedModelError(f"{what} changes {changed[0]!r} in place when it is called; "
