@@ -70,6 +70,9 @@ UNUSUAL: dict[str, tuple[Model, tuple[torch.Tensor, ...]]] = {
     "one layer twice, its result and its input as results": (
         Model(lambda own, x: (own.one(torch.relu(own.one(x))) + own.one(x), x, own.one.weight), one=nn.Linear(32, 32)),
         (normal(4, 32),)),
+    "one layer twice of one input, and what follows each": (
+        Model(lambda own, x: (own.one(x), own.two(own.one(x)), own.three(own.two(x))), one=nn.Linear(32, 32), two=nn.Linear(32, 32),
+              three=nn.Linear(32, 32)), (normal(4, 32),)),
     "no weight left": (
         Model(lambda own, x: own.two(torch.relu(own.one(x))), one=nn.Linear(32, 32), two=nn.Linear(32, 32)), (normal(1, 32),)),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -197,13 +198,12 @@ def stack_layers(program: Program) -> None:
                 group = sorted(group, key=order.__getitem__)
                 with program.graph.inserting_before(group[0]):
                     stacked = _stacked(program, group)
-                    start = 0
-                    for node in group:
-                        end = start + shape_of(node)[-1]
-                        part = program.graph.call_function(aten.slice.Tensor, (stacked, -1, start, end))
-                        part.meta["val"] = node.meta["val"]
-                        _replace(program, node, part)
-                        start = end
+                    ends = list(accumulate(shape_of(node)[-1] for node in group))
+                    parts = [program.graph.call_function(aten.slice.Tensor, (stacked, -1, start, end))
+                             for start, end in pairwise([0, *ends])]
+                for node, part in zip(group, parts, strict=True):
+                    part.meta["val"] = node.meta["val"]
+                    _replace(program, node, part)
                 break
 
 
