@@ -122,7 +122,7 @@ def assert_generated_runs(data: st.DataObject) -> None:
         assert (came - expected).abs().max() <= TOLERANCE * max(1.0, float(expected.abs().max()))
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(st.data())
 def test_generated_networks(data: st.DataObject) -> None:
     assert_generated_runs(data)
