@@ -635,24 +635,24 @@ using Weight = TensorMap;
 void block_product(const TensorMap x, const Weight values, const TensorMap residuals, const TensorMap results, const int* units,
                    const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long residual_stride,
                    long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width, const float* x_scale,
-                   const float* row_scales);
+                   const float* row_scales, const int* halves);
 void block_convolution(const TensorMap x, const Weight values, const TensorMap residuals, const TensorMap results, const int* channels,
                        const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y,
                        long long residual_stride, long long y_stride, int row_count, int tokens, int tile_count, int token_blocks, int width,
-                       int out_height, int out_width, int down, int right, int above, int before);
+                       int out_height, int out_width, int down, int right, int above, int before, const int* halves);
 
-// `shape`: nothing, or images, height and width of x; `corners`: lower, upper and steps, (down, right); `place`: what is behind `width` above.
+// `lines`: of blocks of W. `shape`: nothing, or images, height and width of x; `corners`: lower, upper and steps, (down, right); `place`: what is behind `width` above.
 const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed, const void* x, const void* values, const int* units,
              const int* taps, const int* rows, const int* tiles, const u16* bias, const u16* residual, u16* y, long long x_stride,
-             long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int steps, int tile_count, int token_blocks,
-             int width, const float* x_scale, const float* row_scales, const int* shape, const int* corners, const int* place)
+             long long residual_stride, long long y_stride, int row_count, int tokens, int columns, int lines, int tile_count, int token_blocks,
+             int width, const float* x_scale, const float* row_scales, const int* halves, const int* shape, const int* corners, const int* place)
 {
     TensorMap x_map = {x, columns, tokens, x_stride, TOKENS};
     x_map.bytes = sizeof(Number);
 #if TWO_FOUR
     const Weight weight = (const unsigned char*)values;
 #else
-    Weight weight = {values, LINE, steps * 128, LINE, 128};
+    Weight weight = {values, LINE, lines, LINE, PAIRED ? 64 : 128};
     weight.bytes = sizeof(Number);
 #endif
     const TensorMap residual_map = {residual, row_count, tokens, residual_stride, TOKENS}, y_map = {y, row_count, tokens, y_stride, TOKENS};
@@ -661,12 +661,12 @@ const char* emulate(int blocks, int threads, int bytes, int wait_late, int seed,
              {corners[5], corners[4]}};
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
         block_convolution(x_map, weight, residual_map, y_map, units, taps, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
-                          tokens, tile_count, token_blocks, width, place[0], place[1], place[2], place[3], place[4], place[5]);
+                          tokens, tile_count, token_blocks, width, place[0], place[1], place[2], place[3], place[4], place[5], halves);
     });
 #else
     return run_grid(blocks, threads, bytes, wait_late, seed, [=] {
         block_product(x_map, weight, residual_map, y_map, units, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count,
-                      tokens, tile_count, token_blocks, width, x_scale, row_scales);
+                      tokens, tile_count, token_blocks, width, x_scale, row_scales, halves);
     });
 #endif
 }

@@ -24,6 +24,7 @@ from zellige.cuda.operators.tile_vector_wise import Kernel
 from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import is_paired
 from zellige.cuda.tiling.vector_tiles import VectorTiles
 
 HERE = Path(__file__).parent
@@ -120,16 +121,17 @@ def _blocks(
     y = whole[guard:-guard].view(tokens, stride)
     tiles = torch.from_numpy(schedule(weight.starts))
     token_blocks = -(-tokens // kernel.tokens)
-    *address, x_scale, row_scales = (None if array is None else ctypes.c_void_p(array.data_ptr()) for array in (
-        x, weight.values, weight.units, taps, weight.rows, tiles, bias, residual, y, *scales))  # fmt: skip
+    *address, x_scale, row_scales, halves = (None if array is None else ctypes.c_void_p(array.data_ptr()) for array in (
+        x, weight.values, weight.units, taps, weight.rows, tiles, bias, residual, y, *scales, weight.halves))  # fmt: skip
     strides = [c_longlong(x_stride), c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     about = [] if boxes is None else [x.shape[:3], (*boxes.lower, *boxes.upper, *boxes.strides), place]
     numbers = [(c_int * len(row))(*row) for row in about] or [None] * 3
     two_four = is_compressed(weight)
-    failure = library(source, kernel.defines(dtype, activation, weight.values.itemsize == 1, two_four), edit).emulate(
+    defines = kernel.defines(dtype, activation, weight.values.itemsize == 1, two_four, is_paired(weight))
+    failure = library(source, defines, edit).emulate(
         c_int(min(3, len(tiles) * token_blocks)), c_int(THREADS), c_int(kernel.shared_bytes(two_four)), c_int(lazy), c_int(seed),
-        *address, *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values) // 128), c_int(len(tiles)),
-        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales, *numbers)  # fmt: skip
+        *address, *strides, c_int(rows), c_int(tokens), c_int(columns), c_int(len(weight.values)), c_int(len(tiles)),
+        c_int(token_blocks), c_int(kernel.width), x_scale, row_scales, halves, *numbers)  # fmt: skip
     assert not failure, failure.decode()
     outside = torch.cat([whole[:guard], y[:, rows:].flatten(), whole[-guard:]])
     assert outside.isnan().all(), "the kernel wrote outside of its result"

@@ -20,16 +20,17 @@ from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import ROWS, STEP, BlockKernel, kernels
 from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
+from zellige.cuda.tiling.paired_blocks import paired
 from zellige.errors import CompileError
 
-FORMS = {"plain": {}, "e4m3": {"e4m3": True}, "2:4": {"two_four": True}}
+FORMS = {"plain": {}, "e4m3": {"e4m3": True}, "2:4": {"two_four": True}, "paired": {"paired": True}}
 """What is multiplied, as the kernels' definitions have it."""
 
 
 def compilations() -> Iterator[Any]:
     """Every kernel in the form that spills first; others when all is run."""
     for entry in (block_product.ENTRY, block_convolution.ENTRY):
-        for form in FORMS if entry == block_product.ENTRY else ("plain", "2:4"):
+        for form in FORMS if entry == block_product.ENTRY else ("plain", "2:4", "paired"):
             for kernel in kernels(form == "2:4"):
                 for dtype in (torch.bfloat16, torch.float16):
                     often = dtype == torch.bfloat16 and (entry == block_product.ENTRY or form == "plain")
@@ -59,34 +60,37 @@ KINDS = {"TensorMap": (Boxes, PixelBoxes), "int": (c_int,), "long": (c_longlong,
 """What is given for a kernel's parameter; pointers are tensors."""
 
 
-@pytest.mark.parametrize("two_four", [False, True], ids=["whole", "compressed"])
+@pytest.mark.parametrize("form", ["plain", "2:4", "paired"])
 @pytest.mark.parametrize("window, entry", [(SAME, block_convolution.ENTRY), (Window((1, 1), (2, 1)), block_convolution.ENTRY),
                                            (Window((1, 1)), block_product.ENTRY)])
-def test_kernels_are_given_what_they_take(window: Window, entry: str, two_four: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_given_what_they_take(window: Window, entry: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every launch, its arguments are of the kernel's parameters' kinds, in their order; a plain product is one."""
     given: list[Any] = []
     properties = SimpleNamespace(multi_processor_count=3)
     monkeypatch.setattr(block_product.torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(block_product, "loaded", lambda source, name, defines, *_: (source, name, dict(defines)["TWO_FOUR"]))
+    monkeypatch.setattr(block_product, "loaded", lambda source, name, defines, *_: (source, name, dict(defines)))
     monkeypatch.setattr(block_product, "launch", lambda *arguments: given.extend(arguments))
     x, bias = torch.ones(2, 7, 9, 64, dtype=torch.bfloat16), torch.ones(128, dtype=torch.bfloat16)
     kept = torch.arange(64)[:, None, None] % 2 == 0
-    weight = ConvolutionTiles.upload(torch.ones(128, 64, *window.kernel).mul(kept).bfloat16(), window, ROWS, STEP, STEP)
-    weight = replace(weight, tiles=compressed(weight.tiles)) if two_four else weight
+    tile, made = (ROWS // 2, paired) if form == "paired" else (ROWS, compressed if form == "2:4" else lambda tiles: tiles)
+    weight = ConvolutionTiles.upload(torch.ones(128, 64, *window.kernel).mul(kept).bfloat16(), window, tile, STEP, STEP)
+    weight = replace(weight, tiles=made(weight.tiles))
     y = x.new_empty(block_convolution.result_shape(x, 128, window))
     block_convolution.launch(weight, x, y, bias, y.clone(), "relu", KERNEL)
     kernel, blocks, _, shared_bytes, arguments, _ = given
-    assert kernel == (f"{entry}.cu", entry, two_four) and shared_bytes == KERNEL.shared_bytes(two_four)
+    assert kernel == (f"{entry}.cu", entry, dict(KERNEL.defines(torch.bfloat16, "relu", **FORMS[form])))
+    assert shared_bytes == KERNEL.shared_bytes(form == "2:4")
     assert blocks == -(-y[..., 0].numel() // KERNEL.tokens)
     text = files("zellige.cuda.kernels").joinpath(f"{entry}.cu").read_text()
     parameters = re.search(entry + r"\((.*?)\)\n", text, re.DOTALL)
     assert parameters
-    kinds = KINDS | {"Weight": (torch.Tensor,) if two_four else (Boxes,)}
+    kinds = KINDS | {"Weight": (torch.Tensor,) if form == "2:4" else (Boxes,)}
     for parameter, argument in zip(parameters[1].replace("const ", "").split(","), arguments, strict=True):
         wanted = (torch.Tensor,) if "*" in parameter else kinds[parameter.split()[-2]]
-        if "scale" in parameter:  # of e4m3 alone
+        if "scale" in parameter or ("halves" in parameter and form != "paired"):  # of e4m3 alone, of paired blocks alone
             wanted = (type(None),)
         assert isinstance(argument, wanted), (parameter, argument)
+    assert form == "2:4" or arguments[1].rows == tile
     names = [parameter.split()[-1].lstrip("*") for parameter in parameters[1].split(",")]
     numbers = {name: argument.value for name, argument in zip(names, arguments, strict=True) if isinstance(argument, c_int)}
     expected = {"row_count": 128, "tokens": y[..., 0].numel(), "tile_count": 1, "token_blocks": blocks, "width": KERNEL.width}

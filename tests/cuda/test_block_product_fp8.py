@@ -161,7 +161,7 @@ def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     y = multiply(weight, small, scale, activation="silu", dtype=torch.float16, kernel=MIDDLE)
     (source, defines), _, _, _, arguments, _ = given
     assert y.shape == (5, 136) and y.dtype == torch.float16 and source == f"{ENTRY}.cu"
-    assert defines == {"BFLOAT16": 0, "E4M3": 1, "TWO_FOUR": 0, "TOKENS": 192, "STAGES": 4, "ACTIVATION": 3}
+    assert defines == {"BFLOAT16": 0, "E4M3": 1, "TWO_FOUR": 0, "PAIRED": 0, "TOKENS": 192, "STAGES": 4, "ACTIVATION": 3}
     text = files("zellige.cuda.kernels").joinpath(source).read_text()
     parameters = re.search(ENTRY + r"\((.*?)\)\n", text, re.DOTALL)
     assert parameters and len(parameters[1].split(",")) == len(arguments)

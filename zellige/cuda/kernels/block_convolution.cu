@@ -37,9 +37,10 @@ extern "C" __global__ void __launch_bounds__(320, 1)
 block_convolution(const __grid_constant__ TensorMap x, const __grid_constant__ Weight values, const __grid_constant__ TensorMap residuals,
                   const __grid_constant__ TensorMap results, const int* channels, const int* taps, const int* rows, const int* tiles,
                   const u16* bias, const u16* residual, u16* y, long long residual_stride, long long y_stride, int row_count, int tokens,
-                  int tile_count, int token_blocks, int width, int out_height, int out_width, int down, int right, int above, int before)
+                  int tile_count, int token_blocks, int width, int out_height, int out_width, int down, int right, int above, int before,
+                  const int* halves)
 {
     multiply_blocks(Pixels{x, channels, taps, out_height, out_width, down, right, above, before},
                     Blocks{values, residuals, results, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count, tokens, tile_count,
-                            token_blocks, width});
+                            token_blocks, width, nullptr, nullptr, halves});
 }

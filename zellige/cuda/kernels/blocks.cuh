@@ -10,12 +10,16 @@
 // TWO_FOUR: blocks are 2:4 along their columns, and come as images (two_four.py), one bulk copy each. Their fragments go through registers, as
 // .sp wants its metadata there; each warpgroup waits for its products, while those of the other fill the tensor cores.
 //
+// PAIRED: blocks are of 64 rows, and a tile is two halves that have column blocks of their own, one half to each warpgroup (paired_blocks.py). A step
+// brings X once, and the one or two blocks that are there; the asking warp notes in the stage whose they are. A warpgroup that has none waits for the
+// step too, or it might arrive twice while the other has yet to come; and it gives back the stage that it still reads, for which others may wait.
+//
 // What was multiplied is [rows][tokens] in registers and [tokens][rows] in memory: stmatrix turns it on the way to a warpgroup's place in shared
 // memory, from where another warp sends it off, a box again, while the next products are made. That warp fetches the residual to the same place.
 // Where the rows of a tile don't lie together in Y, it moves numbers one by one.
 //
-// Defined by the compiler's command line: BFLOAT16 (else float16), E4M3 (what is multiplied; 0: what Y is), TWO_FOUR, TOKENS, STAGES, ACTIVATION
-// (activation.cuh).
+// Defined by the compiler's command line: BFLOAT16 (else float16), E4M3 (what is multiplied; 0: what Y is), TWO_FOUR, PAIRED, TOKENS, STAGES,
+// ACTIVATION (activation.cuh).
 
 #pragma once
 #include "ptx.cuh"
@@ -23,7 +27,7 @@
 #include "ring.cuh"
 
 constexpr int ROWS = 128, LINE_BYTES = 128;      // of a row of a box: 64 numbers of 16 bits, 128 of 8
-constexpr int BLOCK_BYTES = ROWS * LINE_BYTES, VALUE_BYTES = BLOCK_BYTES / 2, METADATA_BYTES = BLOCK_BYTES / 16;
+constexpr int BLOCK_BYTES = ROWS * LINE_BYTES, HALF_BYTES = BLOCK_BYTES / 2, VALUE_BYTES = BLOCK_BYTES / 2, METADATA_BYTES = BLOCK_BYTES / 16;
 constexpr int X_BYTES = TOKENS * LINE_BYTES, W_BYTES = TWO_FOUR ? VALUE_BYTES + METADATA_BYTES : BLOCK_BYTES, STAGE_BYTES = X_BYTES + W_BYTES;
 constexpr int IN_FLIGHT = TWO_FOUR ? 0 : 1;      // steps whose products a warpgroup leaves under way
 constexpr int MULTIPLYING_WARPS = 8, ASKING_WARP = 8, MOVING_WARP = 9;
@@ -44,6 +48,26 @@ struct Shared {
     __device__ __forceinline__ u32 empty(int at) const { return full(at) + 8; }
     __device__ __forceinline__ u32 ready(int group) const { return full(STAGES) + group * 16; }      // the warpgroup may write
     __device__ __forceinline__ u32 written(int group) const { return ready(group) + 8; }
+    __device__ __forceinline__ u32 share(int at) const { return ready(2) + at * 4; }
+};
+
+// What a step has of W. PAIRED: a word, whose low bits say which halves have a block there; above them, where these begin in the list of blocks.
+struct Share {
+#if PAIRED
+    int word;
+
+    __device__ __forceinline__ static Share of(const int* halves, int step) { return {halves[step]}; }
+    __device__ __forceinline__ Share of_lane(int lane) const { return {__shfl_sync(0xffffffffu, word, lane)}; }
+    __device__ __forceinline__ int first() const { return word >> 2; }
+    __device__ __forceinline__ bool has(int half) const { return word >> half & 1; }
+    __device__ __forceinline__ int bytes() const { return (has(0) + has(1)) * HALF_BYTES; }
+    __device__ __forceinline__ void note(u32 address) const { store_4(address, word); }
+#else
+    __device__ __forceinline__ static Share of(const int*, int) { return {}; }
+    __device__ __forceinline__ Share of_lane(int) const { return {}; }
+    __device__ __forceinline__ int bytes() const { return W_BYTES; }
+    __device__ __forceinline__ void note(u32) const {}
+#endif
 };
 
 struct Place { int tile, first, steps, token; };
@@ -101,10 +125,13 @@ __device__ __forceinline__ void scatter(u32 out, const int* rows, u16* y, long l
     }
 }
 
-__device__ __forceinline__ void copy_block(u32 target, const Weight& values, int step, u32 barrier)
+__device__ __forceinline__ void copy_blocks(u32 target, const Weight& values, int step, Share share, u32 barrier)
 {
 #if TWO_FOUR
     copy_bulk(target, values + (long long)step * W_BYTES, W_BYTES, barrier);
+#elif PAIRED
+    if (share.has(0)) copy_box(target, values, 0, share.first() * (ROWS / 2), barrier);
+    if (share.has(1)) copy_box(target + HALF_BYTES, values, 0, (share.first() + share.has(0)) * (ROWS / 2), barrier);
 #else
     copy_box(target, values, 0, step * ROWS, barrier);
 #endif
@@ -139,6 +166,7 @@ struct Blocks {                                  // the weight, and all else but
     long long residual_stride, y_stride;
     int row_count, tokens, tile_count, token_blocks, width;
     const float *x_scale, *row_scales;           // of E4M3 alone
+    const int* halves;                           // of PAIRED alone: the word of every step
 
     __device__ __forceinline__ int items() const { return tile_count * token_blocks; }
 
@@ -157,7 +185,7 @@ struct Blocks {                                  // the weight, and all else but
 template <class Source> __device__ __forceinline__ void multiply_blocks(const Source& source, const Blocks& blocks)
 {
     const auto& [values, residuals, results, rows, tiles, bias, residual, y, residual_stride, y_stride, row_count, tokens, tile_count,
-                 token_blocks, width, x_scale, row_scales] = blocks;
+                 token_blocks, width, x_scale, row_scales, halves] = blocks;
     extern __shared__ __align__(1024) unsigned char memory[];
     const Shared shared = {(shared_address(memory) + 1023) & ~1023u};
     const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -181,15 +209,19 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
             const auto begin = source.begin(place.token);
             for (int some = 0; some < place.steps; some += 32) {
                 const int count = place.steps - some < 32 ? place.steps - some : 32;
-                const auto own = source.unit(place.first + some + (lane < count ? lane : 0));
+                const int mine = place.first + some + (lane < count ? lane : 0);
+                const auto own = source.unit(mine);
+                const Share own_share = Share::of(halves, mine);
                 for (int i = 0; i < count; i++) {
                     const auto unit = own.of_lane(i);
+                    const Share share = own_share.of_lane(i);
                     if (lane == 0) {
                         const u32 stage = shared.stage(ring.stage), full = shared.full(ring.stage);
                         barrier_wait(shared.empty(ring.stage), ring.parity ^ 1);
-                        barrier_arrive_expecting(full, STAGE_BYTES);
+                        share.note(shared.share(ring.stage));
+                        barrier_arrive_expecting(full, X_BYTES + share.bytes());
                         source.copy(stage, unit, begin, full);
-                        copy_block(stage + X_BYTES, values, place.first + some + i, full);
+                        copy_blocks(stage + X_BYTES, values, place.first + some + i, share, full);
                     }
                     ring.step();
                 }
@@ -239,12 +271,22 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
     for (int item = blockIdx.x; item < blocks.items(); item += gridDim.x, turn ^= 1) {
         const Place place = place_of(item, tiles, tile_count, token_blocks, width);
         float sums[TOKENS / 8][4] = {};
-        int before = 0;                          // the stage that the products in flight read
+        int before = PAIRED ? NONE : 0;          // the stage that the products in flight read
         for (int step = 0; step < place.steps; step++) {
             barrier_wait(shared.full(ring.stage), ring.parity);
+#if PAIRED
+            if (!all_of_warp(load_4(shared.share(ring.stage)) >> group & 1)) {
+                wait_for_products<0>(sums);
+                if (lane == 0 && before != NONE) barrier_arrive(shared.empty(before));
+                if (lane == 0) barrier_arrive(shared.empty(ring.stage));
+                before = NONE;
+                ring.step();
+                continue;
+            }
+#endif
             multiply_step(sums, shared.stage(ring.stage), warp, lane);
             wait_for_products<IN_FLIGHT>(sums);
-            if (step >= IN_FLIGHT && lane == 0) barrier_arrive(shared.empty(IN_FLIGHT ? before : ring.stage));
+            if ((PAIRED ? before != NONE : step >= IN_FLIGHT) && lane == 0) barrier_arrive(shared.empty(IN_FLIGHT ? before : ring.stage));
             before = ring.stage;
             ring.step();
         }
@@ -252,7 +294,7 @@ template <class Source> __device__ __forceinline__ void multiply_blocks(const So
         const float offsets[2] = {bias && row_of[0] >= 0 ? widen(bias[row_of[0]]) : 0.0f, bias && row_of[8] >= 0 ? widen(bias[row_of[8]]) : 0.0f};
         const float scales[2] = {blocks.scale_of(row_of[0]), blocks.scale_of(row_of[8])};
         wait_for_products<0>(sums);
-        if (IN_FLIGHT && place.steps && lane == 0) barrier_arrive(shared.empty(before));
+        if (IN_FLIGHT && (PAIRED ? before != NONE : place.steps) && lane == 0) barrier_arrive(shared.empty(before));
 
         barrier_wait(shared.ready(group), turn);
 #pragma unroll

@@ -85,17 +85,17 @@ def convolve(weight: ConvolutionTiles, x: Tensor, bias: Tensor | None = None, re
     """
     tiles, numbers = weight.tiles, [kernel.tokens, kernel.stages, kernel.width]
     return torch.ops.zellige.block_convolution(
-        x, tiles.values, tiles.units, weight.taps, tiles.rows, bias, residual, list(tiles.starts),
+        x, tiles.values, tiles.units, weight.taps, tiles.rows, tiles.halves, bias, residual, list(tiles.starts),
         [tiles.shape[0], weight.channels, tiles.unit], weight.window.numbers(), activation, numbers)
 
 
 @torch.library.custom_op("zellige::block_convolution", mutates_args=())
-def _convolution(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows: Tensor, bias: Tensor | None,
-                 residual: Tensor | None, starts: Sequence[int], form: Sequence[int], window: Sequence[int], activation: str,
-                 numbers: Sequence[int]) -> Tensor:
+def _convolution(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows: Tensor, halves: Tensor | None,
+                 bias: Tensor | None, residual: Tensor | None, starts: Sequence[int], form: Sequence[int], window: Sequence[int],
+                 activation: str, numbers: Sequence[int]) -> Tensor:
     """``form``: rows, channels, channels of a unit."""
     tiles = DeviceTiles((form[0], form[1]), rows.numel() // (len(starts) - 1), step_of(values), form[2], tuple(starts), values,
-                        channels, rows)
+                        channels, rows, halves=halves)
     weight = ConvolutionTiles(tiles, taps, form[1], Window.of(window))
     check(weight, x, bias, residual, activation, False, False)
     if not suits(weight, x, residual):
@@ -111,8 +111,9 @@ def _convolution(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows
 
 
 @_convolution.register_fake
-def _(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
-      starts: Sequence[int], form: Sequence[int], window: Sequence[int], activation: str, numbers: Sequence[int]) -> Tensor:
+def _(x: Tensor, values: Tensor, channels: Tensor, taps: Tensor, rows: Tensor, halves: Tensor | None, bias: Tensor | None,
+      residual: Tensor | None, starts: Sequence[int], form: Sequence[int], window: Sequence[int], activation: str,
+      numbers: Sequence[int]) -> Tensor:
     return x.new_empty(result_shape(x, form[0], Window.of(window)))
 
 
@@ -128,9 +129,10 @@ def launch(weight: ConvolutionTiles, x: Tensor, y: Tensor, bias: Tensor | None, 
     launch_blocks(ENTRY, pixel_boxes(x, window, kernel), (tiles.units, weight.taps), tiles, *rest, place)
 
 
-def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none", two_four: bool = False) -> None:
+def compile_ahead(window: Window, dtype: torch.dtype, activation: str = "none", two_four: bool = False,
+                  paired: bool = False) -> None:
     """Have the machine code of all kernels for such convolutions at hand, compiled side by side."""
-    block_product.compile_ahead(dtype, activation, block_product.ENTRY if window.pointwise else ENTRY, two_four)
+    block_product.compile_ahead(dtype, activation, block_product.ENTRY if window.pointwise else ENTRY, two_four, paired)
 
 
 def pixel_boxes(x: Tensor, window: Window, kernel: BlockKernel) -> PixelBoxes:

@@ -3,7 +3,7 @@
 Where a tile keeps whole steps of columns, both operands come as boxes of tensor maps, as they do in a dense product, whatever is
 left out; and activations stay in the order that PyTorch has them in. The kernel is ``block_product.cu``, through
 ``wgmma.mma_async``. Blocks that are 2:4 inside may come compressed (``tiling/compressed_blocks.py``): half of W, through
-``wgmma.mma_async.sp``. Convolutions share all of it but how X is found (``block_convolution.py``).
+``wgmma.mma_async.sp``. Blocks of 64 rows come two to a tile (``tiling/paired_blocks.py``). Convolutions share all of it but how X is found (``block_convolution.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from zellige.cuda.operators.plans import uploaded
 from zellige.cuda.operators.product import ACTIVATIONS, check
 from zellige.cuda.tiling.compressed_blocks import WIDTH, is_compressed, step_of
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import is_paired
 from zellige.cuda.tiling.two_four import IMAGE_BYTES
 from zellige.errors import InputError
 
@@ -59,18 +60,19 @@ class BlockKernel:
     def shared_bytes(self, two_four: bool = False) -> int:
         """The ring, the result, barriers, and room to align all of it."""
         block = IMAGE_BYTES if two_four else ROWS * LINE_BYTES
-        return self.stages * (self.tokens * LINE_BYTES + block) + self.tokens * ROWS * 2 + (self.stages + 2) * 16 + 1024
+        barriers = (self.stages + 2) * 16 + self.stages * 4  # and whose blocks there are
+        return self.stages * (self.tokens * LINE_BYTES + block) + self.tokens * ROWS * 2 + barriers + 1024
 
-    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False,
-                two_four: bool = False) -> tuple[tuple[str, int], ...]:
+    def defines(self, dtype: torch.dtype, activation: str, e4m3: bool = False, two_four: bool = False,
+                paired: bool = False) -> tuple[tuple[str, int], ...]:
         """``dtype``: of the result, and unless ``e4m3`` of what is multiplied."""
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TWO_FOUR", int(two_four)),
-                ("TOKENS", self.tokens), ("STAGES", self.stages), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+                ("PAIRED", int(paired)), ("TOKENS", self.tokens), ("STAGES", self.stages), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
 KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 4, 8), BlockKernel(128, 5, 8))
 TWO_FOUR_KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 5, 8), BlockKernel(128, 7, 8))
-"""What is worth timing, of whole and of compressed blocks: more tokens fetch less, fewer leave fewer multiprocessors idle at the
+"""What is worth timing, of whole or paired and of compressed blocks: more tokens fetch less, fewer leave fewer multiprocessors idle at the
 end."""
 
 
@@ -85,9 +87,10 @@ def configurations(shape: Sequence[int], tile: int, step: int, capability: int, 
     return [kernel.config for kernel in kernels(two_four)] if able else []
 
 
-def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENTRY, two_four: bool = False) -> None:
+def compile_ahead(dtype: torch.dtype, activation: str = "none", entry: str = ENTRY, two_four: bool = False,
+                  paired: bool = False) -> None:
     """Have the machine code of all kernels for this type and epilogue at hand, compiled side by side."""
-    compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation, two_four=two_four))
+    compile_together(Request(f"{entry}.cu", ARCHITECTURE, kernel.defines(dtype, activation, two_four=two_four, paired=paired))
                      for kernel in kernels(two_four))
 
 
@@ -102,7 +105,7 @@ def suits(weight: DeviceTiles, x: Tensor, residual: Tensor | None = None, itemsi
 def in_blocks(weight: DeviceTiles, itemsize: int = 2) -> bool:
     """Whether the kernels of blocks can multiply a weight, of numbers of so many bytes."""
     step = LINE_BYTES // itemsize
-    widths = (step, WIDTH) if itemsize == 2 else (step,)
+    widths = (step, WIDTH) if itemsize == 2 and not is_paired(weight) else (step,)
     return (weight.values.itemsize == itemsize and weight.values.shape[1] in widths and weight.tile == ROWS
             and weight.step == weight.unit == step and weight.shape[0] % 8 == 0)
 
@@ -126,19 +129,20 @@ def multiply(weight: DeviceTiles, x: Tensor, bias: Tensor | None = None, residua
              kernel: BlockKernel = KERNELS[0]) -> Tensor:
     """act(x · Wᵀ + bias + residual) for x of tokens × columns; tokens × rows. Numbers are added up in float32 and rounded once.
 
-    ``weight``: blocks, compressed or not. An operator of PyTorch's, ``zellige::block_product``, for inference. Raises
+    ``weight``: blocks, whole, compressed or paired. An operator of PyTorch's, ``zellige::block_product``, for inference. Raises
     ``InputError`` for another shape, dtype, device, or what the kernel does not suit, ``CompileError`` where the GPU is too old.
     """
     numbers = [kernel.tokens, kernel.stages, kernel.width]
-    return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, bias, residual, list(weight.starts),
-                                           list(weight.shape), weight.unit, activation, numbers)
+    return torch.ops.zellige.block_product(x, weight.values, weight.units, weight.rows, weight.halves, bias, residual,
+                                           list(weight.starts), list(weight.shape), weight.unit, activation, numbers)
 
 
 @torch.library.custom_op("zellige::block_product", mutates_args=())
-def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None,
-             starts: Sequence[int], shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, halves: Tensor | None, bias: Tensor | None,
+             residual: Tensor | None, starts: Sequence[int], shape: Sequence[int], unit: int, activation: str,
+             numbers: Sequence[int]) -> Tensor:
     tile = rows.numel() // (len(starts) - 1)
-    weight = DeviceTiles((shape[0], shape[1]), tile, step_of(values), unit, tuple(starts), values, units, rows)
+    weight = DeviceTiles((shape[0], shape[1]), tile, step_of(values), unit, tuple(starts), values, units, rows, halves=halves)
     check(weight, x, bias, residual, activation, False, False)
     check_suits(weight, x, residual, 2, "product")
     y, kernel = x.new_empty(x.shape[0], shape[0]), BlockKernel(*numbers)
@@ -148,8 +152,8 @@ def _product(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tenso
 
 
 @_product.register_fake
-def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, bias: Tensor | None, residual: Tensor | None, starts: Sequence[int],
-      shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
+def _(x: Tensor, values: Tensor, units: Tensor, rows: Tensor, halves: Tensor | None, bias: Tensor | None, residual: Tensor | None,
+      starts: Sequence[int], shape: Sequence[int], unit: int, activation: str, numbers: Sequence[int]) -> Tensor:
     return x.new_empty(x.shape[0], shape[0])
 
 
@@ -177,17 +181,17 @@ def launch_blocks(entry: str, x: Boxes | PixelBoxes, columns: Sequence[Tensor], 
     tiles = schedule_on(weight.starts, device)
     token_blocks = -(-tokens // kernel.tokens)
     blocks = min(len(tiles) * token_blocks, torch.cuda.get_device_properties(device).multi_processor_count)
-    two_four = is_compressed(weight)
+    two_four, paired = is_compressed(weight), is_paired(weight)
     beside = y if residual is None else residual  # a tensor map is of something
-    blocks_of = weight.values if two_four else Boxes(_some_values(weight), ROWS)
+    blocks_of = weight.values if two_four else Boxes(_some_values(weight), ROWS // 2 if paired else ROWS)
     maps = [x, blocks_of, Boxes(beside, kernel.tokens), Boxes(y, kernel.tokens)]
     strides = [c_longlong(0 if residual is None else residual.stride(0)), c_longlong(y.stride(0))]
     numbers = map(c_int, (rows, tokens, len(tiles), token_blocks, kernel.width))
-    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1, two_four)
+    defines = kernel.defines(y.dtype, activation, weight.values.itemsize == 1, two_four, paired)
     shared_bytes = kernel.shared_bytes(two_four)
     compiled = loaded(f"{entry}.cu", entry, defines, shared_bytes, device)
     launch(compiled, blocks, THREADS, shared_bytes,
-           [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more], device)
+           [*maps, *columns, weight.rows, tiles, bias, residual, y, *strides, *numbers, *more, weight.halves], device)
 
 
 def schedule(starts: tuple[int, ...]) -> np.ndarray:

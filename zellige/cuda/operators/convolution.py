@@ -19,7 +19,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from zellige.cuda.kernels.config import Config, default_config
 from zellige.cuda.kernels.convolution import tile_convolution
-from zellige.cuda.operators.product import check_activation, check_device, pieces_for
+from zellige.cuda.operators.product import check_activation, check_device, check_whole, pieces_for
 from zellige.cuda.operators.product import launch as launch_product
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
@@ -46,6 +46,7 @@ def convolve(weight: ConvolutionTiles, x: torch.Tensor, bias: torch.Tensor | Non
     torch.Size([2, 28, 28, 128])
     """
     tiles, numbers = weight.tiles, [] if config is None else config.numbers()
+    check_whole(tiles)
     return torch.ops.zellige.tile_convolution(
         x, tiles.values, tiles.units, weight.taps, tiles.rows, bias, residual, list(tiles.starts),
         [tiles.shape[0], weight.channels, tiles.unit, int(tiles.eights)], weight.window.numbers(), activation,

@@ -39,6 +39,7 @@ def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = N
     rows × tokens with ``y_features``; ``bias``: rows. ``InputError`` where a shape, dtype, device or stride is another.
     Gradients reach ``weight.values``, ``bias``, ``residual`` and, if the weight was uploaded to be trained, ``x``.
     """
+    check_whole(weight)
     back, numbers = weight.transposed, [] if config is None else config.numbers()
     order = (None, None, None, [], []) if back is None else (back.units, back.rows, back.sources, list(back.starts),
                                                              list(map(int, back.form)))
@@ -186,6 +187,13 @@ def check(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, resid
                              "call contiguous() on it first")
     check_activation(activation)
     check_device(device)
+
+
+def check_whole(weight: DeviceTiles) -> None:
+    """``InputError`` if a tile is two halves, which the kernels of blocks alone know."""
+    if weight.halves is not None:
+        raise InputError("paired blocks are multiplied by the kernels of blocks alone (zellige.cuda.operators.block_product, "
+                         "block_convolution); give the tiles of 64 rows that they were made of")
 
 
 def check_activation(activation: str) -> None:

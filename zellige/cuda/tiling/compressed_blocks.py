@@ -43,7 +43,7 @@ def compressed(weight: DeviceTiles) -> DeviceTiles:
 
     ``InputError`` where they are no blocks of 128 × 64 in bfloat16 or float16, or not 2:4.
     """
-    if (weight.tile, weight.step, weight.unit) != (ROWS, STEP, STEP) or is_compressed(weight):
+    if (weight.tile, weight.step, weight.unit) != (ROWS, STEP, STEP) or is_compressed(weight) or weight.halves is not None:
         raise InputError(f"blocks of {ROWS} × {STEP} are compressed, not tiles of {weight.tile} × {weight.unit} in steps of "
                          f"{weight.step} that hold values of {list(weight.values.shape)}")
     bits = weight.values.detach().view(torch.int16).cpu().numpy().view(np.uint16)
