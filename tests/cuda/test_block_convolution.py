@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from block_weights import ROWS_OF, filters_in
 from emulated_kernel import emulated_convolution, needs_compiler
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,6 @@ from zellige.cuda.operators.block_convolution import (
     suits,
 )
 from zellige.cuda.operators.block_product import ROWS, STEP, BlockKernel
-from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.errors import CompileError, InputError
 
@@ -32,12 +31,13 @@ SAME = Window((3, 3), padding=(1, 1))
 
 
 def random_filters(rows: int, channels: int, window: Window, density: float, dropped: float, dtype: torch.dtype,
-                   generator: torch.Generator, two_four: bool = False) -> torch.Tensor:
-    """Of which blocks of 128 rows × 64 channels of one tap are left, and some rows are gone; 2:4 along the channels if asked."""
-    kept = torch.rand(-(-rows // ROWS), -(-channels // STEP), *window.kernel, generator=generator) < density
+                   generator: torch.Generator, form: str = "plain") -> torch.Tensor:
+    """Of which blocks of a form, of 64 channels of one tap, are left, and some rows are gone."""
+    height = ROWS_OF[form]
+    kept = torch.rand(-(-rows // height), -(-channels // STEP), *window.kernel, generator=generator) < density
     weight = torch.randn(rows, channels, *window.kernel, generator=generator)
-    weight *= kept.repeat_interleave(ROWS, 0).repeat_interleave(STEP, 1)[:rows, :channels]
-    if two_four:
+    weight *= kept.repeat_interleave(height, 0).repeat_interleave(STEP, 1)[:rows, :channels]
+    if form == "2:4":
         fours = torch.rand(rows, -(-channels // 4), 4, *window.kernel, generator=generator)
         weight *= (fours.argsort(2).argsort(2) < 2).flatten(1, 2)[:, :channels]
     return (weight * (torch.rand(rows, 1, 1, 1, generator=generator) >= dropped)).to(dtype)
@@ -45,14 +45,13 @@ def random_filters(rows: int, channels: int, window: Window, density: float, dro
 
 def check(
     kernel: BlockKernel, rows: int, channels: int, shape: tuple[int, int, int], window: Window, density: float, dropped: float,
-    dtype: torch.dtype, with_bias: bool, with_residual: bool, activation: str, two_four: bool, lazy: bool, seed: int,
+    dtype: torch.dtype, with_bias: bool, with_residual: bool, activation: str, form: str, lazy: bool, seed: int,
     edit: tuple[str, str] | None = None,
 ) -> None:  # fmt: skip
     """``shape``: images, height, width. What lies around the images, and between their pixels, is NaN."""
     generator = torch.Generator().manual_seed(seed)
-    weight = random_filters(rows, channels, window, density, dropped, dtype, generator, two_four)
-    tiles = ConvolutionTiles.upload(weight, window, ROWS, STEP, STEP)
-    tiles = replace(tiles, tiles=compressed(tiles.tiles)) if two_four else tiles
+    weight = random_filters(rows, channels, window, density, dropped, dtype, generator, form)
+    tiles = filters_in(form, weight, window)
     around = torch.full((shape[0] + 2, *shape[1:], channels + -channels % 8 + 8), torch.nan, dtype=dtype)
     x = around[1:-1, ..., :channels]
     x.copy_(torch.randn(x.shape, generator=generator))
@@ -66,11 +65,12 @@ def check(
 
 
 CASES = [
-    (WIDE, 256, 64, (3, 9, 11), SAME, 0.5, 0.0, torch.bfloat16, True, True, "gelu", False),
-    (MIDDLE, 136, 72, (2, 13, 16), Window((3, 2), (2, 1), (1, 0), (1, 3)), 0.6, 0.3, torch.float16, True, True, "silu", False),
-    (NARROW, 128, 136, (3, 15, 13), Window((1, 1), (2, 2)), 0.7, 0.0, torch.bfloat16, False, False, "relu", False),
-    (NARROW, 16, 64, (1, 1, 1), SAME, 0.0, 0.0, torch.bfloat16, True, True, "none", False),
-    (MIDDLE, 136, 72, (2, 13, 16), Window((3, 2), (2, 1), (1, 0), (1, 3)), 0.6, 0.3, torch.float16, True, True, "silu", True),
+    (WIDE, 256, 64, (3, 9, 11), SAME, 0.5, 0.0, torch.bfloat16, True, True, "gelu", "plain"),
+    (MIDDLE, 136, 72, (2, 13, 16), Window((3, 2), (2, 1), (1, 0), (1, 3)), 0.6, 0.3, torch.float16, True, True, "silu", "plain"),
+    (NARROW, 128, 136, (3, 15, 13), Window((1, 1), (2, 2)), 0.7, 0.0, torch.bfloat16, False, False, "relu", "plain"),
+    (NARROW, 16, 64, (1, 1, 1), SAME, 0.0, 0.0, torch.bfloat16, True, True, "none", "plain"),
+    (MIDDLE, 136, 72, (2, 13, 16), Window((3, 2), (2, 1), (1, 0), (1, 3)), 0.6, 0.3, torch.float16, True, True, "silu", "2:4"),
+    (MIDDLE, 136, 72, (2, 13, 16), Window((3, 2), (2, 1), (1, 0), (1, 3)), 0.5, 0.3, torch.float16, True, True, "silu", "paired"),
 ]
 
 
@@ -92,14 +92,14 @@ WINDOWS = st.builds(Window, pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 3))
 @pytest.mark.full
 @settings(max_examples=120)
 @given(st.sampled_from([WIDE, MIDDLE, NARROW]), st.integers(1, 34), st.integers(1, 20), st.integers(1, 4), pair(1, 17), WINDOWS,
-       st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.booleans(), st.booleans(),
-       st.integers(0, 2**31 - 1))
+       st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([0.0, 0.3]), st.booleans(), st.booleans(), st.sampled_from(list(ROWS_OF)),
+       st.booleans(), st.integers(0, 2**31 - 1))
 def test_any_shape_on_an_emulated_gpu(kernel: BlockKernel, eights: int, channels: int, images: int, sides: tuple[int, int],
                                       window: Window, density: float, dropped: float, with_bias: bool, with_residual: bool,
-                                      two_four: bool, lazy: bool, seed: int) -> None:
+                                      form: str, lazy: bool, seed: int) -> None:
     assume(min(window.output(*sides)) > 0)
     check(kernel, 8 * eights, 8 * channels, (images, *sides), window, density, dropped, torch.bfloat16, with_bias, with_residual,
-          "gelu", two_four, lazy, seed)
+          "gelu", form, lazy, seed)
 
 
 BROKEN = [
@@ -121,7 +121,8 @@ BROKEN = [
 def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
     def survives() -> bool:
         try:
-            for case in (*CASES[1:3], (NARROW, 248, 136, (2, 12, 11), SAME, 0.7, 0.02, torch.bfloat16, True, True, "none", False)):
+            for case in (*CASES[1:3],
+                         (NARROW, 248, 136, (2, 12, 11), SAME, 0.7, 0.02, torch.bfloat16, True, True, "none", "plain")):
                 for lazy in (False, True):
                     for seed in range(3):
                         check(*case, lazy, seed, edit)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from ctypes import c_int, c_longlong
-from dataclasses import replace
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from block_weights import ROWS_OF, filters_in
 
 from zellige.cuda.kernels.config import shared_limit
 from zellige.cuda.kernels.launch import Boxes, PixelBoxes
 from zellige.cuda.kernels.nvrtc import machine_code
 from zellige.cuda.operators import block_convolution, block_product
-from zellige.cuda.operators.block_product import ROWS, STEP, BlockKernel, kernels
-from zellige.cuda.tiling.compressed_blocks import compressed
-from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
-from zellige.cuda.tiling.paired_blocks import paired
+from zellige.cuda.operators.block_product import BlockKernel, kernels
+from zellige.cuda.tiling.convolution_tiles import Window
 from zellige.errors import CompileError
 
 FORMS = {"plain": {}, "e4m3": {"e4m3": True}, "2:4": {"two_four": True}, "paired": {"paired": True}}
@@ -72,9 +70,7 @@ def test_kernels_are_given_what_they_take(window: Window, entry: str, form: str,
     monkeypatch.setattr(block_product, "launch", lambda *arguments: given.extend(arguments))
     x, bias = torch.ones(2, 7, 9, 64, dtype=torch.bfloat16), torch.ones(128, dtype=torch.bfloat16)
     kept = torch.arange(64)[:, None, None] % 2 == 0
-    tile, made = (ROWS // 2, paired) if form == "paired" else (ROWS, compressed if form == "2:4" else lambda tiles: tiles)
-    weight = ConvolutionTiles.upload(torch.ones(128, 64, *window.kernel).mul(kept).bfloat16(), window, tile, STEP, STEP)
-    weight = replace(weight, tiles=made(weight.tiles))
+    weight, tile = filters_in(form, torch.ones(128, 64, *window.kernel).mul(kept).bfloat16(), window), ROWS_OF[form]
     y = x.new_empty(block_convolution.result_shape(x, 128, window))
     block_convolution.launch(weight, x, y, bias, y.clone(), "relu", KERNEL)
     kernel, blocks, _, shared_bytes, arguments, _ = given

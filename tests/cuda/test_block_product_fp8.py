@@ -151,7 +151,7 @@ def test_the_emulated_gpu_sees_a_broken_kernel(edit: tuple[str, str]) -> None:
 
 
 def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boxes of 128 bytes in rows, the scales last, and code for e4m3, of the operator itself."""
+    """Boxes of 128 bytes in rows, the scales behind all else, no halves, and code for e4m3, of the operator itself."""
     given: list[Any] = []
     monkeypatch.setattr(block_product.torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=3))
     monkeypatch.setattr(block_product, "check_hopper", lambda device, instead: None)
@@ -165,8 +165,9 @@ def test_what_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     text = files("zellige.cuda.kernels").joinpath(source).read_text()
     parameters = re.search(ENTRY + r"\((.*?)\)\n", text, re.DOTALL)
     assert parameters and len(parameters[1].split(",")) == len(arguments)
-    assert parameters[1].endswith("const float* x_scale, const float* row_scales")
-    assert [argument.data_ptr() for argument in arguments[-2:]] == [scale.data_ptr(), weight.scales.data_ptr()]
+    assert parameters[1].endswith("const float* x_scale, const float* row_scales, const int* halves")
+    *_, first, second, halves = arguments
+    assert [first.data_ptr(), second.data_ptr(), halves] == [scale.data_ptr(), weight.scales.data_ptr(), None]
     result = torch.float16, 192
     assert [(box.matrix.dtype, box.rows) for box in arguments[:4]] == [(E4M3, 192), (E4M3, 128), result, result]
     empty = multiply(weight, small[:0], scale)

@@ -16,13 +16,14 @@ from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers import choosing, linear, training, vectors
 from zellige.cuda.layers import convolution as convolution_layer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, BY_BLOCKS, TWO_FOUR
+from zellige.cuda.layers.choosing import BLOCKS, BY_BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.layers.convolution import choose_convolution
 from zellige.cuda.operators.block_product import KERNELS, BlockKernel, kernels
 from zellige.cuda.operators.tile_vector_wise import ELSEWHERE
 from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import is_paired
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.cuda.tiling.vector_tiles import VectorTiles
 from zellige.errors import CompileError
@@ -136,29 +137,32 @@ def test_blocks_run_by_their_own_kernel(way: str, monkeypatch: pytest.MonkeyPatc
     """On Hopper, in its own configurations; a trained layer has a backward pass, and so another kernel."""
     def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None = None, residual: torch.Tensor | None = None,
                  activation: str = "none", kernel: BlockKernel = KERNELS[0]) -> torch.Tensor:
-        used.append((kernel, is_compressed(weight)))
+        used.append((kernel, TWO_FOUR if is_compressed(weight) else PAIRED if is_paired(weight) else BLOCKS))
         return functional.linear(x, dense, bias) + (0 if residual is None else residual)
 
-    used: list[tuple[BlockKernel, bool]] = []
+    used: list[tuple[BlockKernel, str]] = []
     generator = torch.Generator().manual_seed(1)
     dense = (torch.randn(128, 256, generator=generator) * (torch.arange(256) // 64 == 2)).half()
     if way == TWO_FOUR:
         dense *= torch.arange(256) % 4 % 3 == 0
-    seconds = {"dense": 4e-4, "blocks 2:4": 9e-5, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
+    if way == PAIRED:  # each half has a block of its own
+        dense = dense.roll(128, 1) + torch.cat([dense[:64], dense[64:].roll(64, 1)])
+    seconds = {"dense": 4e-4, "blocks 2:4": 9e-5, "paired blocks": 8e-5, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}
     clock, cache = Clock(monkeypatch, seconds, 90), ChoiceCache(tmp_path / "choices")
     monkeypatch.setattr(linear.block_product, "multiply", multiply)
-    monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype, two_four: None)
+    monkeypatch.setattr(linear.block_product, "compile_ahead", lambda dtype, two_four, paired: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 2)
     choice = linear.choose(dense, 6, cache)
-    raced = [BLOCKS, TWO_FOUR] if way == TWO_FOUR else [BLOCKS]
+    raced = list(dict.fromkeys([BLOCKS, way]))
     assert choice == Choice(way, KERNELS[0].config, seconds[way], 4e-4, size=(6,))
-    assert set(used) == {(kernel, one == TWO_FOUR) for one in raced for kernel in kernels(one == TWO_FOUR)}
+    assert set(used) == {(kernel, one) for one in raced for kernel in kernels(one == TWO_FOUR)}
     assert {name[0] for name in clock.answers} == {"dense", *raced, "groups", "columns"}
     x, bias = torch.randn(3, 2, 256, generator=generator).half(), torch.ones(128).half()
     residual = torch.ones(3, 2, 128).half()
     layer, used[:] = linear.TileWiseLinear(dense, bias, choice), []
     torch.testing.assert_close(layer(x, residual), functional.linear(x, dense, bias) + residual)
-    assert used == [(KERNELS[0], way == TWO_FOUR)] and torch.equal(layer.matrix(), dense)
+    assert used == [(KERNELS[0], way)] and torch.equal(layer.matrix(), dense)
+    assert ("halves" in layer.state_dict()) == (way == PAIRED)
     if way == TWO_FOUR:  # bits, which a conversion leaves as they are
         assert torch.equal(layer.bfloat16().half().matrix(), dense)
     trained, used[:] = linear.TileWiseLinear(dense, bias, choice, trainable=True), []
@@ -233,7 +237,7 @@ def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.Monk
     dense = dense.half()
     clock, cache = Clock(monkeypatch, {"dense": 4e-4, "blocks": 1e-4, "groups": 2e-4, "columns": 3e-4}, 90), ChoiceCache(tmp_path)
     monkeypatch.setattr(convolution_layer.block_convolution, "convolve", convolve)
-    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype, two_four: None)
+    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype, two_four, paired: None)
     monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
     window = Window((3, 3), stride=(2, 1), padding=(1, 1))
     choice = choose_convolution(dense, window, (1, 5, 4), cache)

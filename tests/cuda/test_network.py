@@ -19,13 +19,14 @@ from torch.utils import _pytree as pytree
 
 import zellige as zl
 from zellige.cuda.engine import CudaEngine, build, prepare
-from zellige.cuda.layers.choosing import BY_BLOCKS, TWO_FOUR
+from zellige.cuda.layers.choosing import BY_BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Linear, layer_of
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import is_paired
 from zellige.errors import CompileError, InputError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")
@@ -72,16 +73,16 @@ def test_networks(name: str, way: str, order: str, dtype: torch.dtype) -> None:
 @needs_compiler
 @pytest.mark.parametrize("way", BY_BLOCKS)
 def test_blocks_from_tensor_maps(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transformer in blocks of 128 × 64, some of them 2:4, whose products run on the emulated GPU."""
+    """A transformer in blocks of 128 × 64, some of them 2:4, or of 64 × 64, whose products run on the emulated GPU."""
     model, inputs = Encoder(128, 2, 256).eval(), (torch.randn(2, 9, 128),)
-    zl.prune(model, "block:128x64", 0.5, ignore=["query", "key", "value", "out"])
+    zl.prune(model, "block:64x64" if way == PAIRED else "block:128x64", 0.5, ignore=["query", "key", "value", "out"])
     if way == TWO_FOUR:
         model.up.weight.data *= torch.arange(128) % 4 % 3 == 0
     made: list[BlockKernel] = []
 
     def multiply(weight: DeviceTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None, activation: str,
                  kernel: BlockKernel) -> torch.Tensor:
-        assert is_compressed(weight) == (way == TWO_FOUR)
+        assert (is_compressed(weight), is_paired(weight)) == (way == TWO_FOUR, way == PAIRED)
         made.append(kernel)
         return emulated_blocks(BlockKernel(128, 2, 1), weight, x, bias, residual, activation, False, seed=3).contiguous()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from device_networks import Bottleneck
+from emulated_kernel import emulated_convolution, needs_compiler
 from interpreter import widen_bfloat16
 from network_prices import CONFIG, RuledPrices
 from test_network import CPU, assert_right, compiled
@@ -15,7 +16,7 @@ from test_network import CPU, assert_right, compiled
 import zellige as zl
 from zellige.cuda.engine import build, prepare
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.choosing import BY_BLOCKS, TWO_FOUR
+from zellige.cuda.layers.choosing import BY_BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.network import modules
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import TOKENS, Convolution, Layer, layer_of
@@ -58,9 +59,10 @@ def test_every_way(way: str, pattern: str, dtype: torch.dtype) -> None:
     assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
 
 
-@pytest.mark.parametrize("way", BY_BLOCKS)
+@pytest.mark.parametrize("way", [*(way for way in BY_BLOCKS if way != PAIRED), pytest.param(PAIRED, marks=needs_compiler)])
 def test_they_run_by_the_kernels_of_blocks(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The residual lies as the result does. The interpreter stands for the kernels."""
+    """The residual lies as the result does. The interpreter stands for the kernels, and where halves have blocks of their own the
+    emulated GPU."""
     model, inputs = bottleneck()
     if way == TWO_FOUR:
         for layer in (model.stem, model.down, model.middle, model.up, model.shortcut):
@@ -73,6 +75,8 @@ def test_they_run_by_the_kernels_of_blocks(way: str, monkeypatch: pytest.MonkeyP
         assert is_compressed(weight.tiles) == (way == TWO_FOUR)
         weight = replace(weight, tiles=expanded(weight.tiles)) if way == TWO_FOUR else weight
         made.append((weight.window, residual is not None))
+        if way == PAIRED:
+            return emulated_convolution(BlockKernel(128, 2, 1), weight, x, bias, residual, activation, False, seed=3)
         return convolve(weight, x, bias, residual, activation, config=CONFIG)
 
     monkeypatch.setattr(block_convolution, "convolve", convolution)

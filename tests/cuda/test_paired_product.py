@@ -97,8 +97,8 @@ BROKEN = [
     ("own_share.of_lane(i)", "own_share.of_lane(0)"),
     ("Share::of(halves, mine)", "Share::of(halves, place.first + lane % count)"),
 ]
-"""The first three let a warpgroup that has no part arrive too early; without the next two, stages are never given back. The last reads
-the words of the first steps again."""
+"""Without waits, who has no part arrives too early, or gives back what is still read; then come stages that nobody gives back, or
+twice; wrong words, blocks in wrong places. The last reads the first steps' words again."""
 
 
 @needs_compiler

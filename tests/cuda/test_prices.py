@@ -19,7 +19,7 @@ from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BLOCKS, TWO_FOUR
+from zellige.cuda.layers.choosing import BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.network import modules, prices, whole
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
@@ -146,6 +146,25 @@ def test_finer_tiles_are_timed_where_they_take_clearly_less(clock: Clock, monkey
     assert set(found._able(Linear(("layer",), (finer,), None, "none", finer.numel()), 64)) == {BLOCKS, "columns"}
     halved = weight * (torch.arange(256) % 2 == 0)
     assert set(found._able(Linear(("layer",), (halved,), None, "none", halved.numel()), 64)) == {TWO_FOUR, BLOCKS, "columns"}
+
+
+def test_paired_blocks_are_timed_where_whole_ones_leave_clearly_more(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Hopper alone; and a choice is kept under what they multiply and what they read."""
+    monkeypatch.setattr(prices, "TILE", 128)
+    monkeypatch.setattr(prices, "STEP", 64)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    found = MeasuredPrices(CPU, torch.bfloat16)
+
+    def layer(*halves: str) -> Linear:
+        grid = torch.tensor([[float(mark == "x") for mark in half] for half in halves])
+        weight = grid.repeat_interleave(64, 0).repeat_interleave(64, 1)
+        return Linear(("layer",), (weight,), None, "none", weight.numel())
+
+    alike, apart = layer("xx......", "xx......", "..xx....", "..xx...."), layer("xx......", "..xx....", "....xx..", "......xx")
+    assert set(found._able(alike, 64)) == {BLOCKS} and set(found._able(apart, 64)) == {BLOCKS, PAIRED}
+    assert f"('{PAIRED}', 8, True, (4, 4, 4, 4, 4), 16)" in found._key(apart, 64, False, (TOKENS, TOKENS))
+    found.capability = 80
+    assert PAIRED not in found._cut(layer("xx......", "..xx...."))
 
 
 def convolution(seed: int = 0, density: float = 0.25, kernel: int = 3, activation: str = "none") -> Convolution:

@@ -16,15 +16,19 @@ from zellige.cuda.operators.product import capability_of
 from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.device_tiles import DTYPES
 from zellige.cuda.tiling.outlook import Outlook, outlook
+from zellige.cuda.tiling.paired_blocks import fetched
 from zellige.cuda.tiling.tiles import Tiles
 from zellige.errors import CompileError
 
-DENSE, BLOCKS, TWO_FOUR = "dense", "blocks", "blocks 2:4"
-BY_BLOCKS = (TWO_FOUR, BLOCKS)
-"""Ways of the kernel of blocks; 2:4 are those that are compressed."""
+DENSE, BLOCKS, TWO_FOUR, PAIRED = "dense", "blocks", "blocks 2:4", "paired blocks"
+BY_BLOCKS = (TWO_FOUR, BLOCKS, PAIRED)
+"""Ways of the kernel of blocks; 2:4 are those that are compressed, paired those of half as many rows."""
 
 GROUPS = {"groups": 8, "columns": 1}
 """Way → the columns of a group; blocks have the whole step."""
+
+CLEARLY_LESS = 0.9
+"""Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
 
 ROTATED_BYTES = 160e6  # inputs that are timed in turn: more than the L2 caches of today hold
 MOST_INPUTS = 64
@@ -39,9 +43,16 @@ def groups(step: int) -> dict[str, int]:
     return {**dict.fromkeys(BY_BLOCKS, step), **GROUPS}
 
 
+def tile_of(way: str, tile: int) -> int:
+    """Rows of the tiles that are cut for a way: of paired blocks half of those that they become."""
+    return tile // 2 if way == PAIRED else tile
+
+
 def promises(cuts: Mapping[str, Tiles]) -> dict[str, Outlook]:
-    """What the tiles of each way promise; none of blocks that can't be compressed."""
-    able = {way: cut for way, cut in cuts.items() if way != TWO_FOUR or compressible(cut)}
+    """What the tiles of each way promise; none of blocks that can't be compressed, or of paired ones that leave no less to do than
+    whole ones, or hardly."""
+    able = {way: cut for way, cut in cuts.items() if way not in (TWO_FOUR, PAIRED)
+            or (way == TWO_FOUR and compressible(cut)) or (way == PAIRED and cut.work < CLEARLY_LESS * cuts[BLOCKS].work)}
     return {way: replace(outlook(cut), work=cut.work * (SHARE if way == TWO_FOUR else 1.0)) for way, cut in able.items()}
 
 
@@ -121,7 +132,8 @@ def configurations(device: torch.device, tile: int, step: int, tokens: int) -> l
 
 
 def key_of(weight: torch.Tensor, tile: int, step: int, cuts: Mapping[str, Tiles], *about: object) -> str:
-    """All that a choice depends on: the work of each way stands for the pattern of the zeros."""
+    """All that a choice depends on: the work of each way, and what paired blocks read, stand for the pattern of the zeros."""
+    about += tuple((PAIRED, fetched(cut)) for way, cut in cuts.items() if way == PAIRED)
     parts = (*machine(weight.device), weight.dtype, list(weight.shape), *about, tile, step,
              sorted((way, work_of(cut)) for way, cut in cuts.items()))
     return " | ".join(map(str, parts))

@@ -1,14 +1,14 @@
 """A convolution that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Five ways race: *dense*, by
+Inputs and results have PyTorch's shape, images × channels × height × width, and lie channels-last. Six ways race: *dense*, by
 cuDNN's fastest algorithm for channels-last; *blocks*, tiles that keep 64 channels of a tap at a time, by the kernel of blocks
-(``operators/block_convolution.py``); *blocks 2:4*, the same compressed, if they are 2:4 inside; *groups*, tiles that keep channels
-in groups of 8, read as they lie; *columns*, tiles that keep single channels, for which the input is laid out in planes first.
+(``operators/block_convolution.py``); *blocks 2:4*, the same compressed, if they are 2:4 inside; *paired blocks*, tiles of 64 rows,
+two to one, where blocks as tall as a tile leave clearly more to do; *groups*, tiles that keep channels in groups of 8, read as they
+lie; *columns*, tiles that keep single channels, for which the input is laid out in planes first.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from zellige.cuda.layers.choosing import (
     BY_BLOCKS,
     DENSE,
     GROUPS,
+    PAIRED,
     TWO_FOUR,
     check_timeable,
     configurations,
@@ -26,15 +27,16 @@ from zellige.cuda.layers.choosing import (
     groups,
     key_of,
     promises,
+    tile_of,
     why_untimed,
 )
-from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.layers.layer import TileWiseLayer, in_form
 from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import capability_of
-from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window, cut_convolution
+from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.errors import InputError
 
 
@@ -81,8 +83,9 @@ class TileWiseConv2d(TileWiseLayer):
 
 
 def upload(weight: torch.Tensor, window: Window, way: str, tile: int, step: int) -> ConvolutionTiles:
-    cut = ConvolutionTiles.upload(weight, window, tile, groups(step)[way], step)
-    return replace(cut, tiles=compressed(cut.tiles)) if way == TWO_FOUR else cut
+    cut = cut_convolution(weight, window, tile_of(way, tile), groups(step)[way], step)
+    tiles = in_form(DeviceTiles.upload(cut, weight.device, weight.dtype), way)
+    return ConvolutionTiles.of(tiles, weight.shape[1], window)
 
 
 def dense(weight: torch.Tensor, window: Window, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -112,7 +115,8 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     blocks = BY_BLOCKS if block_convolution.fits(window) else ()
     configs = {**{way: block_product.configurations(weight.shape[:2], tile, step, capability_of(weight.device), way == TWO_FOUR)
                   for way in blocks}, **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
-    cuts = {way: cut_convolution(weight, window, tile, group, step) for way, group in groups(step).items() if configs.get(way)}
+    cuts = {way: cut_convolution(weight, window, tile_of(way, tile), group, step)
+            for way, group in groups(step).items() if configs.get(way)}
     promised = promises(cuts)
     cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}
@@ -124,5 +128,5 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
 
 def _prepared(weight: torch.Tensor, window: Window, tile: int, step: int, way: str) -> partial[torch.Tensor]:
     if way in BY_BLOCKS:
-        block_convolution.compile_ahead(window, weight.dtype, two_four=way == TWO_FOUR)
+        block_convolution.compile_ahead(window, weight.dtype, two_four=way == TWO_FOUR, paired=way == PAIRED)
     return partial(product, upload(weight, window, way, tile, step), way)

@@ -10,16 +10,26 @@ import numpy as np
 import torch
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.choosing import DENSE
+from zellige.cuda.layers.choosing import DENSE, PAIRED, TWO_FOUR
 from zellige.cuda.operators import block_product, product
-from zellige.cuda.tiling.compressed_blocks import expanded, is_compressed
+from zellige.cuda.tiling.compressed_blocks import compressed, expanded, is_compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import is_paired, paired, separated
 from zellige.cuda.tiling.tiles import Tiles, expand
 from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_weight
 from zellige.errors import CompileError, InputError
 
 SIZES = {1: "tokens", 3: "images × height × width"}
 """What the numbers of a size are, by how many there are."""
+
+
+FORMS: dict[str, Callable[[DeviceTiles], DeviceTiles]] = {TWO_FOUR: compressed, PAIRED: paired}
+"""Ways whose kernels want tiles in another form than they are cut in."""
+
+
+def in_form(tiles: DeviceTiles, way: str) -> DeviceTiles:
+    """Tiles as they were cut, as the kernel of a way wants them."""
+    return FORMS[way](tiles) if way in FORMS else tiles
 
 
 def check_like(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
@@ -30,8 +40,8 @@ def check_like(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], d
 
 
 class TileWiseLayer(torch.nn.Module):
-    """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows``, or as ``images``,
-    ``lists``, ``starts`` and ``rows`` if they are 2:4.
+    """A weight by the way that was chosen: ``weight`` itself, or its tiles as ``values``, ``units`` and ``rows`` (``halves`` too if
+    they are paired), or as ``images``, ``lists``, ``starts`` and ``rows`` if they are 2:4.
 
     Trainable layers have ``values`` and ``bias`` as parameters. What was pruned has no number there, so it stays zero.
     """
@@ -41,6 +51,7 @@ class TileWiseLayer(torch.nn.Module):
     values: torch.Tensor
     units: torch.Tensor
     rows: torch.Tensor
+    halves: torch.Tensor | None
     starts: torch.Tensor
     lists: torch.Tensor
     images: torch.Tensor
@@ -78,6 +89,7 @@ class TileWiseLayer(torch.nn.Module):
         self._hold("values", tiles.values.view(torch.int16) if packed else tiles.values)
         self.register_buffer("units", tiles.units)
         self.register_buffer("rows", tiles.rows)
+        self.register_buffer("halves", tiles.halves)
         nothing, back = torch.empty(0), tiles.transposed
         if back is not None:
             self.register_buffer("back_units", back.units)
@@ -123,7 +135,7 @@ class TileWiseLayer(torch.nn.Module):
         if back is not None:
             back = replace(back, units=self.back_units, rows=self.back_rows, sources=self.back_sources)
         values = self.values.view(self.dtype) if is_compressed(self.form) else self.values
-        return replace(self.form, values=values, units=self.units, rows=self.rows, transposed=back)
+        return replace(self.form, values=values, units=self.units, rows=self.rows, transposed=back, halves=self.halves)
 
     def check(self, name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> None:
         """``InputError`` if an operand is not of that shape, and of the weight's element type and device."""
@@ -135,9 +147,10 @@ class TileWiseLayer(torch.nn.Module):
         if isinstance(self.form, VectorTiles):
             return vector_weight(self.vectors)
         form = expanded(self.tiles) if is_compressed(self.form) else self.tiles
+        form = separated(form) if is_paired(form) else form
         values = form.values.detach().float().cpu().numpy().reshape(-1, form.tile, form.step)
-        units = self.units.cpu().numpy()[:form.starts[-1] * (form.step // form.unit)]
-        tiles = Tiles(form.shape, form.tile, form.unit, form.step, self.rows.cpu().numpy(), np.array(form.starts), units, values)
+        units = form.units.cpu().numpy()[:form.starts[-1] * (form.step // form.unit)]
+        tiles = Tiles(form.shape, form.tile, form.unit, form.step, form.rows.cpu().numpy(), np.array(form.starts), units, values)
         return torch.from_numpy(expand(tiles)).to(self.dtype)
 
     def extra_repr(self) -> str:

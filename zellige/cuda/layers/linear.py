@@ -1,10 +1,10 @@
 """A linear layer that runs as tiles where that was measured to be faster, and dense where it was not.
 
-Six ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
+Seven ways race for a layer whose activations are tokens × features, as PyTorch has them: *dense*; *blocks*, tiles that keep whole
 steps of columns, by the kernel of blocks (``operators/block_product.py``); *blocks 2:4*, the same compressed, if they are 2:4
-inside; *groups*, tiles that keep columns in groups of 8, read as they lie; *columns*, tiles that keep single columns, for which the
-input is transposed first; *vectors*, such that are 2:4 inside (``layers/vectors.py``). The weight is kept in the form of the winner
-alone.
+inside; *paired blocks*, tiles of 64 rows, two to one, where blocks as tall as a tile leave clearly more to do; *groups*, tiles that
+keep columns in groups of 8, read as they lie; *columns*, tiles that keep single columns, for which the input is transposed first;
+*vectors*, such that are 2:4 inside (``layers/vectors.py``). The weight is kept in the form of the winner alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from zellige.cuda.layers.choosing import (
     BY_BLOCKS,
     DENSE,
     GROUPS,
+    PAIRED,
     TWO_FOUR,
     Product,
     check_timeable,
@@ -29,18 +30,18 @@ from zellige.cuda.layers.choosing import (
     groups,
     key_of,
     promises,
+    tile_of,
     why_untimed,
 )
-from zellige.cuda.layers.layer import TileWiseLayer
+from zellige.cuda.layers.layer import TileWiseLayer, in_form
 from zellige.cuda.layers.vectors import VECTORS, digest_of_zeros, packed, promising, vector_product
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
-from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.cuda.tiling.vector_tiles import vector_tiles
 
-TRAINED = {TWO_FOUR: "groups", BLOCKS: "groups", VECTORS: "columns"}
+TRAINED = {TWO_FOUR: "groups", BLOCKS: "groups", PAIRED: "groups", VECTORS: "columns"}
 """Ways whose kernels have no backward pass, and by which way they are trained."""
 
 
@@ -91,9 +92,9 @@ class TileWiseLinear(TileWiseLayer):
 
 
 def upload(weight: torch.Tensor, way: str, tile: int, step: int, trained: bool = False) -> DeviceTiles:
-    cut = cut_tiles(weight.detach().float().cpu().numpy(), tile, groups(step).get(way, 1), step)
+    cut = cut_tiles(weight.detach().float().cpu().numpy(), tile_of(way, tile), groups(step).get(way, 1), step)
     tiles = DeviceTiles.upload(cut, weight.device, weight.dtype, trained)
-    return compressed(tiles) if way == TWO_FOUR and not trained else tiles
+    return tiles if trained else in_form(tiles, way)
 
 
 def product(tiles: DeviceTiles, way: str, config: Config | None, x: torch.Tensor, bias: torch.Tensor | None = None,
@@ -115,7 +116,7 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
         **{way: block_product.configurations(weight.shape, tile, step, capability_of(weight.device), way == TWO_FOUR)
            for way in BY_BLOCKS},
         **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens)), VECTORS: [None]}
-    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile, group, step)
+    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile_of(way, tile), group, step)
             for way, group in groups(step).items() if configs[way]}
     promised = promises(cuts)
     least = min([1.0, *(promise.work for promise in promised.values())])
@@ -132,7 +133,7 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
 
 def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[torch.Tensor]:
     if way in BY_BLOCKS:
-        block_product.compile_ahead(weight.dtype, two_four=way == TWO_FOUR)
+        block_product.compile_ahead(weight.dtype, two_four=way == TWO_FOUR, paired=way == PAIRED)
     return partial(product, upload(weight, way, tile, step), way)
 
 

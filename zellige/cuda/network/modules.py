@@ -15,12 +15,12 @@ import torch
 from torch.nn import functional
 
 from zellige.cuda.layers.choices import Choice
-from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, TWO_FOUR
+from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, tile_of
+from zellige.cuda.layers.layer import in_form
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply
-from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import Tiles, cut_tiles
@@ -30,8 +30,8 @@ WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     **dict.fromkeys(BY_BLOCKS, (STEP, ((TOKENS, TOKENS),))), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
     "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
-are fast in. Those of blocks, which come compressed if they are 2:4, run by ``operators/block_product.py``, others by
-``product.py``; of convolutions by ``block_convolution.py`` and ``convolution.py``."""
+are fast in. Those of blocks, which come compressed if they are 2:4, and two to a tile if they are of 64 rows, run by
+``operators/block_product.py``, others by ``product.py``; of convolutions by ``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 FUSED = "fused"
@@ -66,6 +66,7 @@ class WeightedModule(Ordered):
     values: torch.Tensor
     units: torch.Tensor
     lines: torch.Tensor
+    halves: torch.Tensor | None
 
     def __init__(self, layer: WithWeights, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
                  dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> None:
@@ -76,12 +77,12 @@ class WeightedModule(Ordered):
             form = torch.channels_last if layer.weight.ndim == 4 else torch.preserve_format
             self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
             return
-        tiles = DeviceTiles.upload(cut(layer, WAYS[choice.way][0], dtype, tile, step), device, dtype)
-        tiles = compressed(tiles) if choice.way == TWO_FOUR else tiles
-        for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows)):
+        own = cut(layer, WAYS[choice.way][0], dtype, tile_of(choice.way, tile), step)
+        tiles = in_form(DeviceTiles.upload(own, device, dtype), choice.way)
+        for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows), ("halves", tiles.halves)):
             self.register_buffer(name, tensor)
         nothing = torch.empty(0)
-        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing)  # the numbers alone
+        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing, halves=None)  # the numbers alone
 
     def tuned(self, choice: Choice) -> WeightedModule:
         """The same layer, by the same way in another configuration, with the same weights."""
@@ -90,7 +91,7 @@ class WeightedModule(Ordered):
         return other
 
     def tiles(self) -> DeviceTiles:
-        return replace(self.form, values=self.values, units=self.units, rows=self.lines)
+        return replace(self.form, values=self.values, units=self.units, rows=self.lines, halves=self.halves)
 
     @property
     def block_kernel(self) -> block_product.BlockKernel | None:

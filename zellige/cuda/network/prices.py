@@ -15,7 +15,18 @@ import torch
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.choices import Choice, ChoiceCache
-from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, TWO_FOUR, Contestant, best_of, failures, why_untimed
+from zellige.cuda.layers.choosing import (
+    BY_BLOCKS,
+    CLEARLY_LESS,
+    DENSE,
+    PAIRED,
+    TWO_FOUR,
+    Contestant,
+    best_of,
+    failures,
+    tile_of,
+    why_untimed,
+)
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
@@ -36,12 +47,10 @@ from zellige.cuda.network.modules import (
 from zellige.cuda.operators import block_convolution, block_product, features
 from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
+from zellige.cuda.tiling.paired_blocks import fetched
 from zellige.cuda.tiling.tiles import Tiles
 
 Orders = tuple[str, str]
-
-CLEARLY_LESS = 0.9
-"""Of the multiplications of a coarser way: a finer one, whose kernel is slower, is timed below that."""
 
 MOST_CONFIGS = 3
 FEW_ITEMS = 600
@@ -126,17 +135,19 @@ class MeasuredPrices:
         least = WORTH_TIMING
         for way, tiles in self._cut(layer).items():
             work = _work(layer, tiles, way)
-            own = configs if way not in BY_BLOCKS else block_product.configurations(
-                layer.weight.shape[:2], TILE, STEP, self.capability, way == TWO_FOUR)
+            own = configs if way not in BY_BLOCKS else self._of_blocks(layer, way)
             if own and work < least:
                 found[way] = own
                 least = least if way == TWO_FOUR else CLEARLY_LESS * work  # the same blocks, whole, are as coarse
         return found
 
+    def _of_blocks(self, layer: WithWeights, way: str) -> list[Config]:
+        return block_product.configurations(layer.weight.shape[:2], TILE, STEP, self.capability, way == TWO_FOUR)
+
     def _race(self, layer: Layer, tokens: int, residual: bool, orders: Orders, ways: Sequence[Contestant]) -> Choice:
         for way in dict.fromkeys(way for way, _ in ways if way in BY_BLOCKS):
             assert isinstance(layer, WithWeights)
-            compile_blocks(layer, self.dtype, way == TWO_FOUR)
+            compile_blocks(layer, self.dtype, way)
         lead, operand, result = shapes(layer, tokens, orders)
         inputs = self._inputs(operand)
         beside = [self._random(result)] if residual else []
@@ -176,17 +187,19 @@ class MeasuredPrices:
 
     def _cut(self, layer: WithWeights) -> dict[str, Tiles]:
         if layer not in self._cuts:
-            groups = tile_groups(layer)
-            by_group = {group: cut(layer, group, self.dtype, TILE, STEP) for group in set(groups.values())}
-            self._cuts[layer] = {way: by_group[group] for way, group in groups.items()
-                                 if way != TWO_FOUR or compressible(by_group[group])}
+            sizes = {way: (group, tile_of(way, TILE)) for way, group in tile_groups(layer).items()
+                     if way != PAIRED or self._of_blocks(layer, way)}
+            by_size = {(group, tile): cut(layer, group, self.dtype, tile, STEP) for group, tile in set(sizes.values())}
+            self._cuts[layer] = {way: by_size[size] for way, size in sizes.items()
+                                 if way != TWO_FOUR or compressible(by_size[size])}
         return self._cuts[layer]
 
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
         own: tuple[object, ...]
         if isinstance(layer, WithWeights):
             full = math.ceil(layer.weight[0].numel() / STEP)
-            steps = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD))
+            steps = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD),
+                      *([round(ALIKE * fetched(tiles))] if way == PAIRED else []))
                      for way, tiles in self._cut(layer).items()]
             kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
                 "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
@@ -205,12 +218,13 @@ def worth_timing(rows: int, tokens: int, capability: int) -> list[Config]:
     return list(dict.fromkeys([*able[:MOST_CONFIGS], *small]))
 
 
-def compile_blocks(layer: WithWeights, dtype: torch.dtype, two_four: bool) -> None:
+def compile_blocks(layer: WithWeights, dtype: torch.dtype, way: str) -> None:
     """Have the kernels of blocks at hand that a layer may want."""
+    two_four, paired = way == TWO_FOUR, way == PAIRED
     if isinstance(layer, Linear):
-        block_product.compile_ahead(dtype, layer.activation, two_four=two_four)
+        block_product.compile_ahead(dtype, layer.activation, two_four=two_four, paired=paired)
     else:
-        block_convolution.compile_ahead(layer.window, dtype, layer.activation, two_four)
+        block_convolution.compile_ahead(layer.window, dtype, layer.activation, two_four, paired)
 
 
 def ways_of(layer: Layer, orders: Orders) -> tuple[str, ...]:

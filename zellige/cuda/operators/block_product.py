@@ -3,7 +3,8 @@
 Where a tile keeps whole steps of columns, both operands come as boxes of tensor maps, as they do in a dense product, whatever is
 left out; and activations stay in the order that PyTorch has them in. The kernel is ``block_product.cu``, through
 ``wgmma.mma_async``. Blocks that are 2:4 inside may come compressed (``tiling/compressed_blocks.py``): half of W, through
-``wgmma.mma_async.sp``. Blocks of 64 rows come two to a tile (``tiling/paired_blocks.py``). Convolutions share all of it but how X is found (``block_convolution.py``).
+``wgmma.mma_async.sp``. Blocks of 64 rows come two to a tile (``tiling/paired_blocks.py``). Convolutions share all of it but how X
+is found (``block_convolution.py``).
 """
 
 from __future__ import annotations
@@ -67,13 +68,14 @@ class BlockKernel:
                 paired: bool = False) -> tuple[tuple[str, int], ...]:
         """``dtype``: of the result, and unless ``e4m3`` of what is multiplied."""
         return (("BFLOAT16", int(dtype == torch.bfloat16)), ("E4M3", int(e4m3)), ("TWO_FOUR", int(two_four)),
-                ("PAIRED", int(paired)), ("TOKENS", self.tokens), ("STAGES", self.stages), ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
+                ("PAIRED", int(paired)), ("TOKENS", self.tokens), ("STAGES", self.stages),
+                ("ACTIVATION", ACTIVATIONS.index(activation)))  # fmt: skip
 
 
 KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 4, 8), BlockKernel(128, 5, 8))
 TWO_FOUR_KERNELS = (BlockKernel(256, 3, 8), BlockKernel(192, 5, 8), BlockKernel(128, 7, 8))
-"""What is worth timing, of whole or paired and of compressed blocks: more tokens fetch less, fewer leave fewer multiprocessors idle at the
-end."""
+"""What is worth timing, of whole or paired and of compressed blocks: more tokens fetch less, fewer leave fewer multiprocessors idle
+at the end."""
 
 
 def kernels(two_four: bool) -> tuple[BlockKernel, ...]:

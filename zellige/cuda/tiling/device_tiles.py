@@ -31,8 +31,8 @@ class DeviceTiles:
 
     ``eights``: whether the rows of every tile come in eights that lie side by side from a multiple of 8 on, so that 16 bytes of a
     token-major result are written at a time. ``transposed``: what training needs. Blocks that are 2:4 may hold half of their
-    values, and where these stood (``compressed_blocks.py``). ``halves``: for every step of tiles of two halves, whose blocks there are
-    (``paired_blocks.py``); None where a block is as tall as its tile.
+    values, and where these stood (``compressed_blocks.py``). ``halves``: whose blocks there are in every step of tiles of two
+    halves (``paired_blocks.py``); None where a block is as tall as its tile.
     """
 
     shape: tuple[int, int]
