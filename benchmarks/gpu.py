@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
     "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 30), "networks": (gpu_networks.correctness, 30, 50),
     "compiled": (gpu_compiled.compiled, 20, 40),
     "ceilings": (gpu_layers.ceilings, 5, 5), "blocks": (gpu_layers.blocks, 10, 25), "blocks 2:4": (gpu_layers.two_four, 10, 22),
+    "paired blocks": (gpu_layers.paired, 10, 25),
     "block convolution": (gpu_block_convolution.block_convolution, 15, 35), "fp8": (gpu_fp8.fp8, 17, 26),
     "large layers": (gpu_layers.large, 15, 25), "tile-vector-wise": (gpu_layers.vectors, 10, 22),
     "other sparsities": (gpu_layers.others, 15, 22), "bert-base": (gpu_networks.bert, 40, 85), "vgg-16": (gpu_networks.vgg, 20, 55),

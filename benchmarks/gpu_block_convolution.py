@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,15 +19,16 @@ from gpu_run import Run, say
 from gpu_vectors import LIMITS, hopper
 
 from zellige.cuda.kernels.cubins import Request, compile_together
+from zellige.cuda.layers.choosing import BLOCKS, PAIRED, TWO_FOUR, tile_of
+from zellige.cuda.layers.convolution import upload
 from zellige.cuda.layers.timing import Repeated
 from zellige.cuda.operators.block_convolution import ENTRY, convolve, result_shape
 from zellige.cuda.operators.block_product import ARCHITECTURE, KERNELS, ROWS, STEP, TWO_FOUR_KERNELS, BlockKernel, kernels
-from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 
 MASK, MASK_TWO_FOUR = "blocks 128 × 64 of a tap", "blocks 128 × 64 of a tap, 2:4"
 SPARSITIES = (0.5, 0.75, 0.9)
-TWO_FOUR = ("resnet-50 3×3", "resnet-50 3×3, last", "vgg-16 conv3", "vgg-16 conv4")
+HALVED = ("resnet-50 3×3", "resnet-50 3×3, last", "vgg-16 conv3", "vgg-16 conv4")
 """Layers that are timed with 2:4 in their blocks too."""
 
 LAYERS = {
@@ -60,7 +61,7 @@ class Case:
     plain: bool = False
     dtype: torch.dtype = torch.bfloat16
     gap: int = 0
-    two_four: bool = False
+    way: str = BLOCKS
 
 
 SAME = Window((3, 3), padding=(1, 1))
@@ -73,9 +74,12 @@ PICKED = (
     Case(128, 128, 2, 200, 3, Window((7, 1), (3, 1), (3, 0), (2, 1)), gap=8), Case(64, 120, 4, 11, 13, SAME, dropped=0.3),
     Case(64, 128, 1, 40, 40, SAME, density=0.0), Case(8, 128, 2, 33, 31, Window((4, 4), (4, 3), (2, 1)), density=1.0),
     Case(64, 128, 2, 140, 6, Window((3, 3), (1, 1), (100, 2), (60, 1))), Case(64, 128, 2, 9, 9, Window((2, 2), (8, 7))),
-    Case(64, 128, 3, 15, 17, SAME, two_four=True), Case(136, 264, 5, 14, 9, Window((3, 3), (2, 2), (1, 1)), two_four=True),
-    Case(256, 136, 3, 14, 9, Window((1, 1), (2, 2)), TWO_FOUR_KERNELS[1], two_four=True, dtype=torch.float16),
-    Case(72, 64, 2, 12, 12, Window((3, 3), padding=(2, 2), dilation=(2, 2)), TWO_FOUR_KERNELS[2], two_four=True),
+    Case(64, 128, 3, 15, 17, SAME, way=TWO_FOUR), Case(136, 264, 5, 14, 9, Window((3, 3), (2, 2), (1, 1)), way=TWO_FOUR),
+    Case(256, 136, 3, 14, 9, Window((1, 1), (2, 2)), TWO_FOUR_KERNELS[1], way=TWO_FOUR, dtype=torch.float16),
+    Case(72, 64, 2, 12, 12, Window((3, 3), padding=(2, 2), dilation=(2, 2)), TWO_FOUR_KERNELS[2], way=TWO_FOUR),
+    Case(136, 264, 5, 14, 9, Window((3, 3), (2, 2), (1, 1)), way=PAIRED),
+    Case(128, 520, 3, 15, 17, SAME, KERNELS[1], density=0.5, way=PAIRED, dtype=torch.float16),
+    Case(72, 64, 2, 12, 12, Window((3, 3), padding=(2, 2), dilation=(2, 2)), KERNELS[2], way=PAIRED),
 )
 
 
@@ -114,7 +118,8 @@ def correctness() -> dict[str, object]:
 def compile_for(every: Iterable[Case]) -> None:
     """All code that cases want, side by side."""
     compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, case.kernel.defines(
-        case.dtype, "none" if case.plain else case.activation, two_four=case.two_four)) for case in every)
+        case.dtype, "none" if case.plain else case.activation, two_four=case.way == TWO_FOUR, paired=case.way == PAIRED))
+        for case in every)
 
 
 def case_error(case: Case) -> float:
@@ -124,12 +129,13 @@ def case_error(case: Case) -> float:
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=DEVICE, generator=generator)
 
-    kept = torch.rand(-(-case.rows // ROWS), -(-case.channels // STEP), *window.kernel, device=DEVICE, generator=generator)
-    weight = drawn(case.rows, case.channels, *window.kernel) * (kept < case.density).repeat_interleave(ROWS, 0).repeat_interleave(
+    height = tile_of(case.way, ROWS)
+    kept = torch.rand(-(-case.rows // height), -(-case.channels // STEP), *window.kernel, device=DEVICE, generator=generator)
+    weight = drawn(case.rows, case.channels, *window.kernel) * (kept < case.density).repeat_interleave(height, 0).repeat_interleave(
         STEP, 1)[:case.rows, :case.channels] / math.sqrt(case.channels)
     weight *= torch.rand(case.rows, 1, 1, 1, device=DEVICE, generator=generator) >= case.dropped
     weight = weight.to(dtype)
-    if case.two_four:
+    if case.way == TWO_FOUR:
         weight *= (torch.arange(case.channels, device=DEVICE) % 4 % 3 == 0)[:, None, None]
     whole = torch.full((case.images + 2, case.height, case.width, case.channels + case.gap), torch.nan, device=DEVICE, dtype=dtype)
     x = whole[1:-1, ..., :case.channels]
@@ -142,18 +148,13 @@ def case_error(case: Case) -> float:
         bias, residual = drawn(case.rows).to(dtype), drawn(*before.shape).to(dtype)
         before = before + bias.double() + residual.double()
         terms = terms + bias.double().abs() + residual.double().abs()
-    cut = cut_blocks(weight, window, case.two_four)
+    cut = upload(weight, window, case.way, ROWS, STEP)
     poison = torch.full((before.numel(),), float("nan"), device=DEVICE, dtype=dtype)
     del poison  # the allocator hands this memory to the result
     activation = "none" if case.plain else case.activation
     y = convolve(cut, x, bias, residual, activation, case.kernel)
     assert y.shape == result_shape(x, case.rows, window)
     return checked_error(y, before, terms, weight[0].numel(), activation)
-
-
-def cut_blocks(weight: torch.Tensor, window: Window, two_four: bool) -> ConvolutionTiles:
-    cut = ConvolutionTiles.upload(weight, window, ROWS, STEP, STEP)
-    return replace(cut, tiles=compressed(cut.tiles)) if two_four else cut
 
 
 # -------------------------------------------------------------------------------------------------------------- speed
@@ -187,7 +188,7 @@ class Problem:
 
     @cached_property
     def cut(self) -> ConvolutionTiles:
-        return cut_blocks(self.weight, self.layer.window, self.two_four)
+        return upload(self.weight, self.layer.window, TWO_FOUR if self.two_four else BLOCKS, ROWS, STEP)
 
     def repeated(self, way: BlockKernel | None) -> Repeated:
         if way is None:
@@ -208,7 +209,7 @@ def layers() -> Iterator[Layer]:
     for sparsity in SPARSITIES:
         yield from (Layer(name, *numbers, MASK, sparsity) for name, numbers in LAYERS.items())
     for sparsity in SPARSITIES[1:]:
-        yield from (Layer(name, *LAYERS[name], MASK_TWO_FOUR, sparsity) for name in TWO_FOUR)
+        yield from (Layer(name, *LAYERS[name], MASK_TWO_FOUR, sparsity) for name in HALVED)
 
 
 def block_convolution(run: Run) -> object:

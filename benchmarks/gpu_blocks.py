@@ -6,14 +6,15 @@ import math
 from itertools import product
 
 import torch
-from gpu_contestants import DEVICE, cut_on_device
+from gpu_contestants import DEVICE
 from gpu_error import FUNCTIONS, checked_error
 from gpu_masks import blocks, columns_only, tile_wise, two_of_four
 from gpu_run import Run, say
 from gpu_vectors import hopper
 
-from zellige.cuda.operators.block_product import BlockKernel, kernels, multiply
-from zellige.cuda.tiling.compressed_blocks import compressed
+from zellige.cuda.layers.choosing import BY_BLOCKS, TWO_FOUR, tile_of
+from zellige.cuda.layers.linear import upload
+from zellige.cuda.operators.block_product import ROWS, STEP, BlockKernel, kernels, multiply
 
 TOLERANCE = 5e-3  # one rounding to bfloat16, and sums in another order
 SHAPES = ((1000, 777, 4095), (512, 2048, 64), (304, 257, 17), (128, 128, 1), (40, 4099, 130), (3072, 768, 8192))
@@ -26,29 +27,28 @@ def correctness(run: Run) -> object:
         return "for compute capability 9.0 alone"
     wrong, worst, cases = [], 0.0, 0
     for number, (rows, columns, tokens) in enumerate(SHAPES):
-        for halved, plain in product((False, True), (False, True)):
-            for kernel in kernels(halved):
-                error = case_error(rows, columns, tokens, kernel, plain, halved, list(FUNCTIONS)[number % len(FUNCTIONS)], number)
+        for way, plain in product(BY_BLOCKS, (False, True)):
+            for kernel in kernels(way == TWO_FOUR):
+                error = case_error(rows, columns, tokens, kernel, plain, way, list(FUNCTIONS)[number % len(FUNCTIONS)], number)
                 cases, worst = cases + 1, max(worst, error)
                 if not error <= TOLERANCE:
-                    wrong.append(f"{error:.3g} {rows}x{columns}x{tokens} {kernel} plain={plain} 2:4={halved}")
+                    wrong.append(f"{error:.3g} {rows}x{columns}x{tokens} {kernel} plain={plain} {way}")
                     say(f"   WRONG {wrong[-1]}")
     say(f"   {cases} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
     return {"cases": cases, "worst": str(worst), "wrong": wrong}
 
 
-def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, plain: bool, halved: bool, activation: str,
+def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, plain: bool, way: str, activation: str,
                seed: int) -> float:
-    """``halved``: blocks are 2:4, and compressed."""
+    """``way``: the form of the blocks, and what they are."""
     generator = torch.Generator().manual_seed(seed)
     whole = columns // 64 * 64
-    draws = (lambda: blocks(rows, columns, 0.5, generator, 128), lambda: tile_wise(rows, columns, 0.5, generator),
+    draws = (lambda: blocks(rows, columns, 0.5, generator, tile_of(way, ROWS)), lambda: tile_wise(rows, columns, 0.5, generator),
              lambda: torch.nn.functional.pad(columns_only(rows, whole, 0.7, generator, 64), (0, columns - whole)))
     mask = draws[seed % 3]()
-    mask = two_of_four(mask, generator) if halved else mask
+    mask = two_of_four(mask, generator) if way == TWO_FOUR else mask
     weight = (torch.randn(rows, columns, device=DEVICE) * mask.to(DEVICE) / math.sqrt(columns)).to(torch.bfloat16)
-    cut = cut_on_device(weight, 128, 64, 64)
-    cut = compressed(cut) if halved else cut
+    cut = upload(weight, way, ROWS, STEP)
     x = torch.randn(tokens, columns + -columns % 8 + 8, device=DEVICE, dtype=torch.bfloat16)[:, :columns]
     bias, residual = None, None
     before, terms = x.double() @ weight.double().T, x.double().abs() @ weight.double().abs().T

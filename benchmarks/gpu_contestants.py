@@ -21,6 +21,7 @@ from zellige.cuda.operators.product import multiply
 from zellige.cuda.operators.tile_vector_wise import multiply as multiply_vectors
 from zellige.cuda.tiling.compressed_blocks import compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
+from zellige.cuda.tiling.paired_blocks import paired
 from zellige.cuda.tiling.tiles import cut_tiles
 from zellige.cuda.tiling.vector_tiles import vector_tiles
 
@@ -176,6 +177,15 @@ def blocks_two_four(problem: Problem) -> dict[str, Way]:
             for one in TWO_FOUR_KERNELS for kernel in (one, replace(one, width=64))}
 
 
+def blocks_paired(problem: Problem) -> dict[str, Way]:
+    """Blocks of 64 rows, two to a tile, by the same kernel."""
+    if problem.layer.mask != "block-64" or not hopper():
+        return {}
+    both = paired(problem.tiles[0])
+    return {str(kernel): Way(partial(multiply_blocks, both, kernel=kernel), False)
+            for one in KERNELS for kernel in (one, replace(one, width=64))}
+
+
 def cusparse(problem: Problem) -> dict[str, Way]:
     """Compressed sparse rows, where there is no structure to know of."""
     if problem.layer.mask != "unstructured":
@@ -206,6 +216,6 @@ def semi_structured(problem: Problem) -> dict[str, Way]:
 
 CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
     "cublas": cublas, "tiles": tiles, "tiles-tokens": partial(tiles, features=False),
-    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "blocks-2:4": blocks_two_four, "tvw": vectors, "cusparse": cusparse,
-    "pytorch-2:4": semi_structured}
+    "tiles-cuda": tiles_cuda, "blocks-cuda": blocks_cuda, "blocks-2:4": blocks_two_four, "blocks-paired": blocks_paired,
+    "tvw": vectors, "cusparse": cusparse, "pytorch-2:4": semi_structured}
 """Who takes part, each with the ways that it may choose from before all race; the first is what the others are compared with."""

@@ -59,7 +59,7 @@ def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Seq
 
 
 def large(run: Run) -> object:
-    return timed(run, list(of(LARGE, ("block-128", "tw2-128", "block-64"))))
+    return timed(run, list(of(LARGE, ("block-128", "tw2-128"))))
 
 
 def blocks(run: Run) -> object:
@@ -78,6 +78,11 @@ def vectors(run: Run) -> object:
 def two_four(run: Run) -> object:
     """Tile-vector-wise with columns in runs as long as a step, compressed, by the kernel from tensor maps."""
     return timed(run, list(of(LARGE | {"bert-large up": SMALL["bert-large up"]}, (TWO_FOUR_BY_STEPS,))))
+
+
+def paired(run: Run) -> object:
+    """Blocks of 64 rows: as they are by the kernel of tiles, two to a tile by the kernel from tensor maps."""
+    return timed(run, list(of(LARGE, ("block-64",))))
 
 
 def others(run: Run) -> object:

@@ -31,7 +31,7 @@ NAMES = {"tw1-128 by 64": "tile-wise, 128 rows, all kept, columns in runs of 64"
 CONVOLUTIONS = {"blocks 128 × 64 of a tap": "blocks of 128 rows × 64 channels of a tap",
                 "blocks 128 × 64 of a tap, 2:4": "blocks of 128 rows × 64 channels of a tap, 2:4 inside",
                 "tw2-128 in eights": "tile-wise, 128 rows, in eights, channels-last", "tw2-128": "tile-wise, 128 rows, planes"}
-OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "blocks-2:4", "tvw")
+OURS = ("tiles", "tiles-tokens", "tiles-cuda", "blocks-cuda", "blocks-2:4", "blocks-paired", "tvw")
 LARGE = 2048
 NOTHING = "Not timed on a GPU yet."
 KINDS = {"cublas": "dense", "cusparse": "csr", "tw2-128": "ours", "tvw-128": "ours", "tvw-128 by 64": "ours"}
