@@ -97,7 +97,7 @@ BROKEN = [
 
 BROKEN_TWO_FOUR = [
     ("wait_for_products<IN_FLIGHT>(sums);", ""),
-    ("IN_FLIGHT && place.steps", "place.steps"),
+    ("IN_FLIGHT && (PAIRED", "(PAIRED"),
     ("multiply_group<1, 0>", "multiply_group<0, 0>"),
     ("b + (LINE_BYTES / 2 >> 4)", "b"),
     ("load_16(values + VALUE_BYTES / 2)", "first"),

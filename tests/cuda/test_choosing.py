@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated_kernel import emulated, needs_compiler
+from emulated_kernel import emulated, emulated_convolution, needs_compiler
 from torch.nn import functional
 
 from zellige.cuda.kernels.config import Config
@@ -249,3 +249,32 @@ def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.Monk
     assert {name[0] for name in clock.answers} == {"dense", "blocks", "groups", "columns"}
     choose_convolution(dense, Window((3, 3), stride=(9, 1), padding=(1, 1)), (1, 5, 4), cache)
     assert {name[0] for name in clock.answers} == {"dense", "groups", "columns"}
+
+
+@needs_compiler
+def test_convolutions_in_paired_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Halves have channels of their own under each tap. They race with whole blocks; the layer runs on the emulated GPU."""
+    def noted(weight: ConvolutionTiles, x: torch.Tensor, *_: None, kernel: BlockKernel) -> torch.Tensor:
+        raced.append(is_paired(weight.tiles))
+        return x
+
+    def convolve(weight: ConvolutionTiles, x: torch.Tensor, *_: None, kernel: BlockKernel) -> torch.Tensor:
+        return emulated_convolution(BlockKernel(128, 2, 1), weight, x, None, None, "none", True, 5)
+
+    raced: list[bool] = []
+    generator = torch.Generator().manual_seed(1)
+    kept = torch.rand(3, 2, 2, 1, generator=generator) < 0.5
+    dense = torch.randn(192, 128, 2, 1, generator=generator).mul(kept.repeat_interleave(64, 0).repeat_interleave(64, 1)).half()
+    seconds = {"dense": 4e-4, "blocks": 2e-4, "paired blocks": 1e-4, "groups": 3e-4, "columns": 3e-4}
+    clock, window = Clock(monkeypatch, seconds, 90), Window((2, 1), stride=(1, 2), padding=(1, 0))
+    monkeypatch.setattr(convolution_layer.block_convolution, "convolve", noted)
+    monkeypatch.setattr(convolution_layer.block_convolution, "compile_ahead", lambda window, dtype, two_four, paired: None)
+    monkeypatch.setattr(choosing, "MOST_INPUTS", 1)
+    choice = choose_convolution(dense, window, (1, 5, 4), ChoiceCache(tmp_path))
+    assert choice == Choice(PAIRED, KERNELS[0].config, 1e-4, 4e-4, size=(1, 5, 4)) and set(raced) == {False, True}
+    assert {name[0] for name in clock.answers} == {"dense", "blocks", "paired blocks", "groups", "columns"}
+    x = torch.randn(2, 128, 5, 4, generator=generator).half()
+    monkeypatch.setattr(convolution_layer.block_convolution, "convolve", convolve)
+    layer = convolution_layer.TileWiseConv2d(dense, None, window, choice)
+    expected = functional.conv2d(x.double(), dense.double(), None, (1, 2), (1, 0))
+    torch.testing.assert_close(layer(x).double(), expected, rtol=4e-3, atol=4e-3)

@@ -59,7 +59,8 @@ def test_every_way(way: str, pattern: str, dtype: torch.dtype) -> None:
     assert [layer.path for layer in engine.layers] == [f"{way}, channels-last"] * 5 + ["dense"]
 
 
-@pytest.mark.parametrize("way", [*(way for way in BY_BLOCKS if way != PAIRED), pytest.param(PAIRED, marks=needs_compiler)])
+@pytest.mark.parametrize("way", [*(way for way in BY_BLOCKS if way != PAIRED), pytest.param(
+    PAIRED, marks=[needs_compiler, pytest.mark.full])])
 def test_they_run_by_the_kernels_of_blocks(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual lies as the result does. The interpreter stands for the kernels, and where halves have blocks of their own the
     emulated GPU."""
