@@ -75,6 +75,7 @@ class MeasuredPrices:
         self.capability = 10 * major + minor
         self.known: dict[str, Choice] = {}
         self._cuts: dict[WithWeights, dict[str, Tiles]] = {}
+        self._patterns: dict[WithWeights, list[tuple[object, ...]]] = {}
 
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
         ways = self._ways(layer, tokens, orders)
@@ -194,16 +195,21 @@ class MeasuredPrices:
                                  if way != TWO_FOUR or compressible(by_size[size])}
         return self._cuts[layer]
 
+    def _pattern(self, layer: WithWeights) -> list[tuple[object, ...]]:
+        """What a layer's tiles of each way have to do, and paired blocks to read, rounded."""
+        if layer not in self._patterns:
+            full = math.ceil(layer.weight[0].numel() / STEP)
+            self._patterns[layer] = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD),
+                                      *([round(ALIKE * fetched(tiles))] if way == PAIRED else []))
+                                     for way, tiles in self._cut(layer).items()]
+        return self._patterns[layer]
+
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:
         own: tuple[object, ...]
         if isinstance(layer, WithWeights):
-            full = math.ceil(layer.weight[0].numel() / STEP)
-            steps = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD),
-                      *([round(ALIKE * fetched(tiles))] if way == PAIRED else []))
-                     for way, tiles in self._cut(layer).items()]
             kind = ("linear", layer.rows, layer.columns) if isinstance(layer, Linear) else (
                 "convolution", layer.rows, layer.channels, layer.window, layer.height, layer.width)
-            own = (*kind, layer.activation, layer.bias is None, residual, steps, TILE, STEP)
+            own = (*kind, layer.activation, layer.bias is None, residual, self._pattern(layer), TILE, STEP)
         elif isinstance(layer, Norm):
             own = ("norm", layer.features, layer.weight is None, layer.bias is None)
         else:

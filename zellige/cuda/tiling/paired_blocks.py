@@ -8,7 +8,7 @@ multiplied is the blocks that are there, and what is read of X is the union of b
     half 1          . . x . x         halves          0  0 1  0  1         stored: 5 blocks of W, step by step
 
 A tile names its rows, so any two halves may share one: those whose columns overlap most. Which they are is found greedily over all
-pairs, and then by exchanging partners. What is read of random halves exceeds the least possible by 1 % or less, on the average.
+pairs, and then by exchanging partners. What is read of random halves exceeds the least possible by about 1 %, on the average.
 """
 
 from __future__ import annotations
