@@ -49,10 +49,11 @@ def tile_of(way: str, tile: int) -> int:
 
 
 def promises(cuts: Mapping[str, Tiles]) -> dict[str, Outlook]:
-    """What the tiles of each way promise; none of blocks that can't be compressed, or of paired ones that leave no less to do than
-    whole ones, or hardly."""
-    able = {way: cut for way, cut in cuts.items() if way not in (TWO_FOUR, PAIRED)
-            or (way == TWO_FOUR and compressible(cut)) or (way == PAIRED and cut.work < CLEARLY_LESS * cuts[BLOCKS].work)}
+    """What the tiles of each way promise; nothing of blocks that can't be compressed, nor of paired ones where whole ones have
+    hardly more to do."""
+    wanted: dict[str, Callable[[Tiles], bool]] = {TWO_FOUR: compressible,
+                                                  PAIRED: lambda cut: cut.work < CLEARLY_LESS * cuts[BLOCKS].work}
+    able = {way: cut for way, cut in cuts.items() if way not in wanted or wanted[way](cut)}
     return {way: replace(outlook(cut), work=cut.work * (SHARE if way == TWO_FOUR else 1.0)) for way, cut in able.items()}
 
 
