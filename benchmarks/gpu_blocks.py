@@ -12,9 +12,10 @@ from gpu_masks import blocks, columns_only, tile_wise, two_of_four
 from gpu_run import Run, say
 from gpu_vectors import hopper
 
-from zellige.cuda.layers.choosing import BY_BLOCKS, TWO_FOUR, tile_of
+from zellige.cuda.kernels.cubins import Request, compile_together
+from zellige.cuda.layers.choosing import BY_BLOCKS, PAIRED, TWO_FOUR, tile_of
 from zellige.cuda.layers.linear import upload
-from zellige.cuda.operators.block_product import ROWS, STEP, BlockKernel, kernels, multiply
+from zellige.cuda.operators.block_product import ARCHITECTURE, ENTRY, ROWS, STEP, BlockKernel, kernels, multiply
 
 TOLERANCE = 5e-3  # one rounding to bfloat16, and sums in another order
 SHAPES = ((1000, 777, 4095), (512, 2048, 64), (304, 257, 17), (128, 128, 1), (40, 4099, 130), (3072, 768, 8192))
@@ -25,6 +26,9 @@ def correctness(run: Run) -> object:
     """Every kernel over every shape, with everything and with nothing beside the product, outputs poisoned beforehand."""
     if not hopper():
         return "for compute capability 9.0 alone"
+    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(
+        torch.bfloat16, activation, two_four=way == TWO_FOUR, paired=way == PAIRED))
+        for way in BY_BLOCKS for kernel in kernels(way == TWO_FOUR) for activation in FUNCTIONS)
     wrong, worst, cases = [], 0.0, 0
     for number, (rows, columns, tokens) in enumerate(SHAPES):
         for way, plain in product(BY_BLOCKS, (False, True)):
