@@ -55,7 +55,11 @@ def test_powers_of_two_are_exact(pairs, narrow):
 def test_free_ratios_are_as_close_as_their_bits(triples):
     ratios = [sign * ratio for _, ratio, sign in triples]
     terms = [term for term, _, _ in triples]
-    found = rescaling(ratios, [2**31 - 1] * len(terms))
+    try:
+        found = rescaling(ratios, [2**31 - 1] * len(terms))
+    except QuantizationError:  # half a unit of the last of 29 bits or more, times 256 of a small step's terms, is over 1 / 8
+        assert min(map(abs, ratios)) < max(map(abs, ratios)) * 2.0**-18
+        return
     assert all(abs(int(m)) <= 2**MULTIPLIER_BITS for m in found.multipliers)
     exact = sum(Fraction(term) * Fraction(ratio) for term, ratio in zip(terms, ratios, strict=True))
     # each multiplier is off by half a unit of its last bit, of which the largest one has at least MULTIPLIER_BITS − 1
@@ -72,7 +76,7 @@ def test_sums_are_held_to_32_bits(bound, ratio, data):
     try:
         found = rescaling([ratio], [bound], INT32)
     except QuantizationError:
-        assert bound > 2**21, "ten bits are left for the multiplier, and enough"
+        assert bound > 2**19, "eleven bits are left for the multiplier, and enough"
         return
     term = data.draw(st.integers(-min(bound, int(128 / ratio)), min(bound, int(128 / ratio))))
     total = term * int(found.multipliers[0]) + (1 << int(found.shift) >> 1)
