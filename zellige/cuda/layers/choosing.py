@@ -48,6 +48,14 @@ def tile_of(way: str, tile: int) -> int:
     return tile // 2 if way == PAIRED else tile
 
 
+def cut_for(ways: Iterable[str], tile: int, step: int, cut: Callable[[int, int], Tiles]) -> dict[str, Tiles]:
+    """The tiles of each way, by what cuts a weight into tiles of so many rows in groups of so many columns: once for ways that cut
+    alike."""
+    sizes = {way: (tile_of(way, tile), groups(step)[way]) for way in ways}
+    made = {size: cut(*size) for size in dict.fromkeys(sizes.values())}
+    return {way: made[size] for way, size in sizes.items()}
+
+
 def promises(cuts: Mapping[str, Tiles]) -> dict[str, Outlook]:
     """What the tiles of each way promise; nothing of blocks that can't be compressed, nor of paired ones where whole ones have
     hardly more to do."""

@@ -23,6 +23,7 @@ from zellige.cuda.layers.choosing import (
     TWO_FOUR,
     check_timeable,
     configurations,
+    cut_for,
     fastest_way,
     groups,
     key_of,
@@ -115,8 +116,8 @@ def choose_convolution(weight: torch.Tensor, window: Window, shape: tuple[int, i
     blocks = BY_BLOCKS if block_convolution.fits(window) else ()
     configs = {**{way: block_product.configurations(weight.shape[:2], tile, step, capability_of(weight.device), way == TWO_FOUR)
                   for way in blocks}, **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, pixels))}
-    cuts = {way: cut_convolution(weight, window, tile_of(way, tile), group, step)
-            for way, group in groups(step).items() if configs.get(way)}
+    cuts = cut_for([way for way in groups(step) if configs.get(way)], tile, step,
+                   lambda rows, group: cut_convolution(weight, window, rows, group, step))
     promised = promises(cuts)
     cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
     ways = {way: partial(_prepared, weight, window, tile, step, way) for way in cuts}

@@ -26,6 +26,7 @@ from zellige.cuda.layers.choosing import (
     Product,
     check_timeable,
     configurations,
+    cut_for,
     fastest_way,
     groups,
     key_of,
@@ -116,8 +117,9 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
         **{way: block_product.configurations(weight.shape, tile, step, capability_of(weight.device), way == TWO_FOUR)
            for way in BY_BLOCKS},
         **dict.fromkeys(GROUPS, configurations(weight.device, tile, step, tokens)), VECTORS: [None]}
-    cuts = {way: cut_tiles(weight.detach().float().cpu().numpy(), tile_of(way, tile), group, step)
-            for way, group in groups(step).items() if configs[way]}
+    matrix = weight.detach().float().cpu().numpy()
+    cuts = cut_for([way for way in groups(step) if configs[way]], tile, step,
+                   lambda rows, group: cut_tiles(matrix, rows, group, step))
     promised = promises(cuts)
     least = min([1.0, *(promise.work for promise in promised.values())])
     cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
