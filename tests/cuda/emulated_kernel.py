@@ -7,10 +7,11 @@ import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import c_int, c_longlong
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,18 @@ def library(name: str, defines: tuple[tuple[str, int], ...], edit: tuple[str, st
         loaded = ctypes.CDLL(shared)
         loaded.emulate.restype = ctypes.c_char_p
         return loaded
+
+
+def survives(check: Callable[..., None], cases: Iterable[tuple[Any, ...]], edit: tuple[str, str], seeds: int = 3) -> bool:
+    """Whether a kernel that was broken by an edit passes its ``check`` in all cases, copies made at once or when waited for."""
+    try:
+        for case in cases:
+            for lazy in (False, True):
+                for seed in range(seeds):
+                    check(*case, lazy, seed, edit)
+    except AssertionError:
+        return False
+    return True
 
 
 def emulated(
