@@ -46,8 +46,11 @@ class Clock:
             patch.setattr(room, "configurations", lambda device, tile, step, tokens: CONFIGS)
             patch.setattr(room, "key_of", lambda weight, tile, step, cuts, *about: f"{list(weight.shape)} {sorted(cuts)} {about}")
 
-    def fastest(self, contestants: Mapping[Any, Callable[[], list[torch.Tensor]]]) -> tuple[dict[Any, float], dict[Any, str]]:
+    def fastest(self, contestants: Mapping[Any, Callable[[], list[torch.Tensor]]], check: Callable[[torch.Tensor], None],
+                ) -> tuple[dict[Any, float], dict[Any, str]]:
         self.answers = {name: prepare() for name, prepare in contestants.items()}
+        for answers in self.answers.values():
+            check(answers[0])
         times = {name: self.seconds[name[0]] * (1 + (name[1] == CONFIGS[1])) for name in contestants if name[0] != self.fail}
         return dict(sorted(times.items(), key=lambda pair: pair[1])), {name: "it fell" for name in contestants if name not in times}
 
@@ -256,7 +259,7 @@ def test_convolutions_in_paired_blocks_run_by_their_own_kernel(monkeypatch: pyte
     """Halves have channels of their own under each tap. They race with whole blocks; the layer runs on the emulated GPU."""
     def noted(weight: ConvolutionTiles, x: torch.Tensor, *_: None, kernel: BlockKernel) -> torch.Tensor:
         raced.append(is_paired(weight.tiles))
-        return x
+        return functional.conv2d(x.permute(0, 3, 1, 2), dense, None, window.stride, window.padding).permute(0, 2, 3, 1)
 
     def convolve(weight: ConvolutionTiles, x: torch.Tensor, *_: None, kernel: BlockKernel) -> torch.Tensor:
         return emulated_convolution(BlockKernel(128, 2, 1), weight, x, None, None, "none", True, 5)

@@ -47,13 +47,16 @@ class Clock:
         self.seconds, self.fail = seconds, fail
         self.races: Counter[tuple[Hashable, ...]] = Counter()
 
-    def __call__(self, contestants: Mapping[Any, Callable[[], Once]], **rest: int) -> tuple[dict[Any, float], dict[Any, str]]:
+    def __call__(self, contestants: Mapping[Any, Callable[[], Once]], check: Callable[[torch.Tensor], None] | None = None,
+                 ) -> tuple[dict[Any, float], dict[Any, str]]:
         self.races[tuple(contestants)] += 1
         names = {one: one[0] if isinstance(one, tuple) else one for one in contestants}
         times = {}
         for one, prepare in contestants.items():
             if names[one] != self.fail:
-                prepare()
+                contestant = prepare()
+                if check is not None:
+                    check(contestant.result)
                 times[one] = self.seconds.get(names[one], 1.0)
         return dict(sorted(times.items(), key=lambda pair: pair[1])), {one: "it fell" for one in contestants if one not in times}
 
@@ -121,13 +124,13 @@ def test_a_configuration_of_another_day_is_timed_anew(clock: Clock, monkeypatch:
 
 
 def test_dense_is_in_every_race(clock: Clock) -> None:
-    found = MeasuredPrices(CPU, torch.bfloat16)
+    found = MeasuredPrices(CPU, torch.float16)
     for pair in PAIRS:
         found.layer(linear(), 8, False, pair)
         found.layer(linear(density=1.0), 8, False, pair)
     assert all(next(iter(race)) == ("dense", None) for race in clock.races)
     clock.seconds = {"dense": 0.1, "columns": 0.5}
-    choice = MeasuredPrices(CPU, torch.bfloat16, ChoiceCache(Path(found.cache.kept.directory).parent / "other")).layer(
+    choice = MeasuredPrices(CPU, torch.float16, ChoiceCache(Path(found.cache.kept.directory).parent / "other")).layer(
         linear(), 8, False, (FEATURES, FEATURES))
     assert choice is not None and (choice.way, choice.seconds, choice.dense_seconds) == ("dense", 0.1, 0.1)
 
@@ -277,8 +280,8 @@ def test_memory_that_runs_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole, "lower", full)
         with pytest.raises(CompileError, match=r"not enough memory .* for Encoder: CUDA out of memory. Use a smaller batch"):
-            zl.compile(model, inputs, target="cuda")
-    engine = zl.compile(model, inputs, target="cuda")
+            zl.compile(model, inputs, target="cuda", dtype="f16")
+    engine = zl.compile(model, inputs, target="cuda", dtype="f16")
     assert isinstance(engine, CudaEngine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Direct, "run", full)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.agreement import Agreement, Answer
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.keys import machine, work_of
 from zellige.cuda.layers.timing import Repeated, fastest
@@ -77,9 +78,10 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Product |
                 size: tuple[int, ...], untimed: str = "") -> Choice:
     """Time ``dense`` and each of ``ways`` in each of its ``configs``, or take what was chosen before under the same key.
 
-    A way is prepared when it is to be timed, and left out if nothing comes of that. ``example``: what an input looks like, and its
-    ``size``; ``untimed``: why there are no ways, if there are none. Where anything failed the choice says so, and is not kept: the
-    next race may end otherwise. ``CompileError`` if nothing ran, ``OutOfMemoryError`` if that was for memory alone.
+    A way is prepared when it is to be timed, and left out if nothing comes of that; it fails if it does not answer as ``dense``
+    does. ``example``: what an input looks like, and its ``size``; ``untimed``: why there are no ways, if there are none. Where
+    anything failed the choice says so, and is not kept: the next race may end otherwise. ``CompileError`` if nothing ran,
+    ``OutOfMemoryError`` if that was for memory alone.
     """
     cache = cache or ChoiceCache()
     known = cache.get(key)
@@ -93,7 +95,8 @@ def fastest_way(key: str, dense: Call, ways: Mapping[str, Callable[[], Product |
         if product is not None:
             calls |= {(way, config): partial(product, config) for config in configs[way]}
     contestants = {name: partial(repeated, call, inputs) for name, call in calls.items()}
-    times, failed = fastest(contestants)
+    agreement = Agreement(lambda: Answer.of_product(dense(inputs[0]).detach()))
+    times, failed = fastest(contestants, check=agreement.check)
     (best, chosen), seconds = best_of(times, failed, "the layer")
     baseline = times.get((DENSE, None))
     if baseline is None:  # it did not come through the heat

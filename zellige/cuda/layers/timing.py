@@ -16,6 +16,7 @@ import torch
 from zellige.errors import in_one_line
 
 Name = TypeVar("Name", bound=Hashable)
+Check = Callable[[torch.Tensor], None]
 CAPTURE_MODE = "thread_local"
 """Of graphs: what other threads do on the GPU meanwhile, allocations too, does not end a capture."""
 
@@ -62,17 +63,31 @@ def race(contestants: Mapping[Name, Repeated], rounds: int, warmup: int = 1) -> 
             for name in contestants}
 
 
+def prove(contestant: Repeated, check: Check) -> None:
+    """Have ``check`` look at the result of a contestant's first call. Places that it doesn't write are no numbers then, whatever
+    others left there."""
+    result = contestant.results[0].detach()
+    result.fill_(torch.nan)
+    contestant.replay()
+    check(result)
+
+
 def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, final: int = 9, finalists: int = 3,
-            ) -> tuple[dict[Name, float], dict[Name, str]]:
+            check: Check | None = None) -> tuple[dict[Name, float], dict[Name, str]]:
     """Median seconds of the contestants that came through the heat, fastest first, and why others failed.
 
-    Each is captured by itself and let go after its heat: together they might not fit the memory.
+    Each is captured by itself and let go after its heat: together they might not fit the memory. ``check``: what raises where the
+    result of a first call is wrong; who made that does not run on.
     """
     heats: dict[Name, float] = {}
     failed: dict[Name, str] = {}
     for name, prepare in contestants.items():
         try:
-            heats[name] = median(race({name: prepare()}, heat)[name])
+            contestant = prepare()
+            if check is not None:
+                prove(contestant, check)
+            heats[name] = median(race({name: contestant}, heat)[name])
+            del contestant
         except Exception as error:
             failed[name] = in_one_line(error)[:MOST_SAID]
     ready: dict[Name, Repeated] = {}

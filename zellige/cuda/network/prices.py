@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers.agreement import Agreement
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import (
     BY_BLOCKS,
@@ -29,6 +30,7 @@ from zellige.cuda.layers.choosing import (
 )
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
+from zellige.cuda.network.expected import expected
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
     FUSED,
@@ -163,7 +165,8 @@ class MeasuredPrices:
             return Repeated([partial(module, x, *beside) for x in inputs])
 
         with torch.no_grad():
-            times, failed = fastest({way: partial(prepared, way) for way in ways})
+            agreement = Agreement(partial(expected, layer, orders, lead, inputs[0], *beside))
+            times, failed = fastest({way: partial(prepared, way) for way in ways}, check=agreement.check)
             (way, config), seconds = best_of(times, failed, " and ".join(layer.names))
             plain = [one for one in ways if one[0] in WITHOUT_TILES] or ways[:1]
             known = [times[one] for one in plain if one in times]  # others did not come through the heat
