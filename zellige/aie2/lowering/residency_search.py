@@ -26,6 +26,9 @@ LONGEST = 24
 Cycles = Callable[[Phase, Stays], float]
 """What a phase should take; ``inf`` if it can't be."""
 
+NEVER = 1 << 200
+"""More than any phases take, in the units of ``_Search.cost``."""
+
 
 @dataclass
 class _Search:
@@ -38,7 +41,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.uses = [0] * len(self.listed)
-        self._known: dict[tuple[str, Stays], float] = {}
+        self._known: dict[tuple[str, Stays], int] = {}
         self._touched: list[list[int]] = [sorted({*one.writers, *(at for at, _ in one.uses)}) for one in self.listed]
 
     @cached_property
@@ -57,12 +60,14 @@ class _Search:
         one = self.listed[number]
         return Stays("source" in roles, "residual" in roles, True, one.elsewhere or self.uses[number] < len(one.uses))
 
-    def cost(self, phases: Iterable[int]) -> float:
-        total = 0.0
+    def cost(self, phases: Iterable[int]) -> int:
+        """Of these phases in units of 2⁻⁵² cycles, which add up exactly: so no step makes the whole longer, and the search ends."""
+        total = 0
         for at in phases:
             key = (self.found.phases[at].name, self.stays(at))
             if key not in self._known:
-                self._known[key] = self.cycles(self.found.phases[at], key[1])
+                cycles = self.cycles(self.found.phases[at], key[1])
+                self._known[key] = NEVER if cycles == inf else int(cycles * 2.0**52)
             total += self._known[key]
         return total
 
@@ -87,7 +92,8 @@ class _Search:
         """Set the uses of some candidates, if that can be and makes the phases that it touches take less; or no more, if less stays
         then; or, as the search ``begins``, if it can be at all."""
         touched = sorted({at for number in changes for at in self._touched[number]})
-        before, least = {number: self.uses[number] for number in changes}, inf if begins else self.cost(touched)
+        before = {number: self.uses[number] for number in changes}
+        least = NEVER if begins else self.cost(touched)
         fewer = all(uses < before[number] for number, uses in changes.items())
         self._set(changes)
         if (self.cost(touched) < least or (fewer and self.cost(touched) == least)) and self.residency() is not None:
