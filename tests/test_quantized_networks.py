@@ -117,7 +117,10 @@ CALIBRATIONS = [SCHEMES["free"], SCHEMES["aie2"], Scheme("percentile"), Scheme("
 
 
 def assert_as_good_in_int8(model: nn.Module, training: Split, test: Split, schemes: list[Scheme]) -> None:
-    """Top-1 on the test images is within half a point of float's, calibrated on 120 images of the training set."""
+    """Top-1 on the test images is half a point below float's at most, calibrated on 120 images of the training set.
+
+    More may be right by luck: of 360 images, two are more than half a point.
+    """
     batch = 120
     graph = optimize(from_torch(model, (test.images[:batch],)))
     in_float = accuracy(model, test, batch)
@@ -126,7 +129,7 @@ def assert_as_good_in_int8(model: nn.Module, training: Split, test: Split, schem
         whole = quantize(graph, [[training.images[:batch].numpy()]], scheme)
         in_int8 = accuracy(lambda images, whole=whole: torch.from_numpy(run_quantized(whole, [images.numpy()])[0]), test, batch)
         print(f"{scheme}: {in_float:.2%} in float, {in_int8:.2%} in int8")
-        assert abs(in_float - in_int8) <= 0.005
+        assert in_float - in_int8 <= 0.005
 
 
 def test_digits_of_half_the_size():
