@@ -1,13 +1,13 @@
 """Products with sparse weights on one NVIDIA GPU: are they right, and how fast, against cuBLAS in the same run.
 
     PYTHONPATH=. python benchmarks/gpu.py --results DIRECTORY
-    PYTHONPATH=. python benchmarks/gpu.py --budget 120 --join --only convolution backward --results DIRECTORY
+    PYTHONPATH=. python benchmarks/gpu.py --only "convolution correctness" convolution --join --results DIRECTORY
     PYTHONPATH=. python benchmarks/gpu.py --one tw2-128 0.5 4096 4096 512     # one layer once in every configuration
 
-needs torch, triton and numpy; for kernels in CUDA C++ the packages that ``docs/gpu.md`` names. Correctness comes first. Every
-section is guarded, has seconds of its own and takes no more than what is left of the budget, by default less than eight minutes
-in all; what it did not come to, it says, and another run with ``--join`` adds that to the same file. What was measured is written
-after every layer, to ``gpu-….json``.
+needs torch, triton and numpy; for kernels in CUDA C++ the packages that ``docs/gpu.md`` names. It takes less than eight minutes on
+an H100 with 16 cores. First everything is checked side by side, and compiled that is timed later; then what is timed has the GPU
+for itself, one section after another (``gpu_plan.py``), each with seconds of its own. What it did not come to, it says; ``--join``
+adds sections that are run again to the same file. What was measured is written after every layer, to ``gpu-….json``.
 
 Times are device time: graphs of calls over inputs that together exceed the L2 cache, replayed in turn with the dense
 product's, medians. Weights are random with random masks; a layer counts as lost if its answers are off.
@@ -17,62 +17,78 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
-from collections.abc import Callable
+import time
+from functools import partial
 from pathlib import Path
 
-import gpu_backward
-import gpu_block_convolution
-import gpu_blocks
-import gpu_compiled
-import gpu_convolution
+import gpu_caches
 import gpu_correctness
-import gpu_fp8
-import gpu_layers
-import gpu_networks
-import gpu_vectors
 import torch
-from gpu_run import Run, conditions, say
+import torch._inductor.config
+from gpu_plan import BUDGET, FAST, RIGHT, RIGHT_SECONDS
+from gpu_record import Record, conditions, say
+from gpu_run import ends, one_by_one, side_by_side
+from gpu_workers import ANEW, FORKED, Workers
 
-SECTIONS: dict[str, tuple[Callable[[Run], object], float, float]] = {
-    "compile": (gpu_correctness.compile_ahead, 20, 25), "compile networks": (gpu_networks.compile_ahead, 20, 20),
-    "blocks correctness": (gpu_blocks.correctness, 10, 15), "correctness": (gpu_correctness.correctness, 20, 60),
-    "tile-vector-wise correctness": (gpu_vectors.correctness, 15, 30), "networks": (gpu_networks.correctness, 30, 50),
-    "compiled": (gpu_compiled.compiled, 20, 40),
-    "ceilings": (gpu_layers.ceilings, 5, 5), "blocks": (gpu_layers.blocks, 10, 25), "blocks 2:4": (gpu_layers.two_four, 10, 22),
-    "paired blocks": (gpu_layers.paired, 10, 25),
-    "block convolution": (gpu_block_convolution.block_convolution, 15, 35), "fp8": (gpu_fp8.fp8, 17, 26),
-    "large layers": (gpu_layers.large, 15, 25), "tile-vector-wise": (gpu_layers.vectors, 10, 22),
-    "other sparsities": (gpu_layers.others, 15, 22), "bert-base": (gpu_networks.bert, 40, 85), "vgg-16": (gpu_networks.vgg, 20, 55),
-    "resnet-50": (gpu_networks.resnet, 20, 60), "linear": (gpu_layers.linears, 8, 16), "backward": (gpu_backward.backward, 15, 22),
-    "small layers": (gpu_layers.small, 8, 14), "convolution": (gpu_convolution.convolution, 20, 40),
-    "max-autotune": (gpu_layers.autotuned, 20, 35), "accesses": (gpu_correctness.accesses, 20, 30),
-    "uneven tiles": (gpu_layers.uneven, 5, 8),
-}
-"""Name → what it does, the seconds that must be left for it to start, and those that it may take."""
+BEGIN_SECONDS = 60.0
 
 
 def main() -> None:
+    begin = time.monotonic()
+    sections = [*RIGHT, *FAST]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="directory for the JSON file")
-    parser.add_argument("--budget", type=float, default=465.0, help="seconds")
-    parser.add_argument("--only", choices=SECTIONS, nargs="+", default=list(SECTIONS), help="sections to run")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds")
+    parser.add_argument("--only", choices=sections, nargs="+", default=sections, metavar="SECTION", help=", ".join(sections))
     parser.add_argument("--join", action="store_true", help="keep what the file has from an earlier run of other sections")
+    parser.add_argument("--processes", choices=(FORKED, ANEW), default=FORKED, help="how they begin")
     parser.add_argument("--one", nargs=5, metavar=("MASK", "SPARSITY", "ROWS", "COLUMNS", "TOKENS"), help="multiply once, no more")
     arguments = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = False
     if arguments.one:
         mask, sparsity, *sizes = arguments.one
+        torch.backends.cuda.matmul.allow_tf32 = False
         gpu_correctness.one(mask, float(sparsity), *map(int, sizes))
         return
-    run = Run(arguments.results, arguments.budget, arguments.join)
-    run.facts["layers"] = []
-    say(json.dumps(conditions()))
+    run(Record(arguments.results, conditions(), arguments.join), set(arguments.only), begin, arguments.budget, arguments.processes)
+
+
+def run(record: Record, only: set[str], begin: float, budget: float, processes: str) -> None:
+    """The sections that are asked for, from ``begin`` on, within so many seconds."""
+    say(json.dumps(record.conditions))
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit", "--format=csv,noheader"]
     say(subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip())
-    for name, (work, least, most) in SECTIONS.items():
-        if name in arguments.only:
-            run.section(name, work, least, most)
+    right = {name: section for name, section in RIGHT.items() if name in only}
+    fast = {name: section for name, section in FAST.items() if name in only}
+    last = ends([RIGHT_SECONDS] * bool(right) + [seconds for _, seconds in fast.values()], begin, budget)
+    gpu_caches.forget_choices()
+    cores = max(1, (os.cpu_count() or 1) - 2)
+    with Workers(bool(fast), partial(begin_process, None), processes) as alone:
+        with Workers(cores * bool(right), partial(begin_process, 1), processes) as together:
+            check_begun(together if right else alone, last[-1])
+            side_by_side(record, together, right, last[0])
+        gpu_caches.forget_choices()
+        say(f"== {time.monotonic() - begin:.0f} s are over")
+        one_by_one(record, alone, fast, last[len(last) - len(fast):])
+
+
+def check_begun(workers: Workers, end: float) -> None:
+    """``SystemExit`` if processes can't use the GPU."""
+    for _, _, reason in workers.each(repr, [None], BEGIN_SECONDS, end):
+        if reason:
+            raise SystemExit(f"{reason}; --processes {ANEW} begins them in another way")
+
+
+def begin_process(threads: int | None) -> None:
+    """What a process does before its first job; ``threads``: that PyTorch may compute or compile with on CPUs, else as many as it
+    likes."""
+    os.environ.update(gpu_caches.environment())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # what answers are compared with
+    if threads:
+        torch.set_num_threads(threads)
+        torch._inductor.config.compile_threads = threads
+    torch.zeros(1, device="cuda")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from gpu_contestants import Problem as Drawn
 from gpu_correctness import TOLERANCE, awkward_weight, verdict
 from gpu_error import FUNCTIONS, relative_error
 from gpu_layers import compared
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated
@@ -50,14 +51,18 @@ Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From x and the gradient of y."""
 
 
-def backward(run: Run) -> object:
-    """Correctness, and what will be timed is compiled; then one layer under each mask, whole passes and their parts."""
-    jobs: list[tuple[Any, int]] = [(shape, form) for shape in range(len(AWKWARD)) for form in range(len(FORMS))]
+def correctness(run: Run) -> object:
+    """Gradients of awkward shapes; and what will be timed is compiled."""
+    jobs: list[tuple[Any, int]] = [(shape, form) for form in range(len(FORMS)) for shape in range(len(AWKWARD))]
     jobs += [(job, number) for number in range(CONFIGS + len(GRADIENTS)) for job in JOBS]
-    checked = verdict(run, "gradients", prepare, jobs, 0.4 * run.left)
+    return verdict(run, "gradients", prepare, jobs)
+
+
+def backward(run: Run) -> object:
+    """One layer under each mask, whole passes and their parts."""
     found: list[dict[str, Any]] = []
-    run.facts["backward"] = {"correctness": checked, "layers": found}
-    for job, result, reason in run.one_by_one(time_job, JOBS, PATIENCE):
+    run.facts["backward"] = {"layers": found}
+    for job, result, reason in run.each(time_job, JOBS, PATIENCE):
         found.append({"name": str(job), "mask": job.mask, "sparsity": SPARSITY, "rows": SIZE, "columns": SIZE, "tokens": TOKENS}
                      | (result or {"error": reason}))
         say(f"   {job} " + (f"FAILED: {reason}" if result is None else str(result["work"])))
@@ -188,7 +193,6 @@ def compile_way(job: Job, number: int) -> None:
 
 
 def time_job(job: Job) -> dict[str, Any]:
-    torch.backends.cuda.matmul.allow_tf32 = False
     problem = Problem(job)
     parts: dict[str, Any] = {}
     for part in ("whole", "forward", "dx", "dw"):

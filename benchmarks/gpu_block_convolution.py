@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED
-from gpu_convolution import CHECKED, IMAGES, PATIENCE, Layer, dense, floor
+from gpu_convolution import CHECKED, IMAGES, Layer, dense, timed
+from gpu_correctness import verdict
 from gpu_error import FUNCTIONS, checked_error, relative_error
-from gpu_layers import compared, line, measured_ceilings
+from gpu_layers import compared
 from gpu_masks import columns_only, tile_vector_wise_in_runs
-from gpu_run import Run, say
+from gpu_run import Run
 from gpu_vectors import LIMITS, hopper
 
-from zellige.cuda.kernels.cubins import Request, compile_together
+from zellige.cuda.kernels.cubins import Request
 from zellige.cuda.layers.choosing import BLOCKS, PAIRED, TWO_FOUR, tile_of
 from zellige.cuda.layers.convolution import upload
 from zellige.cuda.layers.timing import Repeated
@@ -100,26 +102,23 @@ def cases() -> Iterator[Case]:
                    list(FUNCTIONS)[number % 2], number % 5 == 0, DTYPE, 8 * (number % 2))
 
 
-def correctness() -> dict[str, object]:
+def correctness(run: Run) -> object:
     """Against float64, outputs poisoned beforehand."""
-    wrong, worst = [], 0.0
-    every = list(cases())
-    compile_for(every)
-    for case in every:
-        error = case_error(case)
-        worst = max(worst, error)
-        if not error <= LIMITS[case.dtype]:
-            wrong.append(f"{error:.3g} {case}")
-            say(f"   WRONG {wrong[-1]}")
-    say(f"   {len(every)} convolutions, {len(wrong)} wrong, largest relative error {worst:.2e}")
-    return {"cases": len(every), "worst": str(worst), "wrong": wrong}
+    return verdict(run, "convolutions", checked, list(cases())) if hopper() else "for compute capability 9.0 alone"
 
 
-def compile_for(every: Iterable[Case]) -> None:
-    """All code that cases want, side by side."""
-    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, case.kernel.defines(
-        case.dtype, "none" if case.plain else case.activation, two_four=case.way == TWO_FOUR, paired=case.way == PAIRED))
-        for case in every)
+def checked(case: Case) -> list[tuple[str, float]]:
+    """Infinite where the error is more than the type explains."""
+    error = case_error(case)
+    return [(f"{error:.3g} {case}", error if error <= LIMITS[case.dtype] else math.inf)]
+
+
+def requests() -> Iterator[Request]:
+    """The machine code that layers of networks may want."""
+    for way, activation in product((BLOCKS, TWO_FOUR, PAIRED), ("none", "relu")):
+        for kernel in kernels(way == TWO_FOUR):
+            yield Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(DTYPE, activation, two_four=way == TWO_FOUR,
+                                                                      paired=way == PAIRED))
 
 
 def case_error(case: Case) -> float:
@@ -213,25 +212,11 @@ def layers() -> Iterator[Layer]:
 
 
 def block_convolution(run: Run) -> object:
-    """Correctness, then the layers."""
-    if not hopper():
-        return {"error": "for compute capability 9.0 alone"}
-    found: list[dict[str, Any]] = []
-    run.facts["block convolution"] = {"correctness": correctness(), "layers": found}
-    best = measured_ceilings(run)
-    for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):
-        if result is None:
-            say(f"   {layer.name:22} {layer.sparsity:.0%}  FAILED: {reason}")
-            found.append(asdict(layer) | {"error": reason})
-        else:
-            found.append(result | {"floor_s": floor(layer, result["density"], best)})
-            say(line(found[-1]))
-        run.write()
-    return run.facts["block convolution"]
+    """The layers."""
+    return timed(run, "block convolution", time_layer, list(layers())) if hopper() else "for compute capability 9.0 alone"
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
-    torch.backends.cudnn.benchmark = True
     problem = Problem(layer)
     density = problem.weight.count_nonzero().item() / problem.weight.numel()
     ours = {str(kernel): kernel for kernel in kernels(problem.two_four)}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import torch
 from gpu_contestants import DEVICE
+from gpu_correctness import Case, verdict
 from gpu_error import FUNCTIONS, checked_error
 from gpu_masks import blocks, columns_only, tile_wise, two_of_four
-from gpu_run import Run, say
+from gpu_run import Run
 from gpu_vectors import hopper
 
-from zellige.cuda.kernels.cubins import Request, compile_together
+from zellige.cuda.kernels.cubins import Request
 from zellige.cuda.layers.choosing import BY_BLOCKS, PAIRED, TWO_FOUR, tile_of
 from zellige.cuda.layers.linear import upload
 from zellige.cuda.operators.block_product import ARCHITECTURE, ENTRY, ROWS, STEP, BlockKernel, kernels, multiply
@@ -26,20 +28,26 @@ def correctness(run: Run) -> object:
     """Every kernel over every shape, with everything and with nothing beside the product, outputs poisoned beforehand."""
     if not hopper():
         return "for compute capability 9.0 alone"
-    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(
-        torch.bfloat16, activation, two_four=way == TWO_FOUR, paired=way == PAIRED))
-        for way in BY_BLOCKS for kernel in kernels(way == TWO_FOUR) for activation in FUNCTIONS)
-    wrong, worst, cases = [], 0.0, 0
+    jobs = [(way, kernel) for way in BY_BLOCKS for kernel in kernels(way == TWO_FOUR)]
+    return verdict(run, "products of blocks", kernel_cases, jobs, TOLERANCE)
+
+
+def requests() -> Iterator[Request]:
+    """The machine code of all of them."""
+    for way, activation in product(BY_BLOCKS, FUNCTIONS):
+        for kernel in kernels(way == TWO_FOUR):
+            yield Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(torch.bfloat16, activation, two_four=way == TWO_FOUR,
+                                                                      paired=way == PAIRED))
+
+
+def kernel_cases(job: tuple[str, BlockKernel]) -> list[Case]:
+    way, kernel = job
+    found = []
     for number, (rows, columns, tokens) in enumerate(SHAPES):
-        for way, plain in product(BY_BLOCKS, (False, True)):
-            for kernel in kernels(way == TWO_FOUR):
-                error = case_error(rows, columns, tokens, kernel, plain, way, list(FUNCTIONS)[number % len(FUNCTIONS)], number)
-                cases, worst = cases + 1, max(worst, error)
-                if not error <= TOLERANCE:
-                    wrong.append(f"{error:.3g} {rows}x{columns}x{tokens} {kernel} plain={plain} {way}")
-                    say(f"   WRONG {wrong[-1]}")
-    say(f"   {cases} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
-    return {"cases": cases, "worst": str(worst), "wrong": wrong}
+        for plain in (False, True):
+            error = case_error(rows, columns, tokens, kernel, plain, way, list(FUNCTIONS)[number % len(FUNCTIONS)], number)
+            found.append((f"{rows}x{columns}x{tokens} {kernel} plain={plain} {way}", error))
+    return found
 
 
 def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, plain: bool, way: str, activation: str,

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch._inductor.config
 from gpu_contestants import DEVICE, DTYPE, Layer, Problem, capability
-from gpu_correctness import TOLERANCE
+from gpu_correctness import PATIENCE, TOLERANCE
 from gpu_error import relative_error
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
 from gpu_vectors import hopper
 from torch._dynamo.utils import counters
 
@@ -60,7 +60,7 @@ class Subject:
 def compiled(run: Run) -> object:
     """Each case in a process that may die; what is off, what failed and what PyTorch did not capture is told."""
     cases: dict[str, Any] = {}
-    for name, result, reason in run.many(checked, list(CASES), run.left):
+    for name, result, reason in run.each(checked, list(CASES), PATIENCE):
         cases[name] = result or {"error": reason}
         say(f"   {name}: " + ("right" if right(cases[name]) else f"WRONG {cases[name]}"))
     return {"cases": cases, "wrong": [name for name, case in cases.items() if not right(case)]}
@@ -79,7 +79,6 @@ def checked(name: str) -> dict[str, Any]:
     if needs_hopper and not hopper():
         return {"left out": "it runs on compute capability 9.0 alone"}
     torch._dynamo.reset()
-    torch._inductor.config.compile_threads = 1  # there are as many of these processes as cores
     counters.clear()
     subject, replays = make(), [0]
     replay = torch.cuda.CUDAGraph.replay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED, capability
 from gpu_correctness import verdict
 from gpu_error import FUNCTIONS, checked_error, relative_error
-from gpu_layers import compared, line, measured_ceilings
+from gpu_layers import compared, least_seconds, measured, measured_ceilings
 from gpu_masks import tile_wise, tile_wise_in_eights
-from gpu_run import Run, say
+from gpu_run import Run
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.layers.timing import Repeated
@@ -25,7 +25,6 @@ IMAGES = 64
 CHECKED = 4  # images whose answers are compared with float32
 STEP = 64
 CONFIGS = 3  # of each tile, the likeliest
-PATIENCE = 30.0
 SPARSITIES = (0.75, 0.5, 0.9)
 
 LAYERS = {
@@ -141,24 +140,26 @@ def layers() -> Iterator[Layer]:
             yield from (Layer(name, *LAYERS[name], SINGLE, sparsity) for name in ("vgg-16 conv4", "resnet-50 3×3", "resnet-50 1×1"))
 
 
-def convolution(run: Run) -> object:
-    """Correctness, and what will be timed is compiled, many at a time; then the layers, one after the other."""
-    jobs: list[tuple[Any, int]] = [(shape, cut) for shape in range(len(AWKWARD)) for cut in range(len(CUTS))]
+def correctness(run: Run) -> object:
+    """Awkward shapes; and what will be timed is compiled."""
+    jobs: list[tuple[Any, int]] = [(shape, cut) for cut in range(len(CUTS)) for shape in range(len(AWKWARD))]
     jobs += [(layer, number) for layer in layers() if layer.sparsity == SPARSITIES[0] and layer.name in UNLIKE
              for number in range(2 * CONFIGS)]
-    checked = verdict(run, "convolutions", prepare, jobs, 0.35 * run.left)
+    return verdict(run, "convolutions", prepare, jobs)
+
+
+def convolution(run: Run) -> object:
+    """The layers."""
+    return timed(run, "convolution", time_layer, list(layers()))
+
+
+def timed(run: Run, section: str, time: Callable[[Layer], dict[str, Any]], layers: list[Layer]) -> dict[str, Any]:
+    """Put what is found of each layer among the section's facts, which are written after every one."""
     best = measured_ceilings(run)
     found: list[dict[str, Any]] = []
-    run.facts["convolution"] = {"correctness": checked, "ceilings": best, "layers": found}
-    for layer, result, reason in run.one_by_one(time_layer, list(layers()), PATIENCE):
-        if result is None:
-            say(f"   {layer.name:22} {layer.mask:17} {layer.sparsity:.0%}  FAILED: {reason}")
-            found.append(asdict(layer) | {"error": reason})
-        else:
-            found.append(result | {"floor_s": floor(layer, result["density"], best)})
-            say(line(found[-1]))
-        run.write()
-    return run.facts["convolution"]
+    run.facts[section] = {"ceilings": best, "layers": found}
+    measured(run, found, time, layers, lambda layer, result: floor(layer, result["density"], best))
+    return run.facts[section]
 
 
 def prepare(job: tuple[Any, int]) -> list[tuple[str, float]]:
@@ -181,7 +182,6 @@ def compile_way(layer: Layer, number: int) -> None:
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
-    torch.backends.cudnn.benchmark = True
     problem = Problem(layer)
     density = problem.weight.count_nonzero().item() / problem.weight.numel()
     return asdict(layer) | {"density": density} | compared({"cudnn": problem.dense, "tiles": problem.tiles}, problem.repeated,
@@ -192,7 +192,7 @@ def floor(layer: Layer, density: float, best: dict[str, float]) -> float:
     """Seconds that the kept multiplications or the fewest bytes take at the chip's measured best."""
     kept = density * layer.rows * layer.channels * layer.kernel**2
     moved = 2 * (kept + IMAGES * layer.size**2 * layer.channels + layer.pixels * layer.rows)
-    return max(2 * kept * layer.pixels / best["flop_per_s"], moved / best["bytes_per_s"])
+    return least_seconds(2 * kept * layer.pixels, moved, best)
 
 
 # ------------------------------------------------------------------------------------------------------------ results
@@ -211,7 +211,6 @@ CUTS = ((128, 8, 64, False), (64, 8, 64, False), (128, 64, 64, False), (64, 1, 6
 def awkward_cases(job: tuple[int, int]) -> list[tuple[str, float]]:
     """Relative errors of one shape in one cut, against float32 on the GPU, outputs poisoned beforehand."""
     (channels, rows, images, height, width, window), (tile, group, step, planes) = AWKWARD[job[0]], CUTS[job[1]]
-    torch.backends.cudnn.allow_tf32 = False
     activation = list(FUNCTIONS)[sum(job) % len(FUNCTIONS)]
     configs = candidates(tile, step, images * height * width, capability())
     config = configs[sum(job) % len(configs)]

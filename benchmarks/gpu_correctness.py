@@ -13,11 +13,13 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+import gpu_caches
 import torch
-from gpu_contestants import DEVICE, DTYPE, TOKENS, Layer, Problem, capability, cut_on_device, tiles
+from gpu_contestants import DEVICE, DTYPE, Layer, Problem, capability, cut_on_device, tiles
 from gpu_error import FUNCTIONS, checked_error, relative_error
-from gpu_masks import MASKS
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
+from gpu_workers import TOO_LONG
 
 from zellige.cuda.kernels.config import Config, candidates
 from zellige.cuda.operators.product import multiply
@@ -31,10 +33,20 @@ CUTS = ((128, 1, 64), (128, 8, 64), (128, 64, 64), (64, 1, 64), (64, 64, 64), (3
 SHAPES = ((1000, 777, 4095), (512, 2048, 64), (300, 257, 17), (128, 128, 1), (37, 4099, 130))
 """Rows, columns and tokens."""
 
+KINDS = {"half": slice(0, 2), "full": slice(-1, None), "empty": slice(0, 1)}
+"""What is left of a weight, and which configurations meet it."""
+
+ORDERS = ((True, True), (False, False), (True, False))
+"""Whether x and y are feature-major."""
+
 SUSPECT = ("tw2-128", 0.5, 4096, 4096, 512)
 """Mask, sparsity, rows, columns and tokens whose accesses are checked: neither its last tile nor its last steps are full."""
 
-SANITIZE_SECONDS = 40
+PATIENCE = 60.0
+"""Seconds that a job may take, while others have the cores too."""
+
+Case = tuple[str, float]
+"""What was done, and how far off it was; NaN where it could not be done."""
 
 
 # ------------------------------------------------------------------------------------------------------------ results
@@ -42,45 +54,50 @@ SANITIZE_SECONDS = 40
 
 def correctness(run: Run) -> object:
     """Configurations over awkward shapes, each number against float64 on the GPU, outputs poisoned beforehand."""
-    jobs = [(shape, number) for shape in SHAPES for number in range(len(CUTS))]
-    return verdict(run, "products", shape_cases, jobs, run.left)
+    jobs = [(shape, number, kind) for shape in SHAPES for number in range(len(CUTS)) for kind in KINDS]
+    return verdict(run, "products", shape_cases, jobs)
 
 
-def verdict(run: Run, what: str, check: Callable[[Any], list[tuple[str, float]]], jobs: Sequence[Any], limit: float,
+def verdict(run: Run, what: str, check: Callable[[Any], list[Case]], jobs: Sequence[Any], tolerance: float = TOLERANCE,
             ) -> dict[str, object]:
-    """What jobs found that are done many at a time: how many cases, the largest error (infinite: a single number is further off
-    than rounding explains), and which are wrong."""
-    cases: list[tuple[str, float]] = []
-    for job, found, reason in run.many(check, jobs, limit):
-        cases += [(f"{job}: {reason}", float("nan"))] if found is None else found
-    wrong = [(case, error) for case, error in cases if not error <= TOLERANCE]
+    """What jobs found: how many cases, the largest error (infinite: a single number is further off than rounding explains), which
+    are wrong, and how many jobs tell nothing: they took too long, or nobody came to them."""
+    cases: list[Case] = []
+    slow, told = [], 0
+    for job, found, reason in run.each(check, jobs, PATIENCE):
+        if reason == TOO_LONG:
+            slow.append(str(job))
+            say(f"   TOO LONG {job}")
+            continue
+        told += 1
+        cases += [(f"{job}: {reason}", float("nan"))] if reason else found
+    wrong = [(case, error) for case, error in cases if not error <= tolerance]
     for case, error in wrong[:40]:
         say(f"   WRONG {error:.3g} {case}")
     worst = max((error for _, error in cases if error == error), default=float("nan"))
     say(f"   {len(cases)} {what}, {len(wrong)} wrong, largest relative error {worst:.2e}")
-    return {"cases": len(cases), "worst": str(worst), "wrong": [f"{error:.3g} {case}" for case, error in wrong]}
+    return {"cases": len(cases), "worst": str(worst), "wrong": [f"{error:.3g} {case}" for case, error in wrong],
+            "took too long": slow, "jobs left undone": len(jobs) - told - len(slow)}
 
 
-def shape_cases(job: tuple[tuple[int, int, int], int]) -> list[tuple[str, float]]:
-    """Relative errors of one shape in one cut: what was done, and the error; NaN where it could not be done."""
-    (rows, columns, tokens), number = job
+def shape_cases(job: tuple[tuple[int, int, int], int, str]) -> list[Case]:
+    """One shape in one cut, a configuration or two. The orders of x and y go round, so that each cut meets all of them."""
+    (rows, columns, tokens), number, kind = job
     tile, group, step = CUTS[number]
     activation = list(FUNCTIONS)[number % len(FUNCTIONS)]
-    configs = candidates(tile, step, tokens, capability())
+    weight = awkward_weight(rows, columns, group, kind)
+    cut = cut_on_device(weight, tile, group, step)
     found = []
-    for kind, picked in (("half", configs[:2]), ("full", configs[-1:]), ("empty", configs[:1])):
-        weight = awkward_weight(rows, columns, group, kind)
-        cut = cut_on_device(weight, tile, group, step)
-        for config in picked:
-            for x_features, y_features in ((True, True), (False, False), (True, False)):
-                case = f"{rows}x{columns}x{tokens} tile {tile} group {group} step {step} {kind} {config} {x_features} {y_features}"
-                try:
-                    error = case_error(weight, cut, tokens, activation, x_features, y_features, config)
-                except torch.AcceleratorError:
-                    raise
-                except Exception as problem:
-                    error, case = float("nan"), f"{case} {activation}: {type(problem).__name__}: {str(problem)[-300:]}"
-                found.append((case, error))
+    for place, config in enumerate(candidates(tile, step, tokens, capability())[KINDS[kind]]):
+        x_features, y_features = ORDERS[(rows + columns + tokens + list(KINDS).index(kind) + 2 * place) % len(ORDERS)]
+        case = f"{rows}x{columns}x{tokens} tile {tile} group {group} step {step} {kind} {config} {x_features} {y_features}"
+        try:
+            error = case_error(weight, cut, tokens, activation, x_features, y_features, config)
+        except torch.AcceleratorError:
+            raise
+        except Exception as problem:
+            error, case = float("nan"), f"{case} {activation}: {type(problem).__name__}: {str(problem)[-300:]}"
+        found.append((case, error))
     return found
 
 
@@ -113,20 +130,20 @@ def case_error(weight: torch.Tensor, cut: DeviceTiles, tokens: int, activation: 
 def accesses(run: Run) -> object:
     """One layer in each configuration, by itself and under compute-sanitizer, every tensor in an allocation of its own."""
     script = [sys.executable, str(Path(__file__).parent / "gpu.py"), "--one", *map(str, SUSPECT)]
-    found = {"plain": _output(script, SANITIZE_SECONDS / 2)}
+    found = {"plain": _output(script, run.left / 2)}
     tools = [shutil.which("compute-sanitizer"), *glob("/usr/local/cuda*/bin/compute-sanitizer")]
     sanitizer = next(filter(None, tools), None)
     if sanitizer is None:
         found["sanitized"] = "there is no compute-sanitizer"
     else:
-        found["sanitized"] = _output([sanitizer, "--tool", "memcheck", "--print-limit", "5", *script], SANITIZE_SECONDS)
+        found["sanitized"] = _output([sanitizer, "--tool", "memcheck", "--print-limit", "5", *script], run.left)
     for name, text in found.items():
         say(f"   {name}: {text}")
     return found
 
 
 def _output(command: list[str], seconds: float) -> str:
-    environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    environment = {**os.environ, **gpu_caches.environment(), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     begin = time.monotonic()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
@@ -147,28 +164,3 @@ def one(mask: str, sparsity: float, rows: int, columns: int, tokens: int) -> Non
             y = way.product(x.T.contiguous() if features else x)
             torch.cuda.synchronize()
             say(f"{name} {relative_error(y.T if features else y, reference):.2e}")
-
-
-# ---------------------------------------------------------------------------------------------------------- compiling
-
-
-def compile_ahead(run: Run) -> object:
-    """Compile what will be timed, many at a time, into Triton's cache on disk."""
-    wanted = {(*cut, config, features) for mask in MASKS.values() for cut in mask.cuts
-              for config in candidates(cut[0], cut[2], TOKENS, capability())
-              for features in ((True, False) if cut[1] >= 8 else (True,))}
-    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, sorted(wanted), run.left) if reason]
-    say(f"   {len(wanted)} configurations, {len(failed)} failed to compile or run")
-    for reason in failed[:8]:
-        say(f"   {reason}")
-    return {"configurations": len(wanted), "failed": failed}
-
-
-def compile_one(wanted: tuple[int, int, int, Config, bool]) -> None:
-    """Run a configuration once on a small layer with parts and once without: then its code is in the cache."""
-    tile, group, step, config, features = wanted
-    for columns in (16 * step, step):
-        cut = cut_on_device(torch.ones(tile, columns), tile, group, step)
-        x = torch.ones((columns, 512) if features else (512, columns), device=DEVICE, dtype=DTYPE)
-        multiply(cut, x, x_features=features, y_features=features, config=config)
-    torch.cuda.synchronize()

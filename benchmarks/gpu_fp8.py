@@ -9,7 +9,7 @@ of that input by itself, against the bytes that it must move and against PyTorch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from statistics import median
@@ -17,13 +17,15 @@ from typing import Any
 
 import torch
 from gpu_contestants import DEVICE, DTYPE, ROTATED, TOKENS, Layer, cut_on_device
+from gpu_correctness import Case, verdict
 from gpu_error import FUNCTIONS, relative_error
-from gpu_layers import LARGE, PATIENCE, compared, line, measured_ceilings, of
+from gpu_layers import LARGE, PATIENCE, compared, least_seconds, measured, measured_ceilings, of
 from gpu_masks import MASKS, blocks, tile_wise
-from gpu_run import Run, say
-from gpu_vectors import hopper
+from gpu_record import say
+from gpu_run import Run
+from gpu_vectors import CHECK_SECONDS, hopper
 
-from zellige.cuda.kernels.cubins import Request, compile_together
+from zellige.cuda.kernels.cubins import Request
 from zellige.cuda.layers.fp8 import Fp8BlockLinear
 from zellige.cuda.layers.timing import Repeated, race
 from zellige.cuda.operators.block_product import ARCHITECTURE, ENTRY, KERNELS, BlockKernel
@@ -57,27 +59,30 @@ SCALE = 2.0**-7
 # ------------------------------------------------------------------------------------------------------------ results
 
 
-def correctness() -> dict[str, object]:
-    """Every shape by one kernel, with everything and with nothing beside the product, against float64."""
-    compile_together(Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(dtype, name, e4m3=True))
-                     for kernel, activation, dtype in VARIANTS for name in (activation, "none"))
-    wrong, worst, cases = [], 0.0, 0
-    for number, shape in enumerate(SHAPES):
-        for plain in (False, True):
-            variant = VARIANTS[number % len(VARIANTS)]
-            try:
-                error = case_error(*shape, *variant, plain, number)
-            except torch.AcceleratorError:
-                raise
-            except Exception as problem:
-                error = float("nan")
-                say(f"   {type(problem).__name__}: {str(problem)[:300]}")
-            cases, worst = cases + 1, max(worst, error)
-            if not error <= TOLERANCE:
-                wrong.append(f"{error:.3g} {shape} {variant} plain={plain}")
-                say(f"   WRONG {wrong[-1]}")
-    say(f"   {cases} cases, {len(wrong)} wrong, largest relative error {worst:.2e}")
-    return {"cases": cases, "worst": str(worst), "wrong": wrong}
+def correctness(run: Run) -> object:
+    """Every shape by one kernel, with everything and with nothing beside the product, against float64; and what is rounded."""
+    if not hopper():
+        return "for compute capability 9.0 alone"
+    jobs = [(number, plain) for number in range(len(SHAPES)) for plain in (False, True)]
+    found = verdict(run, "products in e4m3", shape_case, jobs, TOLERANCE)
+    return found | {"wrong roundings": run.one(roundings, None, CHECK_SECONDS)}
+
+
+def requests() -> Iterator[Request]:
+    """The machine code of all of them, and of what is timed."""
+    for kernel, activation, dtype in VARIANTS:
+        for made, name in ((dtype, activation), (dtype, "none"), (DTYPE, "none")):
+            yield Request(f"{ENTRY}.cu", ARCHITECTURE, kernel.defines(made, name, e4m3=True))
+
+
+def shape_case(job: tuple[int, bool]) -> list[Case]:
+    number, plain = job
+    variant = VARIANTS[number % len(VARIANTS)]
+    return [(f"{SHAPES[number]} {variant} plain={plain}", case_error(*SHAPES[number], *variant, plain, number))]
+
+
+def roundings(_: None) -> list[str]:
+    return wrong_roundings()
 
 
 def case_error(rows: int, columns: int, tokens: int, kernel: BlockKernel, activation: str, dtype: torch.dtype, plain: bool,
@@ -231,7 +236,6 @@ CONTESTANTS: dict[str, Callable[[Problem], dict[str, Way]]] = {
 
 
 def time_layer(layer: Layer) -> dict[str, Any]:
-    torch.backends.cuda.matmul.allow_tf32 = False
     problem = Problem(layer)
     entries = {name: partial(contestant, problem) for name, contestant in CONTESTANTS.items()}
     return asdict(layer) | {"density": problem.density} | compared(entries, problem.repeated, problem.error)
@@ -260,18 +264,18 @@ def time_rounding(columns: int, copied: float) -> dict[str, Any]:
             "floor_s": {name: moved * TOKENS * columns / copied for name, moved in ROUNDED_BYTES.items()}}
 
 
-def time_ceiling() -> float:
+def time_ceiling(_: None) -> float:
     """FLOP per second of cuBLAS at 8192³ in e4m3."""
     a, b, one = numbers(8192, 8192, 0), numbers(8192, 8192, 1), torch.full((1,), SCALE, device=DEVICE)
     product = partial(torch._scaled_mm, a, b.T, one, one, out_dtype=DTYPE, use_fast_accum=True)
     return 2 * 8192**3 / median(race({"product": Repeated([product] * 2)}, 7)["product"])
 
 
-def floor(found: dict[str, Any], flop: float, copied: float) -> float:
+def floor(found: dict[str, Any], best: dict[str, float]) -> float:
     """Seconds that the kept multiplications or the fewest bytes take at the chip's measured best."""
     kept = found["density"] * found["rows"] * found["columns"]
     moved = kept + found["tokens"] * (2 * found["rows"] + found["columns"])
-    return max(2 * kept * found["tokens"] / flop, moved / copied)
+    return least_seconds(2 * kept * found["tokens"], moved, best)
 
 
 def layers() -> list[Layer]:
@@ -279,24 +283,22 @@ def layers() -> list[Layer]:
 
 
 def fp8(run: Run) -> object:
+    """The layers, and what it takes to make e4m3 of activations."""
     if not hopper():
         return "for compute capability 9.0 alone"
-    tests, wrong = correctness(), wrong_roundings()
-    best = measured_ceilings(run)
-    flop = time_ceiling()
+    copied = measured_ceilings(run)["bytes_per_s"]
+    flop = run.one(time_ceiling, None, PATIENCE)
     say(f"   8192³ e4m3 {flop / 1e12:.0f} TFLOP/s")
-    roundings = [time_rounding(columns, best["bytes_per_s"]) for columns in sorted({layer.columns for layer in layers()})]
-    for rounding in roundings:
-        say(f"   {TOKENS} × {rounding['columns']} to e4m3  " + "  ".join(
+    found: list[dict[str, Any]] = []
+    facts = run.facts["fp8"] = {"flop_per_s": flop, "tokens": TOKENS, "roundings": [], "layers": found}
+    measured(run, found, time_layer, layers(), lambda _, result: floor(result, {"flop_per_s": flop, "bytes_per_s": copied}))
+    columns = sorted({layer.columns for layer in layers()})
+    for wide, rounding, reason in run.each(partial(time_rounding, copied=copied), columns, PATIENCE):
+        if reason:
+            say(f"   {TOKENS} × {wide} to e4m3  FAILED: {reason}")
+            continue
+        facts["roundings"].append(rounding)
+        say(f"   {TOKENS} × {wide} to e4m3  " + "  ".join(
             f"{name} {took * 1e6:.1f} µs ({rounding['floor_s'][name] / took:.0%} of the floor)"
             for name, took in rounding["seconds"].items()))
-    found: list[dict[str, Any]] = []
-    for layer, result, reason in run.one_by_one(time_layer, layers(), PATIENCE):
-        if result is None:
-            say(f"   {layer.name:16} {layer.sparsity:.0%}  FAILED: {reason}")
-            found.append(asdict(layer) | {"error": reason})
-        else:
-            found.append(result | {"floor_s": floor(result, flop, best["bytes_per_s"])})
-            say(line(found[-1]))
-    return {"correctness": tests | {"wrong roundings": wrong}, "flop_per_s": flop, "tokens": TOKENS, "roundings": roundings,
-            "layers": found}
+    return facts

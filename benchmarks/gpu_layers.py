@@ -14,7 +14,8 @@ import torch
 from gpu_contestants import BY_STEPS, CONTESTANTS, DEVICE, DTYPE, TOKENS, TWO_FOUR_BY_STEPS, Layer, Problem, Way, cublas
 from gpu_correctness import TOLERANCE
 from gpu_error import relative_error
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
 
 from zellige.cuda.layers.choices import ChoiceCache
 from zellige.cuda.layers.linear import TileWiseLinear, choose
@@ -34,21 +35,32 @@ PATIENCE = 40.0
 
 
 def ceilings(run: Run) -> object:
-    """What the chip does at best: copied bytes per second, and FLOP per second of cuBLAS on random bf16 data."""
-    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
-    copy = median(race({"copy": Repeated([partial(torch.empty_like(source).copy_, source)] * 4)}, 7)["copy"])
-    a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=DTYPE) for _ in range(2))
-    product = median(race({"product": Repeated([partial(torch.matmul, a, b.T)] * 2)}, 7)["product"])
-    found = {"bytes_per_s": 2 * source.numel() / copy, "flop_per_s": 2 * 8192**3 / product}
+    """What the chip does at best."""
+    found = run.one(time_ceilings, None, PATIENCE)
     say(f"   copy {found['bytes_per_s'] / 1e12:.2f} TB/s, 8192³ bf16 {found['flop_per_s'] / 1e12:.0f} TFLOP/s")
     return found
 
 
-def measured_ceilings(run: Run) -> Any:
+def time_ceilings(_: None) -> dict[str, float]:
+    """Copied bytes per second, and FLOP per second of cuBLAS on random bf16 data."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE).random_()
+    copy = median(race({"copy": Repeated([partial(torch.empty_like(source).copy_, source)] * 4)}, 7)["copy"])
+    a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=DTYPE) for _ in range(2))
+    product = median(race({"product": Repeated([partial(torch.matmul, a, b.T)] * 2)}, 7)["product"])
+    return {"bytes_per_s": 2 * source.numel() / copy, "flop_per_s": 2 * 8192**3 / product}
+
+
+def measured_ceilings(run: Run) -> dict[str, float]:
     """Those of this run, measured when they are first asked for."""
-    if "ceilings" not in run.facts:
-        run.facts["ceilings"] = ceilings(run)
-    return run.facts["ceilings"]
+    if "flop_per_s" not in run.facts.get("ceilings", {}):
+        run.record.put("ceilings", ceilings(run))
+    found: dict[str, float] = run.facts["ceilings"]
+    return found
+
+
+def least_seconds(flop: float, moved: float, best: dict[str, float]) -> float:
+    """What so many operations or bytes take at the chip's measured best."""
+    return max(flop / best["flop_per_s"], moved / best["bytes_per_s"])
 
 
 def of(layers: dict[str, tuple[int, int]], masks: Sequence[str], sparsities: Sequence[float] = SPARSITIES) -> Iterator[Layer]:
@@ -96,26 +108,31 @@ def uneven(run: Run) -> object:
 
 
 def timed(run: Run, layers: list[Layer]) -> dict[str, float]:
-    """Add what is found of each layer to the run's facts, which are written after every one; the geometric means."""
-    found: list[dict[str, Any]] = run.facts.setdefault("layers", [])
+    """Add what is found of each layer to the run's facts; the geometric means."""
+    found: list[dict[str, Any]] = run.facts["layers"]
     before, best = len(found), measured_ceilings(run)
-    for layer, result, reason in run.one_by_one(time_layer, layers, PATIENCE):
-        if result is None:
-            say(f"   {layer.name:16} {layer.mask:15} {layer.sparsity:.0%}  FAILED: {reason}")
-            found.append(asdict(layer) | {"error": reason})
-        else:
-            found.append(result | {"floor_s": floor(result, best)})
-            say(line(found[-1]))
-        run.write()
+    measured(run, found, time_layer, layers, lambda _, result: floor(result, best))
     means = summary(found[before:])
     for key, mean in means.items():
         say(f"     {key:36} {mean:.2f}×")
     return means
 
 
+def measured(run: Run, found: list[dict[str, Any]], time: Callable[[Any], dict[str, Any]], layers: Sequence[Any],
+             floor: Callable[[Any, dict[str, Any]], float]) -> None:
+    """Time layers, and add what is found of each, or why nothing is; all facts are written after every one."""
+    for layer, result, reason in run.each(time, layers, PATIENCE):
+        if reason:
+            say(f"   {layer.name:16} {layer.mask:15} {layer.sparsity:.0%}  FAILED: {reason}")
+            found.append(asdict(layer) | {"error": reason})
+        else:
+            found.append(result | {"floor_s": floor(layer, result)})
+            say(line(found[-1]))
+        run.write()
+
+
 def time_layer(layer: Layer) -> dict[str, Any]:
     """Each contestant's best way, found in heats of its own; then all of them in turn."""
-    torch.backends.cuda.matmul.allow_tf32 = False
     problem = Problem(layer)
     entries = {name: partial(contestant, problem) for name, contestant in CONTESTANTS.items()}
     return asdict(layer) | {"density": problem.density} | compared(entries, problem.repeated, problem.error)
@@ -158,12 +175,10 @@ def line(found: dict[str, Any]) -> str:
 
 
 def floor(found: dict[str, Any], best: dict[str, float]) -> float:
-    """Seconds that the kept multiplications or the fewest bytes take at the chip's measured best; 0 if that is not known."""
-    if "flop_per_s" not in best:
-        return 0.0
+    """Seconds that the kept multiplications or the fewest bytes take at the chip's measured best."""
     kept = found["density"] * found["rows"] * found["columns"]
     moved = 2 * (kept + found["tokens"] * (found["rows"] + found["columns"]))
-    return max(2 * kept * found["tokens"] / best["flop_per_s"], moved / best["bytes_per_s"])
+    return least_seconds(2 * kept * found["tokens"], moved, best)
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, float]:
@@ -180,7 +195,7 @@ def autotuned(run: Run) -> object:
     """Whether PyTorch's compiler, trying what it can, multiplies dense weights faster than cuBLAS in its best layout."""
     few = {name: (LARGE | SMALL)[name] for name in ("llama-8b q", "bert-base up")}
     found = []
-    for layer, result, reason in run.one_by_one(time_autotuned, list(of(few, ("tw2-128",), (0.5,))), 2 * PATIENCE):
+    for layer, result, reason in run.each(time_autotuned, list(of(few, ("tw2-128",), (0.5,))), 2 * PATIENCE):
         found.append({"name": layer.name, "rows": layer.rows, "columns": layer.columns} | (result or {"error": reason}))
         say(f"   {found[-1]}")
     return found
@@ -194,23 +209,32 @@ def time_autotuned(layer: Layer) -> dict[str, Any]:
     return {"seconds": times, "failed": failed}
 
 
+def linear_layers() -> list[Layer]:
+    return [Layer("llama-8b q", 4096, 4096, mask, sparsity)
+            for mask, sparsity in (("block-128", 0.75), ("tw2-128", 0.75), ("block-64", 0.5), ("unstructured", 0.5))]
+
+
 def linears(run: Run) -> object:
     """``TileWiseLinear`` as a network would use it: token-major, its way chosen by timing."""
-    jobs = [Layer("llama-8b q", 4096, 4096, mask, sparsity)
-            for mask, sparsity in (("tw2-128", 0.75), ("block-128", 0.75), ("block-64", 0.5), ("unstructured", 0.5))]
     found = []
-    for layer, result, reason in run.one_by_one(time_linear, jobs, PATIENCE):
+    for layer, result, reason in run.each(time_linear, linear_layers(), PATIENCE):
         found.append(asdict(layer) | (result or {"error": reason}))
         say(f"   {found[-1]}")
     return found
 
 
-def time_linear(layer: Layer) -> dict[str, Any]:
-    problem = Problem(layer)
-    bias = torch.randn(layer.rows, device=DEVICE, dtype=DTYPE)
+def chosen_linear(problem: Problem) -> TileWiseLinear:
+    """A module, chosen without regard to earlier choices."""
+    bias = torch.randn(problem.layer.rows, device=DEVICE, dtype=DTYPE)
     with tempfile.TemporaryDirectory() as directory:
         choice = choose(problem.weight, TOKENS, ChoiceCache(Path(directory, "choices")))
-    module = TileWiseLinear(problem.weight, bias, choice)
+    return TileWiseLinear(problem.weight, bias, choice)
+
+
+def time_linear(layer: Layer) -> dict[str, Any]:
+    problem = Problem(layer)
+    module = chosen_linear(problem)
+    bias, choice = module.bias, module.choice
     dense = partial(torch.nn.functional.linear, weight=problem.weight, bias=bias)
     laps = race({name: Repeated([partial(call, x) for x in problem.token_major])
                  for name, call in (("dense", dense), ("tile-wise", module))}, 9)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from gpu_contestants import DEVICE, DTYPE, capability, cut_on_device
+from gpu_contestants import DEVICE, DTYPE
 from gpu_error import relative_error
 from gpu_models import BATCH, SEQUENCE, WORDS, Bert, residual_network
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
 from torch import nn
 from torch.nn import functional
 
@@ -30,9 +31,7 @@ from zellige.bench.clock import Call
 from zellige.bench.device_clock import device_lap
 from zellige.bench.rivals import cuda_compile, cuda_eager
 from zellige.cuda.kernels.config import Config
-from zellige.cuda.network.prices import worth_timing
 from zellige.cuda.operators import features
-from zellige.cuda.operators.product import multiply
 
 PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
@@ -48,9 +47,15 @@ CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
                         for pattern, sparsity in (("block:128x64", 0.5), ("block:128x64:per-tap", 0.75), ("block:128x8", 0.75))}
 """Blocks of input channels, with all their taps or one: as wide as a step, and the least that channels-last loads fast."""
 
-ROUNDS = 9
-NEEDS = {"max-autotune": 45, "ours dense": 25}
-"""Seconds that must be left for a contestant to start; 15 for others."""
+FEW_ROUNDS = 2
+"""After each contestant, lest nothing is known if a later one ends the process."""
+
+DENSE = ("eager", "max-autotune")
+LEAST, SOON = 12.0, 60.0
+"""Seconds that must be left for a contestant of ours to start; what is tuned in fewer than so many does not come last."""
+
+PATIENCE = 90.0
+"""Seconds that the check of a small network may take, while others have the cores too."""
 
 TOLERANCE = 3e-2
 """Of a network's answers in bfloat16 against float32: each of dozens of layers rounds to 8 bits."""
@@ -68,30 +73,38 @@ def tile_wise(model: nn.Module, pattern: str, sparsity: float) -> nn.Module:
 
 
 def correctness(run: Run) -> object:
-    """Small networks and kernels against float32 on the GPU; the engine's two ways to take an input; memory that runs out."""
-    torch.manual_seed(0)
+    """Small networks against float32 on the GPU; the engine's two ways to take an input; memory that runs out."""
     found: dict[str, Any] = {}
-    small = Bert(2, 256, 4, 512, 100)
-    text = torch.randint(100, (4, 48))
-    residual, maps = residual_network(), torch.randn(4, 3, 96, 96)
-    cases: dict[str, tuple[nn.Module, torch.Tensor]] = {
-        **{f"resnet-18, {name}": (tile_wise(residual, *pruning), torch.randn(16, 3, 224, 224))
-           for name, pruning in CONVOLUTION_PRUNINGS.items()},
-        "bert of 2 layers": (tile_wise(small, "", 0), text),
-        **{f"bert of 2 layers, {name}": (tile_wise(small, *PRUNINGS[name]), text) for name in SHOWN},
-        "resnet-18": (residual.eval(), maps)}
-    for name, check in {"kernels": partial(kernels, run), "memory": partial(out_of_memory, small, text),
-                        **{name: partial(network_error, *case) for name, case in cases.items()}}.items():
-        if run.left < 5:
-            say(f"   {name}: left out")
-            continue
-        begin = time.monotonic()
-        try:
-            found[name] = check()
-        except Exception as error:
-            found[name] = {"error": f"{type(error).__name__}: {str(error)[:600]}"}
-        say(f"   {name}: {found[name]} ({time.monotonic() - begin:.1f} s)")
+    for name, result, reason in run.each(small_network, list(small_networks()), PATIENCE):
+        found[name] = {"error": reason} if reason else result
+        say(f"   {name}: {found[name]}")
     return found
+
+
+def small_networks() -> dict[str, Callable[[], Any]]:
+    """Name → what is found of it. Networks are drawn when they are called for, alike in every process."""
+    text, images = torch.randint(100, (4, 48), generator=seeded()), torch.randn(16, 3, 224, 224, generator=seeded())
+    bert, residual = partial(drawn, Bert, 2, 256, 4, 512, 100), partial(drawn, residual_network)
+    return {**{f"resnet-18, {name}": lambda pruning=pruning: network_error(tile_wise(residual(), *pruning), images)
+               for name, pruning in CONVOLUTION_PRUNINGS.items()},
+            **{f"bert of 2 layers, {name}": lambda name=name: network_error(tile_wise(bert(), *PRUNINGS[name]), text)
+               for name in SHOWN},
+            "memory": lambda: out_of_memory(bert(), text),
+            "bert of 2 layers": lambda: network_error(bert().eval(), text),
+            "resnet-18": lambda: network_error(residual().eval(), images[:4, :, :96, :96])}
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def drawn(network: Callable[..., nn.Module], *sizes: int) -> nn.Module:
+    torch.manual_seed(0)
+    return network(*sizes)
+
+
+def small_network(name: str) -> Any:
+    return small_networks()[name]()
 
 
 def network_error(model: nn.Module, x: torch.Tensor) -> dict[str, Any]:
@@ -106,7 +119,6 @@ def network_error(model: nn.Module, x: torch.Tensor) -> dict[str, Any]:
 
 
 def in_float32(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with torch.no_grad():
         return copy.deepcopy(model).to(DEVICE)(x.to(DEVICE))
 
@@ -124,7 +136,7 @@ def kernels(run: Run) -> dict[str, float]:
     jobs = [*((norm_error, (*shape, *order)) for shape in NORMS for order in orders),
             *((attention_error, (*shape, config)) for shape in ATTENTIONS for config in features.attention_configs(shape[1]))]
     found: dict[str, float] = {}
-    for (check, shape), error, reason in run.many(kernel_error, jobs, 0.3 * run.left):
+    for (check, shape), error, reason in run.each(kernel_error, jobs, PATIENCE):
         if reason or not error < TOLERANCE:
             say(f"   WRONG {check.__name__} {shape}: {error} {reason}")
         found[check.__name__] = max(found.get(check.__name__, 0.0), float("inf") if reason else error)
@@ -169,93 +181,103 @@ def out_of_memory(model: nn.Module, text: torch.Tensor) -> str:
 # -------------------------------------------------------------------------------------------------------------- speed
 
 
-def compile_ahead(run: Run) -> object:
-    """Compile the products that will be timed, many at a time, into Triton's cache on disk."""
-    configs = worth_timing(768, BATCH * SEQUENCE, capability())
-    wanted = [(config, y_features, activation, residual) for config in configs for y_features in (True, False)
-              for activation, residual in (("none", False), ("none", True), ("gelu", False))]
-    failed = [f"{job}: {reason}" for job, _, reason in run.many(compile_one, wanted, run.left) if reason]
-    for reason in failed[:8]:
-        say(f"   {reason}")
-    return {"configurations": len(wanted), "failed": failed}
+@dataclass(frozen=True)
+class Network:
+    """``make`` draws a network and an example; ``tuning``: seconds that PyTorch's compiler needs to try what it can."""
+
+    make: Callable[[], tuple[nn.Module, torch.Tensor]]
+    prunings: Mapping[str, tuple[str, float]]
+    tuning: float
 
 
-def compile_one(wanted: tuple[Config, bool, str, bool]) -> None:
-    """Run a configuration once with parts and once without, features × tokens in: then its code is in the cache."""
-    config, y_features, activation, with_residual = wanted
-    for columns in (768, 64):
-        cut = cut_on_device(torch.ones(128, columns), 128, 1, 64)
-        x, bias = torch.ones(columns, 8192, device=DEVICE, dtype=DTYPE), torch.ones(128, device=DEVICE, dtype=DTYPE)
-        residual = torch.ones((128, 8192) if y_features else (8192, 128), device=DEVICE, dtype=DTYPE) if with_residual else None
-        multiply(cut, x, bias, residual, activation, True, y_features, config)
-    torch.cuda.synchronize()
+def of_words() -> tuple[nn.Module, torch.Tensor]:
+    return drawn(Bert).eval(), torch.randint(WORDS, (BATCH, SEQUENCE), generator=seeded())
 
 
-def bert(run: Run) -> object:
-    torch.manual_seed(0)
-    return raced(run, "bert-base", Bert().eval(), torch.randint(WORDS, (BATCH, SEQUENCE)), PRUNINGS)
-
-
-def vgg(run: Run) -> object:
-    return raced(run, "vgg-16", *images("vgg16_bn"), IN_BLOCKS)
-
-
-def resnet(run: Run) -> object:
-    return raced(run, "resnet-50", *images("resnet50"), IN_BLOCKS)
-
-
-def images(name: str) -> tuple[nn.Module, torch.Tensor]:
+def of_images(name: str) -> tuple[nn.Module, torch.Tensor]:
     """One of torchvision's networks, its weights drawn so that activations keep their size, and images for it."""
     import torchvision
 
-    torch.manual_seed(0)
-    model = torchvision.models.get_model(name, weights=None).eval()
+    model = drawn(partial(torchvision.models.get_model, name, weights=None)).eval()
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return model, torch.randn(BATCH, 3, 224, 224)
+    return model, torch.randn(BATCH, 3, 224, 224, generator=seeded())
 
 
-def raced(run: Run, key: str, model: nn.Module, example: torch.Tensor, prunings: Mapping[str, tuple[str, float]]) -> object:
-    """A network: ours at each sparsity, and the dense contestants; in turn."""
+NETWORKS = {"bert-base": Network(of_words, PRUNINGS, 40.0), "vgg-16": Network(partial(of_images, "vgg16_bn"), IN_BLOCKS, 120.0),
+            "resnet-50": Network(partial(of_images, "resnet50"), IN_BLOCKS, 150.0)}
+
+
+def bert(run: Run) -> object:
+    return raced(run, "bert-base")
+
+
+def vgg(run: Run) -> object:
+    return raced(run, "vgg-16")
+
+
+def resnet(run: Run) -> object:
+    return raced(run, "resnet-50")
+
+
+def raced(run: Run, key: str) -> object:
+    """A network: ours at each sparsity, and the dense contestants; in turn. What is found stays if a contestant ends it."""
+    run.facts[key] = {}
+    for _, _, reason in run.each(race, [(key, run.end)], run.left, partial(run.record.put, key)):
+        if reason:
+            say(f"   FAILED: {reason}")
+            run.facts[key] |= {"ended": reason}
+    for name, speedup in run.facts[key].get("speedup", {}).items():
+        say(f"   {name}: {speedup:.2f}× over the best dense")
+    return run.facts[key]
+
+
+def race(job: tuple[str, float]) -> Iterator[dict[str, Any]]:
+    """What is found, contestant after contestant, as far as one comes before the clock says so."""
+    key, end = job
+    model, example = NETWORKS[key].make()
     facts: dict[str, Any] = {"shape": list(example.shape)}
     calls: dict[str, Call] = {}
-    pruned = {f"ours {name}": partial(ours, model, example, *pruning, facts) for name, pruning in prunings.items()}
-    contestants: dict[str, Callable[[], Call]] = {
-        "eager": lambda: cuda_eager.build(model, (example,), DTYPE).call,
-        **{name: made for name, made in pruned.items() if "128x64" in name},
-        "max-autotune": lambda: cuda_compile.build(model, (example,), DTYPE).call, **pruned,
-        "ours dense": partial(ours, model, example, "", 0.0, facts)}
-    for name, prepare in contestants.items():
-        if name in calls or run.left < NEEDS.get(name, 15):
-            if name not in calls:
-                say(f"   {name}: left out, {run.left:.0f} s are left")
+    for name, prepare in contestants(key, model, example, facts).items():
+        left = end - time.monotonic()
+        if left < (NETWORKS[key].tuning if name == "max-autotune" else LEAST):
+            say(f"   {name}: left out, {left:.0f} s are left")
             continue
         begin = time.monotonic()
         try:
             calls[name] = prepare()
             calls[name]()
+        except torch.AcceleratorError:
+            raise
         except Exception as error:
             facts.setdefault("failed", {})[name] = f"{type(error).__name__}: {str(error)[:600]}"
             calls.pop(name, None)
             say(f"   {name} FAILED: {facts['failed'][name]}")
             continue
         say(f"   {name}: ready after {time.monotonic() - begin:.1f} s")
-        facts["seconds"] = {one: median(laps) for one, laps in in_turn(calls).items()}
-        say("   " + "  ".join(f"{one} {1e3 * seconds:.3f} ms" for one, seconds in facts["seconds"].items()))
-        run.facts[key] = facts
-        run.write()
-    laps = in_turn(calls, ROUNDS)
-    dense = [laps[name] for name in ("eager", "max-autotune") if name in laps]
-    facts["laps"] = laps
-    facts["speedup"] = {name: median(min(others) / mine for *others, mine in zip(*dense, times, strict=True))
-                        for name, times in laps.items() if name.startswith("ours") and dense}
-    for name, speedup in facts["speedup"].items():
-        say(f"   {name}: {speedup:.2f}× over the best dense of {len(dense)}")
-    return facts
+        yield facts | compared(in_turn(calls, FEW_ROUNDS))
+    yield facts | compared(in_turn(calls))
 
 
-def in_turn(calls: dict[str, Call], rounds: int = 5) -> dict[str, list[float]]:
+def contestants(key: str, model: nn.Module, example: torch.Tensor, facts: dict[str, Any]) -> dict[str, Callable[[], Call]]:
+    """What matters most first; where tuning takes minutes, it comes last."""
+    pruned = {f"ours {name}": partial(ours, model, example, *pruning, facts) for name, pruning in NETWORKS[key].prunings.items()}
+    tuned = {"max-autotune": lambda: cuda_compile.build(model, (example,), DTYPE).call}
+    return {"eager": lambda: cuda_eager.build(model, (example,), DTYPE).call,
+            **dict(list(pruned.items())[:2]), **(tuned if NETWORKS[key].tuning < SOON else {}),
+            "ours dense": partial(ours, model, example, "", 0.0, facts), **pruned, **tuned}
+
+
+def compared(laps: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians, and speedups over the fastest dense contestant of each round."""
+    dense = [laps[name] for name in DENSE if name in laps]
+    return {"seconds": {name: median(times) for name, times in laps.items()}, "laps": laps,
+            "speedup": {name: median(min(others) / mine for *others, mine in zip(*dense, times, strict=True))
+                        for name, times in laps.items() if name.startswith("ours") and dense}}
+
+
+def in_turn(calls: dict[str, Call], rounds: int = 9) -> dict[str, list[float]]:
     """Seconds of one call, round by round, by the clock of ``zellige bench``; the first round is left out."""
     laps: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):

@@ -1,143 +1,106 @@
-"""A benchmark within a budget of time: sections, each guarded, in processes that may die without taking the rest along."""
+"""A benchmark within a budget of time: sections that time nothing side by side, then those that do, one after another.
+
+Each is guarded, so that none takes the rest along. Everything that touches the GPU is a job in a process (``gpu_workers.py``).
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import TimeoutError as OutOfTime
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from threading import Thread
 from typing import Any
 
-import torch
-import triton
-from gpu_join import joined
-
-from zellige.pack.atomic import write_atomically
+from gpu_record import Record, say
+from gpu_workers import Heard, Work, Workers, unheard
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def conditions() -> dict[str, object]:
-    properties = torch.cuda.get_device_properties(0)
-    return {"gpu": properties.name, "multiprocessors": properties.multi_processor_count,
-            "l2_bytes": getattr(properties, "L2_cache_size", None), "memory_bytes": properties.total_memory,
-            "torch": torch.__version__, "cuda": torch.version.cuda, "triton": triton.__version__,
-            "python": sys.version.split()[0], "dtype": "bfloat16"}
-
-
-class Processes:
-    """Jobs in other processes, up to ``count`` at a time. One that crashes takes its process along, and the next gets a new one:
-    after an illegal access a process can do nothing more on its GPU."""
-
-    def __init__(self, count: int):
-        self.count = count
-        self.pool: ProcessPoolExecutor | None = None
-
-    def each(self, work: Callable[[Any], Any], jobs: Sequence[Any], end: float, patience: float) -> Iterator[tuple[Any, Any, str]]:
-        """Job, result and what went wrong, in order, until the clock says ``end``; no job may take longer than ``patience``."""
-        waiting = list(jobs)
-        while waiting and time.monotonic() < end:
-            self.pool = self.pool or ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
-            futures = [self.pool.submit(_guarded, work, job) for job in waiting]
-            for future in futures:
-                limit = max(0.1, min(patience, end - time.monotonic()))
-                try:
-                    result, reason = future.result(timeout=limit)
-                except (OutOfTime, BrokenProcessPool) as error:
-                    yield waiting.pop(0), None, "took too long" if isinstance(error, OutOfTime) else "its process died"
-                    self.end()
-                    break
-                yield waiting.pop(0), result, reason
-        if waiting:
-            say(f"   {len(waiting)} of {len(jobs)} jobs left undone: out of time")
-
-    def end(self) -> None:
-        """Let the processes go, also those that would not end by themselves."""
-        if self.pool is not None:
-            own = list((self.pool._processes or {}).values())
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in own:
-                process.kill()
-            self.pool = None
-
-
-def _guarded(work: Callable[[Any], Any], job: Any) -> tuple[Any, str]:
-    """The result, or why there is none; an error that the GPU does not recover from ends the process."""
-    try:
-        return work(job), ""
-    except Exception as error:
-        reason = f"{type(error).__name__}: {str(error)[:300]}"
-        try:
-            torch.cuda.synchronize()
-        except Exception:
-            print(f"   {job}: {reason}", flush=True)
-            os._exit(1)
-        return None, reason
-
-
+@dataclass(frozen=True)
 class Run:
-    """What is left of the budget, and what was found. ``join``: keep what the file has from sections that are not run now."""
+    """What a section is given: where facts go, who does its jobs, and until when. ``rank``: the lower it is, the sooner its jobs
+    are done where other sections want theirs done too."""
 
-    def __init__(self, results: Path, budget: float, join: bool = False):
-        self.results, self.end, self.before = results, time.monotonic() + budget, None
-        if join and self.file.exists():
-            self.before = json.loads(self.file.read_text())
-            joined(self.before, {"conditions": conditions()})  # or it raises now
-        self.facts: dict[str, Any] = {}
+    record: Record
+    workers: Workers
+    end: float
+    rank: int = 0
 
     @property
-    def file(self) -> Path:
-        name = torch.cuda.get_device_name().lower().replace("nvidia ", "").split()[0]
-        return self.results / f"gpu-{name}.json"
+    def facts(self) -> dict[str, Any]:
+        return self.record.facts
 
     @property
     def left(self) -> float:
+        """Seconds."""
         return self.end - time.monotonic()
 
-    def section(self, name: str, work: Callable[[Run], object], least: float, most: float) -> None:
-        """Do a part of the whole, if ``least`` seconds are left; to it, the budget ends after ``most``."""
-        if self.left < least:
-            say(f"== {name}: left out, {self.left:.0f} s are left of the budget and it takes {least:.0f}")
-            return
-        say(f"== {name} ({self.left:.0f} s left)")
-        begin, end = time.monotonic(), self.end
-        self.end = min(end, begin + most)
-        try:
-            self.facts[name] = work(self)
-        except Exception:
-            self.facts[name] = {"error": traceback.format_exc()}
-            say(traceback.format_exc())
-        self.end = end
-        say(f"-- {name}: {time.monotonic() - begin:.1f} s")
-        self.write()
-
-    def many(self, work: Callable[[Any], Any], jobs: Sequence[Any], limit: float) -> Iterator[tuple[Any, Any, str]]:
-        """Jobs that are not timed, on all cores, for so many seconds at most."""
-        processes = Processes(max(1, min(12, (os.cpu_count() or 2) - 2)))
-        try:
-            yield from processes.each(work, jobs, min(self.end, time.monotonic() + limit), limit)
-        finally:
-            processes.end()
-
-    def one_by_one(self, work: Callable[[Any], Any], jobs: Sequence[Any], patience: float) -> Iterator[tuple[Any, Any, str]]:
-        """Jobs that are timed."""
-        processes = Processes(1)
-        try:
-            yield from processes.each(work, jobs, self.end, patience)
-        finally:
-            processes.end()
-
     def write(self) -> None:
-        self.results.mkdir(parents=True, exist_ok=True)
-        facts = {"conditions": conditions(), **self.facts}
-        text = json.dumps(facts if self.before is None else joined(self.before, facts), indent=1) + "\n"
-        write_atomically(self.file, [text.encode()])
+        self.record.write()
+
+    def each(self, work: Work, jobs: Sequence[Any], patience: float, heard: Heard = unheard) -> Iterator[tuple[Any, Any, str]]:
+        """Job, result and what went wrong, in order; how many were left undone is said."""
+        done = 0
+        for answer in self.workers.each(work, jobs, patience, self.end, self.rank, heard):
+            done += 1
+            yield answer
+        if done < len(jobs):
+            say(f"   {len(jobs) - done} of {len(jobs)} jobs left undone: out of time")
+
+    def one(self, work: Work, job: Any, patience: float) -> Any:
+        """The result of a single job. ``RuntimeError`` where there is none."""
+        for _, found, reason in self.each(work, [job], patience):
+            if not reason:
+                return found
+            raise RuntimeError(f"{job}: {reason}")
+        raise RuntimeError(f"{job}: out of time")
+
+
+Section = Callable[[Run], object]
+
+WORTH_STARTING = 1 / 3
+"""Of the seconds that a section should have."""
+
+
+def ends(seconds: Sequence[float], begin: float, budget: float) -> list[float]:
+    """When parts must end that should take so many seconds, one after another.
+
+    What one does not use is the next one's, what it should have nobody takes from it. A budget of more than their sum is shared out
+    in proportion; where it is less, the last ones go short.
+    """
+    stretch = max(1.0, budget / sum(seconds)) if seconds else 1.0
+    return [begin + min(budget, stretch * passed) for passed in accumulate(seconds)]
+
+
+def side_by_side(record: Record, workers: Workers, sections: Mapping[str, Section], end: float) -> None:
+    """All at once, each in a thread; the first have their jobs done first."""
+    threads = [Thread(target=guarded, args=(Run(record, workers, end, rank), name, section), name=name)
+               for rank, (name, section) in enumerate(sections.items())]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def one_by_one(record: Record, workers: Workers, sections: Mapping[str, tuple[Section, float]], last: Sequence[float]) -> None:
+    """One after another, each until its end, unless most of what it should have is gone."""
+    for end, (name, (section, seconds)) in zip(last, sections.items(), strict=True):
+        run = Run(record, workers, end)
+        if run.left < WORTH_STARTING * seconds:
+            say(f"== {name}: left out, {max(0.0, run.left):.0f} s are left for it, and it should have {seconds:.0f}")
+        else:
+            say(f"== {name} ({run.left:.0f} s)")
+            guarded(run, name, section)
+
+
+def guarded(run: Run, name: str, section: Section) -> None:
+    """A section, what it found, and how long it took."""
+    begin = time.monotonic()
+    try:
+        found = section(run)
+    except Exception:
+        found = {"error": traceback.format_exc()}
+        say(found["error"])
+    run.record.put(name, found)
+    say(f"-- {name}: {time.monotonic() - begin:.1f} s")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from gpu_error import FUNCTIONS
 from gpu_masks import tile_vector_wise, tile_wise
-from gpu_run import Run, say
+from gpu_record import say
+from gpu_run import Run
 
+from zellige.cuda.kernels.cubins import Request
 from zellige.cuda.kernels.launch import architecture
 from zellige.cuda.operators.tile_vector_wise import Kernel, multiply
 from zellige.cuda.tiling.two_four import ROWS
@@ -22,8 +25,7 @@ TILE_WISE = [replace(kernel, stages=4, sparse=False) for kernel in HOPPER if ker
 LIMITS = {torch.bfloat16: 5e-3, torch.float16: 1e-3}
 """Relative error: one rounding of the result, and sums in float32."""
 
-
-CHECK_SECONDS = 45
+CHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,31 @@ def label(kernel: Kernel) -> str:
 
 
 def correctness(run: Run) -> object:
-    """Every kernel in every case."""
-    kernels = EVERYWHERE + (TILE_WISE + HOPPER) * hopper()
+    """Every kernel in every case: what came of it, by kernels, and what is wrong or was not done."""
+    jobs = [(kernel, case) for kernel in own_kernels() for case in CASES]
     found: dict[str, list[str]] = {}
-    for kernel, lines, reason in run.many(check, kernels, min(CHECK_SECONDS, run.left - 5)):
-        found[label(kernel)] = lines or [f"WRONG: {reason}"]
-        wrong = [line for line in found[label(kernel)] if "WRONG" in line]
-        say(f"   {label(kernel):20} " + ("right" if not wrong else "\n      ".join(["", *wrong])))
+    for (kernel, case), line, reason in run.each(check, jobs, CHECK_SECONDS):
+        line = f"{case}: {line or f'WRONG: {reason}'}"
+        found.setdefault(label(kernel), []).append(line)
+        if "WRONG" in line:
+            say(f"   {label(kernel):20} {line}")
+    say("   " + ", ".join(f"{name}: {len(lines)} of {len(CASES)}" for name, lines in found.items()))
     return found
 
 
-def check(kernel: Kernel) -> list[str]:
-    return [f"{case}: {check_case(kernel, case)}" for case in CASES]
+def own_kernels() -> list[Kernel]:
+    """Those that run on this GPU."""
+    return EVERYWHERE + (TILE_WISE + HOPPER) * hopper()
+
+
+def requests() -> Iterator[Request]:
+    """The machine code of those that are timed."""
+    name = architecture(torch.device("cuda", 0))
+    return (Request(kernel.source, name, kernel.defines(torch.bfloat16, True, None)) for kernel in own_kernels())
+
+
+def check(job: tuple[Kernel, Case]) -> str:
+    return check_case(*job)
 
 
 def check_case(kernel: Kernel, case: Case) -> str:
