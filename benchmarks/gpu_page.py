@@ -55,7 +55,7 @@ def conditions(facts: dict[str, Any]) -> str:
         text += (f". In the same run cuBLAS made {best['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³, and a copy "
                  f"{best['bytes_per_s'] / 1e12:.2f} TB/s")
     if "cases" in tests:
-        text += f". {tests['cases']} products of awkward shapes, {len(tests['wrong'])} of them wrong"
+        text += f". {told(tests, 'products')}"
     if EARLIER in found:
         text += f". Layers marked †, and {', '.join(found[EARLIER])}, are of an earlier run on such a GPU"
     return text + "."
@@ -112,10 +112,27 @@ def linear(facts: dict[str, Any]) -> str:
     return table(["4096 × 4096", "sparsity", "chosen", "dense, µs", "`TileWiseLinear`, µs", ""], rows, texts=3) if rows else ""
 
 
-def checked(facts: dict[str, Any], what: str) -> str:
+def checks(facts: dict[str, Any], section: str) -> dict[str, Any]:
+    """What was found of the answers of a section: a section of its own, in earlier files a part."""
+    found: dict[str, Any] = facts.get(f"{section} correctness") or facts[section].get("correctness", {})
+    return found
+
+
+def checked(facts: dict[str, Any], section: str, what: str) -> str:
     """On which GPU, and how many awkward shapes were right there."""
-    tests = facts["correctness"]
-    return f"{tests['cases']} {what} of awkward shapes, {len(tests['wrong'])} of them wrong."
+    return f"{facts['conditions']['gpu']}; {told(checks(facts, section), what)}."
+
+
+def told(tests: dict[str, Any], what: str) -> str:
+    """
+    >>> told({"cases": 3, "wrong": [], "jobs left undone": 0}, "products")
+    '3 products of awkward shapes, 0 of them wrong'
+    """
+    if "cases" not in tests:
+        return f"no {what} checked"
+    undone = tests.get("jobs left undone", 0) + len(tests.get("took too long", []))
+    return (f"{tests['cases']} {what} of awkward shapes, {len(tests['wrong'])} of them wrong"
+            + (f", {undone} more not checked for lack of time" if undone else ""))
 
 
 def convolution(facts: dict[str, Any], section: str = "convolution") -> str:
@@ -123,7 +140,7 @@ def convolution(facts: dict[str, Any], section: str = "convolution") -> str:
     found = facts.get(section, {})
     if "layers" not in found:
         return ""
-    parts = [f"{facts['conditions']['gpu']}; {checked(found, 'convolutions')}"]
+    parts = [checked(facts, section, "convolutions")]
     for mask, name in CONVOLUTIONS.items():
         own = [layer for layer in found["layers"] if layer["mask"] == mask and not right(layer).keys().isdisjoint(OURS)]
         rows = []
@@ -151,7 +168,7 @@ def backward(facts: dict[str, Any]) -> str:
             rows.append([layer["name"], f"{layer['sparsity']:.0%}", *(f"{whole[who] * 1e6:.0f}" for who in ("dense", "tiles")),
                          *(times(parts[part]["speedup"]["tiles"]) for part in ("whole", "forward", "dx", "dw"))])
     headings = ["4096 × 4096", "sparsity", "dense, µs", "tiles, µs", "", "forward", "dX", "dW"]
-    return f"{facts['conditions']['gpu']}; {checked(found, 'gradients')}\n\n{table(headings, rows, texts=2)}"
+    return f"{checked(facts, 'backward', 'gradients')}\n\n{table(headings, rows, texts=2)}"
 
 
 def fp8(facts: dict[str, Any]) -> str:
@@ -172,10 +189,13 @@ def fp8(facts: dict[str, Any]) -> str:
     headings = ["blocks 128 × 128 in e4m3", "rows × columns", "cuBLAS bf16, µs", "e4m3, µs",
                 *(f"{level:.0%}" for level in SPARSITIES),
                 *(f"{title}, {level:.0%}" for title in whole.values() for level in SPARSITIES)]
+    tests = checks(facts, "fp8")
+    worst = f" The largest relative error was {float(tests['worst']):.1e}." if "worst" in tests else ""
+    wrong = tests.get("wrong roundings")
     return "\n\n".join(filter(None, [
-        f"{facts['conditions']['gpu']}; {checked(found, 'products')} The largest relative error was "
-        f"{float(found['correctness']['worst']):.1e}. cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3.",
-        table(headings, rows, texts=2), _roundings(found)]))
+        f"{checked(facts, 'fp8', 'products')}{worst} cuBLAS made {found['flop_per_s'] / 1e12:.0f} TFLOP/s of 8192³ in e4m3.",
+        table(headings, rows, texts=2), _roundings(found),
+        "" if wrong is None else f"{len(wrong)} awkward inputs were rounded wrong."]))
 
 
 WHOLE_LAYERS = {"layer-e4m3": "layer", "layer-e4m3-known": "layer, scale known"}
@@ -185,14 +205,11 @@ ROUNDINGS = {"operators": "PyTorch's operators, µs", "found": "`to_e4m3`, µs",
 
 
 def _roundings(found: dict[str, Any]) -> str:
-    """What e4m3 of activations takes, and the share of that in which its bytes can be moved; whether it was right."""
+    """What e4m3 of activations takes, and the share of that in which its bytes can be moved."""
     rows = [[f"{found['tokens']} × {one['columns']}",
              *(f"{took * 1e6:.0f} ({one['floor_s'][name] / took:.0%})" for name in ROUNDINGS for took in [one["seconds"][name]])]
             for one in found.get("roundings", [])]
-    if not rows:
-        return ""
-    wrong = found["correctness"]["wrong roundings"]
-    return f"{table(['bfloat16 to e4m3', *ROUNDINGS.values()], rows, texts=1)}\n\n{len(wrong)} awkward inputs were rounded wrong."
+    return table(["bfloat16 to e4m3", *ROUNDINGS.values()], rows, texts=1) if rows else ""
 
 
 def _faster(layer: dict[str, Any] | None, name: str, other: str) -> str:

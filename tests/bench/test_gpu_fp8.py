@@ -70,4 +70,7 @@ def test_the_table() -> None:
     facts["fp8"]["correctness"]["wrong roundings"] = ["one"]
     after = gpu_page.fp8(facts)
     assert "layer, scale known, 75%" in after and after.count("4.00×") == 9
+    facts["fp8 correctness"] = {"cases": 7, "worst": "2e-3", "wrong": ["one"], "wrong roundings": [], "jobs left undone": 2}
+    own = gpu_page.fp8(facts)
+    assert "7 products of awkward shapes, 1 of them wrong, 2 more not checked" in own and "0 awkward inputs" in own
     assert "| 4096 × 4096 | 100 (30%) | 40 (75%) | 20 (50%) |" in after and "1 awkward inputs were rounded wrong" in after
