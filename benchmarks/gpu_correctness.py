@@ -42,7 +42,7 @@ ORDERS = ((True, True), (False, False), (True, False))
 SUSPECT = ("tw2-128", 0.5, 4096, 4096, 512)
 """Mask, sparsity, rows, columns and tokens whose accesses are checked: neither its last tile nor its last steps are full."""
 
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds that a job may take, while others have the cores too."""
 
 Case = tuple[str, float]

@@ -124,10 +124,7 @@ def checked(facts: dict[str, Any], section: str, what: str) -> str:
 
 
 def told(tests: dict[str, Any], what: str) -> str:
-    """
-    >>> told({"cases": 3, "wrong": [], "jobs left undone": 0}, "products")
-    '3 products of awkward shapes, 0 of them wrong'
-    """
+    """How many were checked, how many are wrong, and what was not come to."""
     if "cases" not in tests:
         return f"no {what} checked"
     undone = tests.get("jobs left undone", 0) + len(tests.get("took too long", []))

@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import gpu_caches
 
 VARIABLE = "ZELLIGE_TEST_PREPARED"
 
 
 def prepare() -> None:
     os.environ[VARIABLE] = "yes"
+
+
+def begin(threads: int | None) -> None:
+    """In place of what a process of the benchmark does first."""
+    os.environ.update(gpu_caches.environment())
+    os.environ[VARIABLE] = str(threads)
+
+
+def keep(name: str) -> list[str]:
+    """Put a file into each of the caches; what they have now."""
+    root = Path(os.environ["ZELLIGE_CACHE"])
+    for directory in (root / "choices", Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]), Path(os.environ["TRITON_CACHE_DIR"])):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / name).touch()
+    return sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file())
 
 
 def job(what: Any) -> Any:
