@@ -173,7 +173,7 @@ def blocks_two_four(problem: Problem) -> dict[str, Way]:
     """The same, compressed, where they are 2:4."""
     if problem.layer.mask != TWO_FOUR_BY_STEPS or not hopper():
         return {}
-    return {str(kernel): Way(partial(multiply_blocks, compressed(cut), kernel=kernel), False) for cut in problem.tiles
+    return {str(kernel): Way(partial(multiply_blocks, cut, kernel=kernel), False) for cut in map(compressed, problem.tiles)
             for one in TWO_FOUR_KERNELS for kernel in (one, replace(one, width=64))}
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import torch
 
@@ -62,7 +63,7 @@ def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.
         own = kept[start:start + TILE]
         left = mask[own[0]].nonzero().flatten()
         fours = -(-len(left) // 4)
-        two = (torch.rand(len(own), fours, 4, generator=generator).argsort(-1).argsort(-1) < 2).flatten(1)
+        two = pairs(len(own), fours, generator)
         two[1::2] = ~two[:len(own) // 2 * 2:2]  # what a row drops its neighbour keeps, so that no column is empty
         mask[own[:, None], left] = two[:, :len(left)]
     return mask
@@ -71,8 +72,15 @@ def tile_vector_wise(rows: int, columns: int, sparsity: float, generator: torch.
 def two_of_four(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What a row keeps if only two of each four neighbouring columns may stay."""
     rows, columns = mask.shape
-    ranks = torch.rand(rows, -(-columns // 4), 4, generator=generator).argsort(-1).argsort(-1)
-    return mask & (ranks < 2).flatten(1)[:, :columns]
+    return mask & pairs(rows, -(-columns // 4), generator)[:, :columns]
+
+
+PAIRS = torch.tensor([[place in pair for place in range(4)] for pair in combinations(range(4), 2)])
+
+
+def pairs(rows: int, fours: int, generator: torch.Generator) -> torch.Tensor:
+    """Two of each four, rows × 4 · fours, evenly drawn."""
+    return PAIRS[torch.randint(len(PAIRS), (rows, fours), generator=generator)].flatten(1)
 
 
 def tile_vector_wise_in_runs(rows: int, columns: int, sparsity: float, generator: torch.Generator, width: int) -> torch.Tensor:
