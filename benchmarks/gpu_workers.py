@@ -36,6 +36,9 @@ TOO_LONG, DIED, NOT_BEGUN = "took too long", "its process died", "its process co
 LAST = 1 << 30
 """The rank of what comes when nothing more does."""
 
+GONE_SECONDS = 10.0
+"""For a process that was killed: the GPU's driver may still be busy with it."""
+
 FORKED, ANEW = "forkserver", "spawn"
 """How processes begin: forked from a server, or by themselves, which takes some seconds more each time."""
 
@@ -62,7 +65,8 @@ class Worker:
     """One process, started when it is first wanted. ``prepare``: what it does before its first job."""
 
     def __init__(self, prepare: Callable[[], None], method: str):
-        self.prepare, self.processes = prepare, get_context(method)
+        self.prepare = prepare
+        self.processes: Any = get_context(method)
         self.process: Any = None
         self.pipe: Connection | None = None
         self.ready = self.stopped = False
@@ -112,7 +116,7 @@ class Worker:
         with self.lock:
             if self.pipe is not None:
                 self.process.kill()
-                self.process.join()
+                self.process.join(GONE_SECONDS)
                 self.pipe.close()
             self.process, self.pipe, self.ready = None, None, False
 
@@ -206,7 +210,7 @@ class Workers:
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for worker in self.workers:
             worker.stop()
         for _ in self.threads:
