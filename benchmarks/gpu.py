@@ -20,6 +20,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -63,9 +64,9 @@ def run(record: Record, only: set[str], begin: float, budget: float, processes: 
     fast = {name: section for name, section in FAST.items() if name in only}
     last = ends([RIGHT_SECONDS] * bool(right) + [seconds for _, seconds in fast.values()], begin, budget)
     gpu_caches.forget_choices()
-    cores = max(1, (os.cpu_count() or 1) - 2)
-    with Workers(bool(fast), partial(begin_process, None), processes) as alone:
-        with Workers(cores * bool(right), partial(begin_process, 1), processes) as together:
+    cores, caches = max(1, (os.cpu_count() or 1) - 2), gpu_caches.environment()
+    with Workers(bool(fast), partial(begin_process, caches, None), processes) as alone:
+        with Workers(cores * bool(right), partial(begin_process, caches, 1), processes) as together:
             check_begun(together if right else alone, last[-1])
             side_by_side(record, together, right, last[0])
         gpu_caches.forget_choices()
@@ -80,10 +81,10 @@ def check_begun(workers: Workers, end: float) -> None:
             raise SystemExit(f"{reason}; --processes {ANEW} begins them in another way")
 
 
-def begin_process(threads: int | None) -> None:
-    """What a process does before its first job; ``threads``: that PyTorch may compute or compile with on CPUs, else as many as it
-    likes."""
-    os.environ.update(gpu_caches.environment())
+def begin_process(caches: Mapping[str, str], threads: int | None) -> None:
+    """What a process does before its first job; ``caches``: variables that say where they are, ``threads``: that PyTorch may
+    compute or compile with on CPUs, else as many as it likes."""
+    os.environ.update(caches)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # what answers are compared with
     if threads:
         torch.set_num_threads(threads)

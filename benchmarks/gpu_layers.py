@@ -223,9 +223,8 @@ def linears(run: Run) -> object:
     return found
 
 
-def chosen_linear(problem: Problem) -> TileWiseLinear:
-    """A module, chosen without regard to earlier choices."""
-    bias = torch.randn(problem.layer.rows, device=DEVICE, dtype=DTYPE)
+def chosen_linear(problem: Problem, bias: torch.Tensor) -> TileWiseLinear:
+    """Its way chosen without regard to earlier choices."""
     with tempfile.TemporaryDirectory() as directory:
         choice = choose(problem.weight, TOKENS, ChoiceCache(Path(directory, "choices")))
     return TileWiseLinear(problem.weight, bias, choice)
@@ -233,13 +232,13 @@ def chosen_linear(problem: Problem) -> TileWiseLinear:
 
 def time_linear(layer: Layer) -> dict[str, Any]:
     problem = Problem(layer)
-    module = chosen_linear(problem)
-    bias, choice = module.bias, module.choice
+    bias = torch.randn(layer.rows, device=DEVICE, dtype=DTYPE)
+    module = chosen_linear(problem, bias)
     dense = partial(torch.nn.functional.linear, weight=problem.weight, bias=bias)
     laps = race({name: Repeated([partial(call, x) for x in problem.token_major])
                  for name, call in (("dense", dense), ("tile-wise", module))}, 9)
     x = problem.token_major[0]
     reference = x.float() @ problem.weight.float().T + bias.float()
-    return {"way": choice.way, "config": str(choice.config), "error": relative_error(module(x), reference),
+    return {"way": module.choice.way, "config": str(module.choice.config), "error": relative_error(module(x), reference),
             "seconds": {name: median(seconds) for name, seconds in laps.items()},
             "speedup": median(a / b for a, b in zip(laps["dense"], laps["tile-wise"], strict=True))}

@@ -85,13 +85,11 @@ def small_networks() -> dict[str, Callable[[], Any]]:
     """Name → what is found of it. Networks are drawn when they are called for, alike in every process."""
     text, images = torch.randint(100, (4, 48), generator=seeded()), torch.randn(16, 3, 224, 224, generator=seeded())
     bert, residual = partial(drawn, Bert, 2, 256, 4, 512, 100), partial(drawn, residual_network)
-    return {**{f"resnet-18, {name}": lambda pruning=pruning: network_error(tile_wise(residual(), *pruning), images)
+    return {**{f"resnet-18, {name}": partial(pruned_error, residual, pruning, images)
                for name, pruning in CONVOLUTION_PRUNINGS.items()},
-            **{f"bert of 2 layers, {name}": lambda name=name: network_error(tile_wise(bert(), *PRUNINGS[name]), text)
-               for name in SHOWN},
-            "memory": lambda: out_of_memory(bert(), text),
-            "bert of 2 layers": lambda: network_error(bert().eval(), text),
-            "resnet-18": lambda: network_error(residual().eval(), images[:4, :, :96, :96])}
+            **{f"bert of 2 layers, {name}": partial(pruned_error, bert, PRUNINGS[name], text) for name in SHOWN},
+            "memory": lambda: out_of_memory(bert(), text), "bert of 2 layers": partial(pruned_error, bert, ("", 0.0), text),
+            "resnet-18": partial(pruned_error, residual, ("", 0.0), images[:4, :, :96, :96])}
 
 
 def seeded() -> torch.Generator:
@@ -105,6 +103,10 @@ def drawn(network: Callable[..., nn.Module], *sizes: int) -> nn.Module:
 
 def small_network(name: str) -> Any:
     return small_networks()[name]()
+
+
+def pruned_error(network: Callable[[], nn.Module], pruning: tuple[str, float], x: torch.Tensor) -> dict[str, Any]:
+    return network_error(tile_wise(network(), *pruning), x)
 
 
 def network_error(model: nn.Module, x: torch.Tensor) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def way(mask: str, features: bool, number: int) -> None:
 
 def chosen(layer: Layer) -> None:
     problem = Problem(layer)
-    chosen_linear(problem)(problem.token_major[0])
+    chosen_linear(problem, torch.zeros(layer.rows, device=DEVICE, dtype=DTYPE))(problem.token_major[0])
 
 
 def network_product(config: Config, y_features: bool, activation: str, with_residual: bool) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import gpu_caches
 
 VARIABLE = "ZELLIGE_TEST_PREPARED"
 
@@ -17,9 +15,9 @@ def prepare() -> None:
     os.environ[VARIABLE] = "yes"
 
 
-def begin(threads: int | None) -> None:
+def begin(caches: Mapping[str, str], threads: int | None) -> None:
     """In place of what a process of the benchmark does first."""
-    os.environ.update(gpu_caches.environment())
+    os.environ.update(caches)
     os.environ[VARIABLE] = str(threads)
 
 
@@ -58,5 +56,5 @@ def asleep(seconds: float) -> float:
     return time.monotonic()
 
 
-def unable() -> None:
+def unable(*_: object) -> None:
     raise RuntimeError("no GPU")

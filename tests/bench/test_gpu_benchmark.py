@@ -9,7 +9,7 @@ from typing import Any
 
 import gpu
 import pytest
-from gpu_jobs import begin, job, keep
+from gpu_jobs import begin, job, keep, unable
 from gpu_record import Record
 from gpu_run import Run
 
@@ -60,6 +60,6 @@ def test_one_phase_alone(tmp_path: Path) -> None:
 
 
 def test_processes_that_can_not_begin_end_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "begin_process", int)  # of None there is none
-    with pytest.raises(SystemExit, match=r"could not begin: TypeError.*--processes spawn"):
+    monkeypatch.setattr(gpu, "begin_process", unable)
+    with pytest.raises(SystemExit, match=r"could not begin: RuntimeError: no GPU; --processes spawn"):
         run(tmp_path, "one")

@@ -175,6 +175,17 @@ def test_tiles_of_all_layers_that_are_timed_are_compiled_before(record: Record, 
     assert {layer.mask for layer in layers} - elsewhere == set(gpu_preparation.ROUTES)
 
 
+@pytest.mark.parametrize("mask", gpu_preparation.ROUTES)
+def test_all_configurations_of_a_mask_are_compiled_before(mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_contestants, "DEVICE", torch.device("cpu"))
+    for module in (gpu_contestants, gpu_preparation):
+        monkeypatch.setattr(module, "capability", lambda: 90)
+    problem = gpu_contestants.Problem(gpu_contestants.Layer("", 256, 128, mask, 0.75))
+    for features in (True, False):
+        assert gpu_preparation.count(mask, features) == len(gpu_contestants.tiles(problem, features))
+    assert gpu_preparation.count(mask, True) >= 3
+
+
 @pytest.mark.parametrize("key", gpu_networks.NETWORKS)
 def test_contestants_of_a_network(key: str) -> None:
     found = list(gpu_networks.contestants(key, torch.nn.Identity(), torch.zeros(1), {}))
