@@ -8,6 +8,8 @@ is forgotten (``gpu_caches.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import gpu_block_convolution
@@ -116,6 +118,7 @@ def network_product(config: Config, y_features: bool, activation: str, with_resi
 
 
 def rehearsal(key: str, name: str) -> None:
-    """Make a contestant ready, and call it."""
+    """Make a contestant ready, and call it; what it says of its choices is of no use."""
     model, example = NETWORKS[key].make()
-    contestants(key, model, example, {})[name]()()
+    with redirect_stdout(StringIO()):
+        contestants(key, model, example, {})[name]()()
