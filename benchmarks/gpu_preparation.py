@@ -34,9 +34,10 @@ from zellige.cuda.operators.product import multiply
 PATIENCE = 120.0
 """Seconds that a job may take, while others have the cores too."""
 
-ROUTES = {"block-128": ("llama-8b q", "bert-base q", "bert-large up"), "tw2-128": ("llama-8b q",),
-          "tw1-128": ("bert-base q", "bert-large up"), "block-64": ("llama-8b q",), "tvw-128": ("llama-8b q", "bert-large up"),
-          "block-32": ("llama-8b q", "bert-base up")}
+REPRESENTATIVES = {
+    "block-128": ("llama-8b q", "bert-base q", "bert-large up"), "tw2-128": ("llama-8b q",),
+    "tw1-128": ("bert-base q", "bert-large up"), "block-64": ("llama-8b q",), "tvw-128": ("llama-8b q", "bert-large up"),
+    "block-32": ("llama-8b q", "bert-base up")}
 """Mask → layers that need all the code there is for it: of many tiles, and of few, which are cut into parts."""
 
 REHEARSED = {"bert-base": ("ours block:128x64 50%", "ours dense", "ours tvw:128x64:2:4 75%", "ours tile-rows:128 50%",
@@ -51,7 +52,7 @@ Prepared = tuple[Callable[..., object], tuple[Any, ...]]
 def layers(run: Run) -> object:
     """Single layers: CUDA C++, tiles in all configurations, and ``TileWiseLinear``."""
     requests = [*gpu_blocks.requests(), *gpu_block_convolution.requests(), *gpu_fp8.requests()] if hopper() else []
-    ways = [(mask, features, number) for mask in ROUTES for features in (True, False)
+    ways = [(mask, features, number) for mask in REPRESENTATIVES for features in (True, False)
             for number in range(count(mask, features))]
     return prepared(run, [*((cubin_of, (request,)) for request in dict.fromkeys([*requests, *gpu_vectors.requests()])),
                           *((chosen, (layer,)) for layer in linear_layers()), *((way, wanted) for wanted in ways)])
@@ -62,8 +63,8 @@ def networks(run: Run) -> object:
     configs = worth_timing(768, BATCH * SEQUENCE, capability())
     products = [(config, y_features, activation, residual) for config in configs for y_features in (True, False)
                 for activation, residual in (("none", False), ("none", True), ("gelu", False))]
-    return prepared(run, [*((rehearsal, (key, name)) for key, names in REHEARSED.items() for name in names),
-                          *((network_product, wanted) for wanted in products)])
+    return prepared(run, [*((network_product, wanted) for wanted in products),
+                          *((rehearsal, (key, name)) for key, names in REHEARSED.items() for name in names)])
 
 
 def tuning(run: Run) -> object:
@@ -97,7 +98,7 @@ def count(mask: str, features: bool) -> int:
 
 def way(mask: str, features: bool, number: int) -> None:
     """Run tiles in one of their configurations."""
-    for name in ROUTES[mask]:
+    for name in REPRESENTATIVES[mask]:
         problem = Problem(Layer(name, *(LARGE | SMALL)[name], mask, 0.75))
         one = list(tiles(problem, features).values())[number]
         one.product((problem.feature_major if features else problem.token_major)[0])

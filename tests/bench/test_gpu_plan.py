@@ -172,10 +172,10 @@ def test_tiles_of_all_layers_that_are_timed_are_compiled_before(record: Record, 
                     gpu_layers.others, gpu_layers.small, gpu_layers.uneven):
         section(Run(record, Answers(None), time.monotonic() + 100))  # type: ignore[arg-type, unused-ignore]
     elsewhere = {BY_STEPS, TWO_FOUR_BY_STEPS, "unstructured", "tw2-128 uneven"}
-    assert {layer.mask for layer in layers} - elsewhere == set(gpu_preparation.ROUTES)
+    assert {layer.mask for layer in layers} - elsewhere == set(gpu_preparation.REPRESENTATIVES)
 
 
-@pytest.mark.parametrize("mask", gpu_preparation.ROUTES)
+@pytest.mark.parametrize("mask", gpu_preparation.REPRESENTATIVES)
 def test_all_configurations_of_a_mask_are_compiled_before(mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_contestants, "DEVICE", torch.device("cpu"))
     for module in (gpu_contestants, gpu_preparation):
