@@ -110,6 +110,9 @@ class Worker:
         except (EOFError, ConnectionError, TimeoutError) as error:
             self.end()
             return found, TOO_LONG if isinstance(error, TimeoutError) else DIED
+        except Exception:  # whoever listens fell, and what the process says next is no answer to what is asked next
+            self.end()
+            raise
 
     def end(self) -> None:
         """Let the process go, also one that would not end by itself."""

@@ -119,3 +119,9 @@ def test_processes_that_can_not_begin_say_why() -> None:
 def test_processes_may_begin_by_themselves() -> None:
     with Workers(1, prepare, ANEW) as workers:
         assert list(workers.each(job, ["prepared", 1], 60, soon(60))) == [("prepared", "yes", ""), (1, 2, "")]
+
+
+def test_who_falls_while_listening_gets_no_answer_of_an_earlier_job(alone: Workers) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(alone.each(steps, [0], 30, soon(), heard=lambda found: 1 // 0))
+    assert list(alone.each(job, [4], 30, soon())) == [(4, 8, "")]
