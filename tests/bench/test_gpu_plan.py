@@ -58,11 +58,11 @@ def test_side_by_side_one_that_fails_or_waits_takes_no_other_along(record: Recor
         return [[what, found, reason] for what, found, reason in run.each(job, [1, "die", "hang", 2], 1.5)]
 
     def waiting(run: Run) -> object:
-        return [found for _, found, _ in run.each(asleep, [60.0] * 5, 60.0)]
+        return [found for _, found, _ in run.each(asleep, [60.0] * 2, 60.0)]
 
     with Workers(3, prepare) as workers:
         list(workers.each(job, [1, 2, 3], 60, time.monotonic() + 60))
-        side_by_side(record, workers, {"broken": broken, "working": working, "waiting": waiting}, time.monotonic() + 4)
+        side_by_side(record, workers, {"broken": broken, "working": working, "waiting": waiting}, time.monotonic() + 6)
     written = json.loads(record.file.read_text())
     assert record.file.name == "gpu-h100.json" and written["conditions"] == CONDITIONS
     assert "this section fell" in written["broken"]["error"]
