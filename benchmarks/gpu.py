@@ -4,10 +4,10 @@
     PYTHONPATH=. python benchmarks/gpu.py --only "convolution correctness" convolution --join --results DIRECTORY
     PYTHONPATH=. python benchmarks/gpu.py --one tw2-128 0.5 4096 4096 512     # one layer once in every configuration
 
-needs torch, triton and numpy; for kernels in CUDA C++ the packages that ``docs/gpu.md`` names. It takes less than eight minutes on
-an H100 with 16 cores. First everything is checked side by side, and compiled that is timed later; then what is timed has the GPU
-for itself, one section after another (``gpu_plan.py``), each with seconds of its own. What it did not come to, it says; ``--join``
-adds sections that are run again to the same file. What was measured is written after every layer, to ``gpu-….json``.
+needs torch, triton and numpy; for kernels in CUDA C++ the packages that ``docs/gpu.md`` names. The budget, less than eight minutes,
+is made for an H100 with 16 cores. First everything is checked side by side, and whatever will be timed is compiled; then each thing
+that is timed has the GPU for itself, section after section (``gpu_plan.py``). What it did not come to, it says, and another run
+with ``--join`` adds that to the same file. What was measured is written after every layer, to ``gpu-….json``.
 
 Times are device time: graphs of calls over inputs that together exceed the L2 cache, replayed in turn with the dense
 product's, medians. Weights are random with random masks; a layer counts as lost if its answers are off.
