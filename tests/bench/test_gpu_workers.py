@@ -35,7 +35,7 @@ def test_answers_come_in_order_from_one_process_that_stays(alone: Workers) -> No
 
 
 def test_what_fails_dies_or_hangs_takes_no_other_along(alone: Workers) -> None:
-    before, *_, after = found = list(alone.each(job, ["process", "fail", 1, "die", 2, "hang", 3, "process"], 1.5, soon()))
+    before, *_, after = found = list(alone.each(job, ["process", "fail", 1, "die", 2, "hang", 3, "process"], 3, soon()))
     told = {what: (result, reason) for what, result, reason in found[1:-1]}
     assert told == {"fail": (None, "ValueError: it fell"), 1: (2, ""), "die": (None, DIED), 2: (4, ""), "hang": (None, TOO_LONG),
                     3: (6, "")}
@@ -55,14 +55,14 @@ def test_side_by_side_others_go_on(together: Workers) -> None:
 @pytest.mark.parametrize(("last", "reason"), [("fail", "ValueError: it fell"), ("die", DIED), ("hang", TOO_LONG), (0, "")])
 def test_what_was_found_so_far_stays(alone: Workers, last: str, reason: str) -> None:
     heard: list[int] = []
-    assert list(alone.each(steps, [last], 1.5, soon(), heard=heard.append)) == [(last, 2 if reason else 3, reason)]
+    assert list(alone.each(steps, [last], 3, soon(), heard=heard.append)) == [(last, 2 if reason else 3, reason)]
     assert heard == ([1, 2] if reason else [1, 2, 3])
 
 
 def test_the_end_leaves_out_what_is_not_done(alone: Workers) -> None:
     """A job that it cuts off tells nothing: it did not take too long."""
     begin = time.monotonic()
-    assert list(alone.each(job, [1, "hang", 2], 30, begin + 1.5)) == [(1, 2, "")]
+    assert list(alone.each(job, [1, "hang", 2], 30, begin + 3)) == [(1, 2, "")]
     assert time.monotonic() - begin < 10
     assert list(alone.each(job, [1], 30, begin)) == []
     assert list(alone.each(job, [3], 30, soon())) == [(3, 6, "")]
@@ -70,7 +70,7 @@ def test_the_end_leaves_out_what_is_not_done(alone: Workers) -> None:
 
 def test_the_lower_rank_comes_first(alone: Workers) -> None:
     """Though it was asked last; only what is being done is not interrupted."""
-    late = alone.each(asleep, [0.3, 0.01], 30, soon(), rank=2)
+    late = alone.each(asleep, [1.5, 0.01], 30, soon(), rank=2)
     begin = time.monotonic()
     times: dict[str, list[float]] = {}
     threads = [Thread(target=lambda name=name, answers=answers: times.update({name: [found for _, found, _ in answers]}))
