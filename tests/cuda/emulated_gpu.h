@@ -64,10 +64,13 @@ struct Fiber {
     std::unique_ptr<char[]> stack;
     bool finished = false;
     bool hidden = false;                                    // it wrote, or waited for, what tensor cores may not see yet
+    bool fenced = false;                                    // wgmma.fence came after all that it did to registers of products
+    bool reading = false;                                   // products that are not committed yet read registers of A
+    std::deque<bool> committed;                             // the same of groups of products that it has not waited for
     std::deque<std::vector<std::function<void()>>> copies;  // groups, oldest first; the last one is still open
 };
 
-struct Counter { int arrivals, left, late = 0; long long bytes = 0; u32 phase = 0; std::vector<std::function<void()>> copies; };   // an mbarrier
+struct Counter { int arrivals, left, thread, late = 0; long long bytes = 0; u32 phase = 0; bool shown = false; std::vector<std::function<void()>> copies; };   // an mbarrier
 struct Product { bool sparse, side_by_side; int selector; u64 a, b; Lane lanes[128]; float* d[128]; };
 struct Group { Gathering gathering; Product next; std::vector<std::function<void()>> open; std::deque<std::vector<std::function<void()>>> committed; };   // a warpgroup
 
@@ -190,8 +193,17 @@ inline unsigned char* checked(u32 address, int bytes)
 template <class T> T load(u32 address) { T value; std::memcpy(&value, checked(address, sizeof value), sizeof value); return value; }
 template <class T> void store(u32 address, T value) { std::memcpy(checked(address, sizeof value), &value, sizeof value); }
 
-inline u32 load_4(u32 address) { return load<u32>(address); }
-inline uint4 load_16(u32 address) { return load<uint4>(address); }
+// What a thread loads may be a fragment of A, in registers that products in flight still read: compilers take the same ones for the next step.
+template <class T> T load_fragment(u32 address)
+{
+    Fiber& mine = fibers[fiber];
+    if (mine.reading || std::count(mine.committed.begin(), mine.committed.end(), true)) fail("registers written that products in flight read", address);
+    mine.fenced = false;
+    return load<T>(address);
+}
+
+inline u32 load_4(u32 address) { return load_fragment<u32>(address); }
+inline uint4 load_16(u32 address) { return load_fragment<uint4>(address); }
 inline void store_4(u32 address, u32 word) { store(address, word); }
 inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = GATHERED; }
 
@@ -335,7 +347,7 @@ template <int SELECTOR> void multiply(float (&d)[4], const uint4& a, const uint4
 inline Counter& counter_at(u32 address)
 {
     const auto found = counters.find(address);
-    if (found == counters.end()) fail("a barrier that nobody began", address);
+    if (found == counters.end() || !found->second.shown) fail("a barrier that nobody began, or has not shown", address);
     return found->second;
 }
 
@@ -350,10 +362,13 @@ inline void end_phase(Counter& counter)                     // where all have ar
 inline void barrier_begin(u32 address, int arrivals)
 {
     checked(address, 8);
-    counters[address] = {arrivals, arrivals};
+    counters[address] = {arrivals, arrivals, fiber};
 }
 
-inline void show_barriers() {}
+inline void show_barriers()
+{
+    for (auto& [address, counter] : counters) counter.shown |= counter.thread == fiber;
+}
 
 inline void arrive(u32 address, int bytes)
 {
@@ -554,11 +569,12 @@ template <int COUNT> void multiply_now(const Product& product)
 }
 
 inline Group& my_group() { return groups[fiber / 128]; }
-inline void begin_products() {}
+inline void begin_products() { fibers[fiber].fenced = true; }
 
 inline void commit_products()
 {
     Group& group = my_group();
+    fibers[fiber].committed.push_back(std::exchange(fibers[fiber].reading, false));
     gather_threads(group.gathering, 128, [&] { group.committed.push_back(std::exchange(group.open, {})); });
 }
 
@@ -566,6 +582,8 @@ template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, i
 {
     Group& group = my_group();
     const int thread = threadIdx.x % 128;
+    if (!fibers[fiber].fenced) fail("products of registers that no fence has shown", b);
+    fibers[fiber].reading |= sparse;
     if (SELF_ARRIVING && ALIGNED && fibers[fiber].hidden) fail("a product before what was copied is shown to the tensor cores", b);
     group.next.d[thread] = d[0];
     if (thread && group.gathering.arrived && (group.next.a != a || group.next.b != b)) fail("descriptors that differ in a warpgroup", b);
@@ -592,6 +610,9 @@ template <int SIDE_BY_SIDE, int COUNT> void multiply_group(float (&d)[COUNT][4],
 template <int LEFT, int COUNT> void wait_for_products(float (&)[COUNT][4])
 {
     Group& group = my_group();
+    auto& mine = fibers[fiber].committed;
+    while ((int)mine.size() > LEFT) mine.pop_front();
+    if (LEFT == 0) fibers[fiber].fenced = false;            // sums may be read and written
     gather_threads(group.gathering, 128, [&] {
         for (; (int)group.committed.size() > LEFT; group.committed.pop_front())
             for (auto& product : group.committed.front()) product();

@@ -93,6 +93,8 @@ BROKEN = [
     ("(first + i < row_count ? first + i : -1)", "rows[i]"),
     ("all_of_warp(together)", "true"),
     ("if (row >= 0) line[row] =", "line[row] ="),
+    ("show_barriers();", ""),
+    ("    begin_products();\n#pragma unroll", "#pragma unroll"),
 ]
 
 BROKEN_TWO_FOUR = [
@@ -104,7 +106,10 @@ BROKEN_TWO_FOUR = [
     ("VALUE_BYTES + (warp * 32 + lane) * 4", "VALUE_BYTES + lane * 4"),
     ("(long long)step * W_BYTES", "(long long)step * VALUE_BYTES"),
     ("TWO_FOUR ? VALUE_BYTES + METADATA_BYTES", "TWO_FOUR ? VALUE_BYTES"),
+    ("begin_products();\n    multiply_group<0, 0>", "multiply_group<0, 0>"),
+    ("TWO_FOUR ? 0 : 1", "1"),
 ]
+"""The last: compilers load the next step's fragments into the registers of the one before, which products in flight read."""
 
 
 @needs_compiler

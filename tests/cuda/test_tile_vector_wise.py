@@ -103,6 +103,9 @@ BROKEN = [
     (DENSE_WGMMA, "b + (k * 128 >> 4)", "b"),
     (DENSE_WGMMA, "warp / 4 * (64 * 128)", "0"),
     (DENSE_WGMMA, "wait_for_products<0>(sums);", ""),
+    (WGMMA, "wait_for_products<0>(sums);", "wait_for_products<1>(sums);"),
+    (WGMMA, "begin_products();", ""),
+    (WGMMA, "show_barriers();", ""),
 ]
 
 
