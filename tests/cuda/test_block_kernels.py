@@ -13,9 +13,10 @@ import pytest
 import torch
 from block_weights import ROWS_OF, filters_in
 
+from zellige.cuda.kernels import nvrtc
 from zellige.cuda.kernels.config import shared_limit
 from zellige.cuda.kernels.launch import Boxes, PixelBoxes
-from zellige.cuda.kernels.nvrtc import machine_code
+from zellige.cuda.kernels.nvrtc import machine_code, sources
 from zellige.cuda.operators import block_convolution, block_product
 from zellige.cuda.operators.block_product import BlockKernel, kernels
 from zellige.cuda.tiling.convolution_tiles import Window
@@ -50,6 +51,21 @@ def test_what_the_compiler_makes_of_it(entry: str, form: str, kernel: BlockKerne
     registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
     assert registers and int(registers[1]) <= 168 and spilled and int(spilled[1]) <= 8, log
     assert "serializ" not in log.lower()
+
+
+@pytest.mark.parametrize("edit", [("    begin_products();\n#pragma unroll", "#pragma unroll"),
+                                  ("before = ring.stage;", "before = ring.stage, sums[0][0] += 1.0f;")])
+def test_the_compiler_tells_of_products_one_after_the_other(edit: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a fence is missing, or sums are touched between products: so that its silence means something."""
+    texts = tuple((name, text.replace(*edit)) for name, text in sources(f"{block_product.ENTRY}.cu"))
+    monkeypatch.setattr(nvrtc, "sources", lambda _: texts)
+    try:
+        log = machine_code.__wrapped__(f"{block_product.ENTRY}.cu", "sm_90a", KERNEL.defines(torch.bfloat16, "none")).log
+    except CompileError as error:
+        if "need" in str(error):
+            pytest.skip(f"compiling CUDA C++ needs NVRTC: {error}")
+        raise
+    assert "serializ" in log.lower()
 
 
 SAME = Window((3, 3), padding=(1, 1))
