@@ -2,8 +2,8 @@
 //
 // Every thread of a block is a fiber; one runs until it must wait for others. What a warp does together (shuffles, ldmatrix, mma.sp) happens when
 // the last of its lanes arrives. Asynchronous work is done at one of its two extremes: at once, which shows a copy into memory
-// that is still being read, or only when it is waited for, which shows a missing wait. The order of the fibers, and which warps stand still
-// for a while, are drawn from a seed.
+// that is still being read, or only when it is waited for, which shows a missing wait; products with odd seeds at the other one than copies.
+// The order of the fibers, and which warps stand still for a while, are drawn from a seed.
 
 #define ZELLIGE_PTX
 
@@ -52,7 +52,7 @@ unsigned char memory[1];                                    // where shared memo
 unsigned char shared_memory[256 * 1024];                    // what it is
 int shared_bytes, thread_count;
 int fiber;                                                  // the running one
-bool lazy;
+bool lazy, late_products;                                   // what is done when it is waited for
 
 // --- fibers ----------------------------------------------------------------------------------------------------------------------
 
@@ -590,7 +590,7 @@ template <int COUNT> void multiply_together(float (&d)[COUNT][4], bool sparse, i
     group.next.a = a, group.next.b = b, group.next.sparse = sparse, group.next.selector = selector, group.next.side_by_side = side_by_side;
     gather_threads(group.gathering, 128, [&] {
         const auto product = [next = group.next] { multiply_now<COUNT>(next); };
-        if (lazy) group.open.push_back(product);
+        if (late_products) group.open.push_back(product);
         else product();
     });
 }
@@ -623,7 +623,7 @@ template <int LEFT, int COUNT> void wait_for_products(float (&)[COUNT][4])
 
 inline const char* run_grid(int blocks, int threads, int bytes, int wait_late, int seed, std::function<void()> kernel)
 {
-    shared_bytes = bytes, thread_count = threads, lazy = wait_late, gridDim.x = blocks;
+    shared_bytes = bytes, thread_count = threads, lazy = wait_late, late_products = lazy != (seed & 1), gridDim.x = blocks;
     body = kernel;
     *failure = 0;
     for (int block = 0; block < blocks && !*failure; block++) run_block(block, seed + block);
