@@ -151,16 +151,21 @@ __device__ __forceinline__ void barrier_arrive_expecting(u32 barrier, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(barrier), "r"(bytes) : "memory");
 }
 
-// Until the phase of this parity is over. One block alone takes part: to acquire from a cluster would empty the L1 cache each time. Waits take microseconds; one of many milliseconds can only be a mistake, and stops the kernel.
+// Until the phase of this parity is over. One block alone takes part: to acquire from a cluster would empty the L1 cache each time. Waits take
+// microseconds; one of two seconds can only be a mistake, and stops the kernel. How long a try lasts is the hardware's affair.
 __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity)
 {
-    for (int tries = 0;; tries++) {
-        u32 over;
+    u32 begin = 0;
+    for (u32 tries = 1;; tries++) {
+        u32 over, now;
         asm volatile("{\n\t.reg .pred over;\n\t"
                      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 over, [%1], %2;\n\t"
                      "selp.u32 %0, 1, 0, over;\n\t}" : "=r"(over) : "r"(barrier), "r"(parity) : "memory");
         if (over) return;
-        if (tries > 1 << 24) asm volatile("trap;");
+        if (tries % 256) continue;
+        asm volatile("mov.u32 %0, %globaltimer_lo;" : "=r"(now));       // nanoseconds
+        if (tries == 256) begin = now;
+        else if (now - begin > 2000000000u) asm volatile("trap;");
     }
 }
 
