@@ -58,11 +58,12 @@ bool lazy, late_products;                                   // what is done when
 
 struct Gathering { int arrived = 0, generation = 0; };      // of threads that wait for one another
 struct Lane { uint4 a, b; float d[4]; u32 word; };
-struct Warp { Gathering gathering; Lane lanes[32]; uint4 out[32]; float d[32][4]; };
+struct Warp { Gathering gathering; Lane lanes[32]; uint4 out[32]; float d[32][4]; int arrived = -1, arriving = -1; };     // who last arrived, and in which generation
 struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     bool finished = false;
+    int wrote = -1;                                         // the generation of its warp in which it last stored 16 bytes
     bool hidden = false;                                    // it wrote, or waited for, what tensor cores may not see yet
     bool fenced = false;                                    // wgmma.fence came after all that it did to registers of products
     bool reading = false;                                   // products that are not committed yet read registers of A
@@ -205,7 +206,15 @@ template <class T> T load_fragment(u32 address)
 inline u32 load_4(u32 address) { return load_fragment<u32>(address); }
 inline uint4 load_16(u32 address) { return load_fragment<uint4>(address); }
 inline void store_4(u32 address, u32 word) { store(address, word); }
-inline void store_16(u32 address, uint4 words) { store(address, words), fibers[fiber].hidden = GATHERED; }
+
+inline void store_16(u32 address, uint4 words)
+{
+    Warp& warp = my_warp();
+    store(address, words);
+    fibers[fiber].hidden = GATHERED;
+    fibers[fiber].wrote = warp.gathering.generation;
+    if (!GATHERED && warp.arriving != fiber && warp.arrived == warp.gathering.generation) fail("a write after another lane arrived for it", address);
+}
 
 inline uint4 load_matrices_transposed(u32 address)
 {
@@ -381,7 +390,15 @@ inline void arrive(u32 address, int bytes)
 
 inline void barrier_arrive(u32 address)
 {
-    if (fibers[fiber].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+    if (GATHERED && fibers[fiber].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+    if (!GATHERED) {                                        // where copies in bulk alone bring data, one lane arrives for its warp
+        Warp& warp = my_warp();
+        warp.arrived = warp.gathering.generation, warp.arriving = fiber;
+        for (int lane = fiber / 32 * 32; lane < fiber / 32 * 32 + 32; lane++) {
+            if (fibers[lane].hidden) fail("an arrival before what was written is shown to the tensor cores", address);
+            if (lane != fiber && fibers[lane].wrote == warp.arrived) fail("an arrival for lanes that it has not waited for", address);
+        }
+    }
     arrive(address, 0);
 }
 
@@ -399,7 +416,6 @@ inline void arrive_after_copies(u32 address)
     });
 }
 
-inline void barrier_arrive_at(u32 address, u32 block) { arrive(address, 0); }
 inline void barrier_arrive_expecting(u32 address, int bytes) { arrive(address, bytes); }
 
 inline void barrier_wait(u32 address, u32 parity)

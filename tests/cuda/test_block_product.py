@@ -94,6 +94,8 @@ BROKEN = [
     ("all_of_warp(together)", "true"),
     ("if (row >= 0) line[row] =", "line[row] ="),
     ("show_barriers();", ""),
+    ("// and boxes that are sent\n        __syncwarp();", ""),
+    ("residual_stride, left);\n                    __syncwarp();", "residual_stride, left);"),
     ("    begin_products();\n#pragma unroll", "#pragma unroll"),
 ]
 
