@@ -28,6 +28,15 @@ def test_products_with_constants():
     assert_equal_to_torch(model, random(2, 3, 4))
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3), (2, 3, 4, 5), (4,), (2, 4, 1)])
+def test_products_with_a_constant_from_the_left(shape):
+    """Token mixing, also as einsum writes it out: with a batch of one matrix."""
+    model = Parts(
+        plain=lambda x, w, v: w @ x, batch=lambda x, w, v: w[None] @ x, deeper=lambda x, w, v: w[None, None, None] @ x,
+        columns=lambda x, w, v: torch.einsum("st,...t->...s" if x.dim() == 1 else "st,...td->...sd", w, x))
+    assert_equal_to_torch(model, random(*shape))
+
+
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 2, 3, 4)])
 def test_linear_works_on_the_last_dimension(shape):
     assert_equal_to_torch(nn.Linear(4, 5), random(*shape))

@@ -56,6 +56,7 @@ def test_every_unsupported_operator_is_named_with_its_module():
     (lambda self, x: torch.where(torch.logical_and(x > 0, x < 1), x, 0.0), ["gt.Scalar", "lt.Scalar", "logical_and"]),
     (lambda self, x: x + torch.rand(8), ["rand"]),
     (lambda self, x: x @ x, ["matmul (a product of two computed values)"]),
+    (lambda self, x: torch.ones(1, 8, 5, 8) @ x, ["matmul (a product of [1, 8, 5, 8] and [1, 8, 8, 8])"]),
     (lambda self, x: F.conv2d(x, x), ["conv2d (a weight that is computed from the input)"]),
     (lambda self, x: x.half().relu().float(), ["_to_copy (it computes in float16, expected float32)"]),
     (lambda self, x: x.to(torch.int32) + 1, ["_to_copy (it computes in int32, expected float32)"]),
@@ -122,6 +123,16 @@ def test_results_without_elements():
 
 def test_constants_that_become_infinite():
     assert "NaN or infinite" in refusal(Function(lambda self, x: x + self.count.log()))
+
+
+def test_constants_that_are_not_finite_are_named_with_their_operators():
+    """Those that PyTorch brings in itself, and those of the model, beside what else is not supported."""
+    message = refusal(nn.Sequential(collections.OrderedDict(
+        mask=Function(lambda self, x: x.masked_fill(x > 1, -torch.inf)), clean=Function(lambda self, x: x.nan_to_num()),
+        wave=Function(lambda self, x: x.sin()))))
+    lines = [line.strip() for line in message.splitlines() if line.startswith("  ")]
+    assert [line.split(" ")[0].rstrip(",") for line in lines] == ["masked_fill.Scalar", "nan_to_num", "sin"]
+    assert "holds 1 values that are NaN or infinite" in lines[0] and lines[0].endswith("in mask") and lines[1].endswith("in clean")
 
 
 @pytest.mark.parametrize("inputs, words", [

@@ -72,6 +72,29 @@ def test_writes_in_place():
     assert_equal_to_torch(model, random(2, 6, 3, 3))
 
 
+def halves_exchanged(x, place):
+    """Memory that nothing was written to, filled piece by piece."""
+    place[:, :3], place[:, 3:] = x[:, 3:], -x[:, :3]
+    return place
+
+
+def test_memory_that_nothing_was_written_to():
+    """What lies there enters no graph as a constant: PyTorch fills it with NaN here."""
+    model = Calls(
+        plain=lambda x: halves_exchanged(x, torch.empty(2, 6, 3, 3, dtype=x.dtype)),
+        like=lambda x: halves_exchanged(x, torch.empty_like(x)), new=lambda x: halves_exchanged(x, x.new_empty(2, 6, 3, 3)),
+        strided=lambda x: halves_exchanged(x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)),
+        again=lambda x: halves_exchanged(x, x.new_empty_strided(x.shape, x.stride())),
+        permuted=lambda x: halves_exchanged(x, torch.empty_permuted(x.shape, (0, 2, 3, 1), dtype=x.dtype)))
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    try:
+        graph = assert_equal_to_torch(model, random(2, 6, 3, 3))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(not array.any() for array in graph.constants.values())
+
+
 @few
 @given(data=st.data())
 def test_slices(data):

@@ -34,22 +34,26 @@ def matrix_product(b: GraphBuilder, x: Value, matrix: Value) -> Value:
 
 
 def product_from_left(b: GraphBuilder, matrix: Constant, x: Value) -> Value:
-    """A constant matrix times computed columns: what the matrix makes of each of them, turned back."""
-    rank = len(b.shape(x))
-    if len(matrix.shape) != 2 or rank < 2:
+    """A constant matrix, or batch of one, times computed columns: what the matrix makes of each of them, turned back."""
+    if len(matrix.shape) < 2 or len(b.shape(x)) < 2 or math.prod(matrix.shape[:-2]) != 1:
         return vector_product(b, matrix, x)
+    if len(matrix.shape) > 2:
+        x = b.reshape(x, (1,) * (len(matrix.shape) - len(b.shape(x))) + b.shape(x))
+        matrix = matrix.computed(matrix.array.reshape(matrix.shape[-2:]))
+    rank = len(b.shape(x))
     turn = (*range(rank - 2), rank - 1, rank - 2)
     return b.emit("transpose", b.step("linear", b.step("transpose", x, order=turn), matrix), order=turn)
 
 
 def vector_product(b: GraphBuilder, x: Value, y: Value) -> Value:
-    """A product of two computed values of which one is a vector (for each matrix of a batch): a sum of products."""
+    """A product of two values of which one is a vector (for each matrix of a batch): a sum of products."""
     left, right = b.shape(x), b.shape(y)
+    known = isinstance(x, Constant) or isinstance(y, Constant)
     x = b.reshape(x, (1, *left)) if len(left) == 1 else x
     y = b.reshape(y, (*right, 1)) if len(right) == 1 else y
     (rows, inner), (_, columns) = b.shape(x)[-2:], b.shape(y)[-2:]
     if rows > 1 and columns > 1:
-        raise UnsupportedFormError("a product of two computed values")
+        raise UnsupportedFormError(f"a product of {list(left)} and {list(right)}" if known else "a product of two computed values")
     if columns == 1:
         y = b.reshape(y, (*b.shape(y)[:-2], 1, inner))
     else:

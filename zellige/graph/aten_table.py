@@ -19,8 +19,12 @@ CHECKS = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default",
                     "sym_constrain_range_for_size.default"})
 """Operators that only check, and make no value."""
 
-SHAPE_ONLY = frozenset({"full_like.default", "zeros_like.default", "ones_like.default", "new_zeros.default",
-                        "new_ones.default", "new_full.default", "fill.Scalar", "zero.default"})
+UNWRITTEN = frozenset({"empty.memory_format", "empty_strided.default", "empty_permuted.default", "empty_like.default",
+                       "new_empty.default", "new_empty_strided.default"})
+"""Operators whose result is memory that nothing was written to, which a model fills before it reads."""
+
+SHAPE_ONLY = UNWRITTEN | {"full_like.default", "zeros_like.default", "ones_like.default", "new_zeros.default",
+                          "new_ones.default", "new_full.default", "fill.Scalar", "zero.default"}
 """Operators whose result follows from the shape of their first argument alone."""
 
 BROADCASTING = frozenset({

@@ -17,7 +17,7 @@ from torch import fx
 from zellige.errors import GraphError, UnsupportedModelError
 from zellige.graph.aten_call import Comparison, UnsupportedFormError, Untranslated
 from zellige.graph.aten_elementwise import CHOICES, COMPARISONS
-from zellige.graph.aten_table import ATEN, BROADCASTING, CHECKS, SHAPE_ONLY
+from zellige.graph.aten_table import ATEN, BROADCASTING, CHECKS, SHAPE_ONLY, UNWRITTEN
 from zellige.graph.builder import Constant, GraphBuilder
 
 FLOW = "control flow or shapes that depend on values: a compiled network does the same work for every input"
@@ -53,7 +53,7 @@ class Walk:
         self.builder.module, self.builder.leaf = module_of(node)
         try:
             self.values[node] = self._translate(node)
-        except (UnsupportedFormError, GraphError) as reason:
+        except (UnsupportedFormError, UnsupportedModelError, GraphError) as reason:
             self._note(node, str(reason))
             self.values[node] = self._stand_in(node)
         if isinstance(self.values[node], (torch.Tensor, tuple)):
@@ -167,7 +167,9 @@ class Walk:
         return result
 
     def _fold(self, node: fx.Node) -> Any:
-        """PyTorch's own answer; an input counts for its shape alone, so zeros stand for it."""
+        """PyTorch's own answer; an input counts for its shape alone, so zeros stand for it. They also stand where PyTorch's answer
+        is whatever lay in its memory, which may be NaN, and differs from one call to the next.
+        """
 
         def tensor(operand: fx.Node) -> Any:
             value = self.values[operand]
@@ -177,7 +179,8 @@ class Walk:
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), tensor)
         with torch.no_grad():
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            result = node.target(*args, **kwargs)  # type: ignore[operator]
+        return torch.zeros_like(result) if operator_name(node) in UNWRITTEN else result
 
     def _arguments(self, node: fx.Node) -> list[Any]:
         """All arguments in the order of the schema, defaults filled in, tensors as names and constants."""
