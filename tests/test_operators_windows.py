@@ -61,8 +61,17 @@ def linears(draw: st.DrawFn) -> Case:
     return Case(nn.Linear(inputs, outputs, draw(st.booleans())), ((*lead, inputs),))
 
 
+@st.composite
+def mixes(draw: st.DrawFn) -> Case:
+    """A constant matrix, or batch of one, times computed columns."""
+    tokens, rows, columns = (draw(st.integers(1, 20)) for _ in range(3))
+    numbers = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    matrix = torch.randn((*(1,) * draw(st.integers(0, 3)), rows, tokens), generator=numbers)
+    return Case(lambda x: matrix.to(x.dtype) @ x, ((*draw(st.sampled_from([(), (1,), (3,), (2, 3)])), tokens, columns),))
+
+
 @few
-@given(cases=side_by_side(lines() | linears() | linears()))
+@given(cases=side_by_side(lines() | linears() | linears() | mixes()))
 def test_lines_and_products(cases):
     assert_equal(*cases)
 
