@@ -71,6 +71,8 @@ OTHERS: dict[str, Work] = {
     "smaller": lambda x: torch.minimum(x.flip(1), x),
     "choice": lambda x: torch.where(x >= x.flip(1), x, -1.0), "different": lambda x: torch.where(x != x, 0.0, x),
     "batch norm": nn.BatchNorm2d(6), "layer norm": nn.LayerNorm(7), "group norm": nn.GroupNorm(3, 6),
+    "variance by 0": lambda x: x.var(1, correction=9), "powers of 1": lambda x: 1.0**x,
+    "near": lambda x: torch.lerp(x, x.flip(1), 0.3), "far": lambda x: torch.lerp(x, x.flip(1), 0.5),
     "cut": lambda x: torch.cat([x[:, 1::2], x[:, ::3]], 1), "turned": lambda x: x.permute(0, 3, 1, 2),
     "scaled": lambda x: 2 * x + 1, "shuffle": nn.ChannelShuffle(2),
     "linear": nn.Linear(7, 5), "single pixels": lambda x: F.conv2d(x[:, :, :1, :1], torch.ones(9, 6, 1, 1, dtype=x.dtype)),

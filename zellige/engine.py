@@ -59,9 +59,10 @@ class Engine:
     def __call__(self, *inputs: Any) -> Any:
         """Run the network. Arguments and results nest as the model's do; torch tensors give torch tensors, arrays give arrays.
 
-        A NaN or an infinity spreads as in PyTorch in float64, with four exceptions: weights that were left out stop it, a Winograd
-        convolution makes NaN of all of its tiles that read it, linear layers and convolutions of single pixels may make NaN of what
-        would be infinite, and ``silu`` of −∞ is 0 (less than 3·10⁻³⁷ from it), not NaN.
+        A NaN or an infinity spreads as in PyTorch in float64, with five exceptions: weights that were left out stop it; a Winograd
+        convolution makes NaN of all of its tiles that read it; linear layers, convolutions of single pixels and interpolated lines
+        may make NaN of what would be infinite; ``sigmoid`` of −∞ is not quite 0 (less than 10⁻³⁷), so that ``silu`` of it is less
+        than 3·10⁻³⁷ from 0, and no product of the two NaN; and ``lerp`` by a tensor always starts from its first end.
 
         Raises ``InputError`` for other shapes or element types than compiled for.
         """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zellige.graph.aten_call import Comparison, UnsupportedFormError, Untranslated, axes, axis, constant_only
-from zellige.graph.builder import Constant, GraphBuilder, Operand, Value
+from zellige.graph.builder import Constant, GraphBuilder, Operand, Value, filled
 
 
 def activation(function: str, *parameters: str) -> Callable[..., Value]:
@@ -108,10 +108,11 @@ def exponential(base: float) -> Callable[..., Value]:
     return lambda b, x: b.emit("activation", b.step("multiply", x, math.log(base)), function="exp")
 
 
-def power_of(b: GraphBuilder, base: float, x: Value) -> Value:
+def power_of(b: GraphBuilder, base: float, x: Value) -> Value | Constant:
+    """Powers of 1 are 1, also those that are no numbers."""
     if base <= 0:
         raise UnsupportedFormError(f"powers of {base}")
-    return exponential(base)(b, x)
+    return filled(b.shape(x), 1.0) if base == 1 else exponential(base)(b, x)
 
 
 def log_sigmoid(b: GraphBuilder, x: Value) -> Value:
@@ -145,6 +146,9 @@ def _product(b: GraphBuilder, x: Value, factor: float) -> Value:
 
 
 def lerp(b: GraphBuilder, x: Value, end: Value, share: Operand) -> Value:
+    """From x, or from half of the way on back from the end, as PyTorch has it: what comes of infinities depends on it."""
+    if isinstance(share, (int, float)) and share >= 0.5:
+        return b.emit("subtract", end, b.step("multiply", b.step("subtract", end, x), 1.0 - share))
     return b.emit("add", x, b.step("multiply", b.step("subtract", end, x), share))
 
 

@@ -140,14 +140,14 @@ def batch_statistics_norm(b: GraphBuilder, x: Value, weight: Value | None, bias:
 
 
 def variance(b: GraphBuilder, x: Value, dimensions: Any, correction: float | None, keep: bool) -> Value:
-    """The mean square distance from the mean; a correction of 1 divides by one less than the count."""
+    """The mean square distance from the mean; a correction of 1 divides by one less than the count, a large one by 0."""
     shape = b.shape(x)
     over = axes(dimensions, len(shape))
     count = math.prod(shape[i] for i in over)
     centred = b.step("subtract", x, b.step("mean", x, dimensions=over, keep=True))
     squares = b.step("activation", centred, function="square")
     return b.emit("divide", b.step("sum", squares, dimensions=over, keep=keep),
-                  count - (1.0 if correction is None else float(correction)))
+                  max(0.0, count - (1.0 if correction is None else float(correction))))
 
 
 def variance_and_mean(b: GraphBuilder, x: Value, dimensions: Any, correction: float | None,
