@@ -120,4 +120,5 @@ def _nothing_to_prune(choices: Sequence[Choice]) -> str:
         return "The model has no convolution or linear layer to prune."
     reasons = "; ".join(f"'{choice.layer.name}' ({choice.reason})" for choice in choices[:5])
     more = f"; and {len(choices) - 5} more" if len(choices) > 5 else ""
-    return f"No layer is left to prune: {reasons}{more}. Name a layer in full in targets to prune it against a default."
+    return (f"No layer is left to prune: {reasons}{more}. The stem, and small or unused layers, are pruned if targets name them in "
+            "full.")
