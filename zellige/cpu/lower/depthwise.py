@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.activation import STRAIGHT
 from zellige.cpu.kernels.depthwise import DepthwiseKernel
 from zellige.cpu.layout import Planes
+from zellige.cpu.lower.convolution import Convolution
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.storage import is_depthwise
 from zellige.cpu.tables.depthwise import depthwise_work
-
-if TYPE_CHECKING:
-    from zellige.cpu.lower.convolution import Convolution
 
 
 def depthwise_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:

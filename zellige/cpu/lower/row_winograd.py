@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from zellige.cpu.calls import Scratch
 from zellige.cpu.costs import Demand
 from zellige.cpu.kernels.copy import CopyKernel
 from zellige.cpu.kernels.row_winograd import RowWinogradKernel
 from zellige.cpu.layout import Planes
+from zellige.cpu.lower.convolution import Convolution
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.paths import Path
 from zellige.cpu.storage import has_row_tiles
 from zellige.cpu.tables.row_winograd import RowFilters, cut_strips, heights, row_work, staged_rows
 from zellige.cpu.tables.windows import stage_work
-
-if TYPE_CHECKING:
-    from zellige.cpu.lower.convolution import Convolution
 
 
 def row_winograd_paths(lowering: Lowering, convolution: Convolution) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zellige.cpu.lower.arithmetic import lower_elementwise
-from zellige.cpu.lower.convolution import lower_convolution
+from zellige.cpu.lower.convolution_paths import lower_convolution
 from zellige.cpu.lower.lowering import Lowering
 from zellige.cpu.lower.moves import MOVES, lower_concat, lower_move
 from zellige.cpu.lower.pooling import lower_adaptive_pool, lower_pool
