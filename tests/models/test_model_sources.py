@@ -245,6 +245,23 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         load_weights(nn.Linear(1, 1), tmp_path / "nowhere.pt")
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_bit_that_flipped_in_weights_is_noticed(tmp_path: Path, legacy: bool) -> None:
+    """PyTorch's reader compares no checksums; files of its old format have none."""
+    model, path = tiny_network(), tmp_path / "weights.pt"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    content = bytearray(path.read_bytes())
+    content[content.index(model.state_dict()["0.bias"].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    if legacy:
+        load_weights(model, path)
+        return
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(FileFormatError, match=r"weights\.pt can't be read as weights: .* doesn't have its checksum any more"):
+        load_weights(model, path)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
 def test_an_unwritable_place_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ZelligeError, match="can't save"):
         save_weights(nn.Linear(1, 1), tmp_path / "no" / "such" / "place.safetensors")

@@ -378,3 +378,76 @@ def test_a_recipe_can_be_used_again() -> None:
         zl.finetune(model, options, SAMPLES, progress=quiet)
     assert same(*models) and options.scheme == Gradual()
     assert copy.deepcopy(options) == options
+
+
+def _frozen() -> nn.Module:
+    return Perceptron().requires_grad_(False)
+
+
+def _nowhere() -> nn.Module:
+    with torch.device("meta"):
+        return Perceptron()
+
+
+def _failing(model: nn.Module, pair: object) -> torch.Tensor:
+    raise KeyError("labels")
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({"data": [(x[:3], y) for x, y in SAMPLES]}, r"can't run on a batch of torch.float32 of \(16, 3\): RuntimeError"),
+    ({"data": [(x.double(), y) for x, y in SAMPLES]}, "can't run on a batch of torch.float64"),
+    ({"data": [{"pixels": x, "labels": y} for x, y in SAMPLES]}, "a batch of pixels torch.float32 of .*, labels torch.int64 of"),
+    ({"data": [(x, y.float()) for x, y in SAMPLES]}, "whole numbers, those of their classes; these are torch.float32"),
+    ({"data": [(x, f"class {int(y)}") for x, y in SAMPLES]}, "whole numbers, those of their classes; these are (list|tuple)"),
+    ({"data": [(x, y + 4) for x, y in SAMPLES]}, "logits of 4 classes, and labels lie between 4 and 7"),
+    ({"data": [(x[:int(y) + 1], y) for x, y in SAMPLES]}, "samples can't be put into a batch"),
+    ({"data": type("Torn", (list,), {"__getitem__": lambda self, number: 1 // 0})(SAMPLES)}, "fails to give sample .*ZeroDivision"),
+    ({"data": (SAMPLES, [])}, "no samples to validate by"),
+    ({"loss": _failing}, "the loss fails on a batch: KeyError: 'labels'"),
+    ({"loss": lambda model, pair: model(pair[0])}, r"a tensor of one number.*not torch.float32 of \(16, 4\)"),
+    ({"loss": lambda model, pair: 1.0}, "a tensor of one number.*not float"),
+    ({"loss": lambda model, pair: model(pair[0]).mean().detach()}, "depends on no weight that is trained"),
+    ({"model": _frozen()}, "nothing to train"), ({"model": _nowhere()}, "meta device"),
+    ({"model": Perceptron().half()}, "float16, in which an optimiser's steps are lost"),
+    ({"recipe": None}, "path of a file"),
+])
+def test_what_a_user_s_own_code_and_data_get_wrong_is_one_error(arguments: dict[str, object], said: str) -> None:
+    whole = {"model": Perceptron(), "recipe": recipe(), "data": SAMPLES, "progress": quiet} | arguments
+    with pytest.raises(ZelligeError, match=said):
+        zl.finetune(**whole)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    file, whole = tmp_path / "run.checkpoint", recipe(steps=6, distillation=Distillation(features=1.0, layers=["body"]))
+    zl.finetune(network(), whole, SAMPLES, progress=quiet, checkpoint=file, teacher=network())
+    state = torch.load(file, weights_only=True)
+
+    def refused(model: nn.Module, **changes: object) -> str:
+        torch.save({**state, **changes}, file)
+        before = copy.deepcopy(model)
+        with pytest.raises(TrainingError) as refusal:
+            zl.finetune(model, whole, SAMPLES, progress=quiet, checkpoint=file, resume=True, teacher=network())
+        assert same(model, before)
+        assert not any(module._forward_hooks for module in model.modules())  # a recipe that distils has listeners
+        return str(refusal.value)
+
+    wider = network()
+    wider.head = nn.Linear(32, 5)  # what comes before it fits, and may have been loaded
+    assert "another model, or is damaged: RuntimeError: size mismatch for head.bias" in refused(wider)
+    other = network()
+    other.head.weight.data.neg_()  # type: ignore[union-attr, operator]
+    for damaged in ({"optimizer": {}}, {"history": [{}]}, {"training": {**state["training"], "masks": {}, "step": "x"}},
+                    {"training": {**state["training"], "scheme": None}}):
+        assert "is damaged" in refused(other, **damaged)
+    assert "no checkpoint of a run" in refused(other, recipe=3)
+    assert "of this version" in refused(other, version=torch.zeros(3))
+    torch.save({"version": state["version"]}, file)
+    with pytest.raises(TrainingError, match="parts are missing"):
+        zl.finetune(other, whole, SAMPLES, progress=quiet, checkpoint=file, resume=True, teacher=network())
+
+
+def test_a_teacher_that_lacks_a_layer_leaves_no_listener() -> None:
+    model, options = network(), recipe(distillation=Distillation(features=1.0, layers=["body"]))
+    with pytest.raises(RecipeError, match="body"):
+        zl.finetune(model, options, SAMPLES, progress=quiet, teacher=nn.Sequential(nn.Linear(16, 4)))
+    assert not any(module._forward_hooks for module in model.modules())

@@ -43,6 +43,11 @@ def test_files_and_python_mean_the_same(tmp_path: Path) -> None:
                       optimizer=OptimizerOptions(name="sgd", learning_rate=1e-3), data={"fold": 2},
                       distillation=Distillation(logits=0.5, features=2.0, layers=["re:body"]))
     assert read(tmp_path, FULL) == expected
+    assert Recipe(**yaml.safe_load(FULL)) == expected  # the same keys in Python, mappings for what has keys of its own
+    for wrong, said in (({"optimizer": {"nam": "sgd"}}, "did you mean 'name'"), ({"optimizer": "sgd"}, "optimizer must be keys"),
+                        ({"distillation": 3}, "distillation must be"), ({"data": ["fold"]}, "data must be")):
+        with pytest.raises(RecipeError, match=said):
+            Recipe(steps=1, **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -368,3 +368,13 @@ def test_schemes_need_something_to_prune() -> None:
         training_of(Dense())
     with pytest.raises(PruneError, match="No layer is left"):
         Choice(Perceptron(), Wish(parse_pattern("block:64x64"), 0.5))
+
+
+@pytest.mark.parametrize("scheme", [Lasso(), Penalty()])
+def test_schemes_that_learn_what_goes_refuse_frozen_weights(scheme: Scheme) -> None:
+    training = training_of(scheme)
+    frozen = training.parameters()["head.weight"].requires_grad_(False)
+    before = frozen.clone()
+    with pytest.raises(TrainingError, match="'head.weight' is frozen"):
+        training.begin()
+    assert torch.equal(frozen, before)

@@ -246,7 +246,19 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(TrainingError, match=said):
             Sparsifier(model, masks)
+    for arguments, said in (
+        (({}, {}), "takes a torch.nn.Module, not dict"), ((model, {}, 3), "expected an optimiser, or several, not int"),
+        ((model, {}, [model]), "not Perceptron"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            Sparsifier(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="takes a torch.nn.Module, not dict"):
+        Sparsifier.of_zeros({})  # type: ignore[arg-type]
+    with torch.device("meta"), pytest.raises(TrainingError, match="meta device"):
+        Sparsifier.of_zeros(Perceptron())
     sparsifier = Sparsifier(model, half_masks(model))
+    with pytest.raises(TrainingError, match="with 'masks' in it"):
+        sparsifier.load_state_dict({"weights": 1})
     model.head = nn.Linear(32, 5)
     with pytest.raises(TrainingError, match="flattened shard"):
         sparsifier.step()

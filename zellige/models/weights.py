@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from zellige.errors import FileFormatError, ZelligeError, in_one_line
+from zellige.pack.archive import altered_member
 from zellige.pack.atomic import write_atomically
 
 SAFETENSORS = ".safetensors"
@@ -71,6 +72,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         except (OSError, SafetensorError) as error:
             raise FileFormatError(f"{path} can't be read as weights: {in_one_line(error)}") from error
+    if altered := altered_member(path):
+        raise FileFormatError(f"{path} can't be read as weights: {altered} in it doesn't have its checksum any more; the file was "
+                              "damaged after it was written (or written without checksums): copy it, or save it, again")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a file leads it to; what it then advises is not safe

@@ -35,8 +35,8 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     write_atomically(path, [file.getbuffer()])
 
 
-def load_checkpoint(path: str | os.PathLike[str], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``save_checkpoint`` wrote in a run of the same recipe.
+def load_checkpoint(path: str | os.PathLike[str], recipe: Mapping[str, Any], parts: frozenset[str]) -> dict[str, Any]:
+    """What ``save_checkpoint`` wrote in a run of the same recipe; all of the ``parts`` are in it.
 
     Raises:
         TrainingError: there is no such file, it is none, or it belongs to another recipe.
@@ -47,8 +47,10 @@ def load_checkpoint(path: str | os.PathLike[str], recipe: Mapping[str, Any]) -> 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a file leads it to
         raise TrainingError(f"{os.fspath(path)} can't be read as a checkpoint of a run") from error
-    if not isinstance(state, dict) or state.get("version") != VERSION:
+    if not isinstance(state, dict) or not isinstance(version := state.get("version"), int) or version != VERSION:
         raise TrainingError(f"{os.fspath(path)} is no checkpoint of this version")
+    if not state.keys() >= parts | {"recipe"} or not isinstance(state["recipe"], dict):
+        raise TrainingError(f"{os.fspath(path)} is no checkpoint of a run: parts are missing")
     changed = [name for name in recipe if name not in FREE and recipe[name] != state["recipe"].get(name)]
     if changed:
         raise TrainingError(f"{os.fspath(path)} belongs to a run of another recipe: {', '.join(changed)} changed; take the same "

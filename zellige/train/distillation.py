@@ -52,8 +52,9 @@ class Distiller:
         self._heard: dict[int, dict[str, torch.Tensor]] = {0: {}, 1: {}}
         self._listening = False
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        for which, model in enumerate((student, self.teacher)):
-            for name in self._modules(model):
+        named = [(which, model, self._modules(model)) for which, model in enumerate((student, self.teacher))]
+        for which, model, names in named:  # all are known to be there
+            for name in names:
                 self._hooks.append(model.get_submodule(name).register_forward_hook(self._listener(which, name)))
 
     def loss(self, student: nn.Module, batch: Any, smoothing: float) -> torch.Tensor:

@@ -101,7 +101,7 @@ def finetune(
     if not isinstance(model, nn.Module):
         raise TrainingError(f"finetune takes a torch.nn.Module, not {type(model).__name__}")
     if not isinstance(recipe, Recipe):
-        recipe = Recipe.read(recipe)
+        recipe = Recipe.read(checked_path(recipe))
     if resume and checkpoint is None:
         raise TrainingError("to resume a run, say which checkpoint to go on from")
     kept = None if checkpoint is None else Path(checked_path(checkpoint))
@@ -111,10 +111,11 @@ def finetune(
     with recipe.blamed():
         found = find_data(data, recipe.data)
     loop = Loop(model, recipe, found, Task(loss), teacher, example_inputs)
-    if resume:
-        assert kept is not None
-        loop.resume(kept)
     with ExitStack() as stack:
+        stack.push(loop.stack)
+        if resume:
+            assert kept is not None
+            loop.resume(kept)
         observe = progress or stack.enter_context(bar("fine-tuning"))
         loop.run(kept, log_file, tensorboard, observe if loop.processes.first else _nobody, resume)
     return FineTuning(recipe, found.name, tuple(loop.history), loop.processes.first)

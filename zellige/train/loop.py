@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader
 
-from zellige.errors import TrainingError
+from zellige.errors import FAILURES, TrainingError, ZelligeError
 from zellige.prune.calibration import Calibration
 from zellige.train.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from zellige.train.choice import Choice
@@ -39,6 +39,8 @@ from zellige.train.training import SparseTraining
 ROWS = 100  # of a log, about, besides those of evaluations
 SECONDS_BETWEEN_WRITES = 5.0
 SEEDED_STEP, SEEDED_SAMPLES = range(2)
+PARTS = frozenset({"taught_by", "model", "optimizer", "average", "training", "precision", "history", "losses", "seconds"})
+"""What a checkpoint holds, beside its recipe."""
 
 
 class Loop:
@@ -63,17 +65,13 @@ class Loop:
         self.every = recipe.evaluate_every or self.per_epoch
         self.saves_every = recipe.checkpoint_every or self.every
         self.log_every = max(1, self.steps // ROWS)
+        if data.validation is not None and not len(data.validation):
+            raise TrainingError("there are no samples to validate by: give some, or leave out the dataset for it")
+        _check_parameters(model)
         model.to(processes.device)
         self.stack = ExitStack()
         with recipe.blamed():
             choice = None if recipe.wish is None else Choice(model, recipe.wish, example_inputs, self._calibration())
-            self.distiller = None
-            self.taught_by = None
-            if recipe.distillation:
-                dense = copy.deepcopy(teacher or model).to(processes.device)
-                self.taught_by = fingerprint(dense)
-                self.distiller = Distiller(recipe.distillation, model, dense, task)
-                self.stack.callback(self.distiller.close)
         self.average = None
         if recipe.average is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -83,6 +81,14 @@ class Loop:
         with recipe.blamed():
             self.training = SparseTraining(self.wrapped, copy.deepcopy(recipe.scheme), choice, self.optimizer, self.steps)
         self.training.sparsifier.copies = [self.average] if self.average else []
+        self.distiller = None
+        self.taught_by = None
+        if recipe.distillation:  # last: it listens to the model until the stack is closed
+            dense = copy.deepcopy(teacher or model).to(processes.device)
+            self.taught_by = fingerprint(dense)
+            with recipe.blamed():
+                self.distiller = Distiller(recipe.distillation, model, dense, task)
+            self.stack.callback(self.distiller.close)
         self.history: list[Row] = []
         self._losses: list[float] = []
         self._seconds = 0.0
@@ -91,16 +97,24 @@ class Loop:
         """Go on from a checkpoint of the same recipe.
 
         Raises:
-            TrainingError: it belongs to another run.
+            TrainingError: it belongs to another run, or is damaged; the model is as it was.
         """
-        state = load_checkpoint(path, self.recipe.as_dict())
+        state = load_checkpoint(path, self.recipe.as_dict(), PARTS)
         if state["taught_by"] != self.taught_by:
             raise TrainingError(f"{os.fspath(path)} belongs to a run that learns from another dense model; give the same one")
+        before = copy.deepcopy(self.model.state_dict())
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise TrainingError(f"{os.fspath(path)} belongs to a run of another model: {str(error).splitlines()[0]}") from error
+            self._take(state)
+        except (*FAILURES, ZelligeError) as error:  # what fitted has been written by then
+            self.model.load_state_dict(before)
+            last = (str(error).strip().splitlines() or [""])[-1].strip()
+            raise TrainingError(f"{os.fspath(path)} belongs to a run of another model, or is damaged: {type(error).__name__}: "
+                                f"{last}") from error
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Everything that a checkpoint holds."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.training.load_state_dict(state["training"])
@@ -191,6 +205,9 @@ class Loop:
             together = part == len(batches) - 1
             with nullcontext() if together else self.processes.accelerator.no_sync(self.wrapped):
                 loss = self._loss(self._moved(batch)) / len(batches)
+                if not loss.requires_grad:
+                    raise TrainingError("the loss depends on no weight that is trained: something in the model, or in the loss, "
+                                        "detaches it")
                 self.processes.accelerator.backward(self.precision.scaled(loss))
             total += float(loss.detach())
         loss_of_all = self.processes.summed([total])[0] / self.processes.count
@@ -267,6 +284,21 @@ class Loop:
 
     def _moved(self, batch: Any) -> Any:
         return tree_map_only(torch.Tensor, lambda tensor: tensor.to(self.processes.device, non_blocking=True), batch)
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """Refuses a model that no optimiser can do anything with."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in (*parameters.items(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise TrainingError(f"'{name}' is on the meta device, which holds no numbers; load the weights first")
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    if not trained:
+        raise TrainingError("there is nothing to train: the model has no parameter with requires_grad")
+    for name, parameter in trained.items():
+        if parameter.dtype == torch.float16:
+            raise TrainingError(f"'{name}' is in float16, in which an optimiser's steps are lost; call model.float(), and let the "
+                                "recipe's precision f16 or bf16 say what to compute in")
 
 
 class _Again:

@@ -22,7 +22,7 @@ from zellige.patterns import Pattern, parse_pattern
 from zellige.prune.scores import DATA_SCORES, SCORES
 from zellige.train.choice import Wish
 from zellige.train.distillation import Distillation
-from zellige.train.fields import filled, options_of
+from zellige.train.fields import filled, fitted, options_of
 from zellige.train.optimizers import OPTIMIZERS, OptimizerOptions
 from zellige.train.precision import AUTOCAST
 from zellige.train.recipe_file import RecipeFile
@@ -76,6 +76,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", _scheme(self.scheme))
+        for name, hint in (("optimizer", OptimizerOptions), ("distillation", Distillation | None), ("data", dict[str, Any])):
+            object.__setattr__(self, name, fitted(getattr(self, name), hint, name))
         if isinstance(self.pattern, Pattern):
             object.__setattr__(self, "pattern", str(self.pattern))
         for name in ("calibration", "batch", "accumulate"):

@@ -36,7 +36,8 @@ class Sparsifier:
     0.0
 
     Raises:
-        TrainingError: a mask is for no parameter of the model, is no bool tensor, or has another shape.
+        TrainingError: a mask is for no parameter of the model, is no bool tensor, or has another shape; or what should be a model
+            or an optimiser is none.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Sparsifier:
         optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
         copies: Iterable[nn.Module] = (),
     ) -> None:
+        _check_model(model)
         self.model = model
-        self.optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+        self.optimizers = _optimizers(optimizer)
         self.copies = list(copies)
         self.masks: dict[str, torch.Tensor] = {}
         self._stencils: dict[tuple[str, torch.dtype], torch.Tensor] = {}
@@ -56,6 +58,7 @@ class Sparsifier:
     @classmethod
     def of_zeros(cls, model: nn.Module, optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = ()) -> Sparsifier:
         """One that holds the zeros that convolutions and linear layers have now, whoever made them."""
+        _check_model(model)
         return cls(model, zero_masks(model), optimizer)
 
     def set_masks(self, masks: Mapping[str, torch.Tensor], state: bool = True) -> None:
@@ -125,9 +128,12 @@ class Sparsifier:
         """Take the masks that ``state_dict`` gave.
 
         Raises:
-            TrainingError: they don't fit the model.
+            TrainingError: they don't fit the model, or there are none.
         """
-        self.set_masks(saved["masks"], state)
+        masks = saved.get("masks")
+        if not isinstance(masks, Mapping):
+            raise TrainingError(f"expected what a Sparsifier's state_dict gave, with 'masks' in it; it has {', '.join(saved)}")
+        self.set_masks(masks, state)
 
     def _parameter(self, name: str, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
         parameter = parameters.get(name)
@@ -159,6 +165,22 @@ def zero_masks(model: nn.Module) -> dict[str, torch.Tensor]:
     """Of every convolution and linear layer with zeros in its weight: where it is not zero."""
     weights = ((f"{layer.name}.weight".removeprefix("."), layer.weight.detach()) for layer in find_layers(model) if layer.plain)
     return {bare_name(name): (weight != 0).cpu() for name, weight in weights if bool((weight == 0).any())}
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TrainingError(f"a Sparsifier takes a torch.nn.Module, not {type(model).__name__}")
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise TrainingError(f"'{name}' is on the meta device, which holds no numbers; load the weights first")
+
+
+def _optimizers(given: Any) -> list[torch.optim.Optimizer]:
+    found = [given] if isinstance(given, torch.optim.Optimizer) or not isinstance(given, Iterable) else list(given)
+    for one in found:
+        if not isinstance(getattr(one, "state", None), Mapping):
+            raise TrainingError(f"expected an optimiser, or several, not {type(one).__name__}")
+    return found
 
 
 def _check(name: str, mask: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from zellige.errors import TrainingError
+from zellige.errors import FAILURES, TrainingError, in_one_line
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 """Model and batch in, one number to differentiate out, the mean over the batch's samples."""
@@ -43,17 +43,24 @@ class Task:
             TrainingError: batch and model don't fit one another.
         """
         if self.loss is not None:
-            return Answer(self.loss(model, batch), count=_samples(batch))
+            return Answer(_loss_of_ones_own(self.loss, model, batch), count=_samples(batch))
         if isinstance(batch, Mapping):
             return _of_transformers(model, batch)
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise TrainingError(f"a batch must be a pair of inputs and labels, or a dict; this one is {type(batch).__name__}: give "
                                 "finetune a loss of your own")
-        logits, labels = logits_of(model(batch[0])), batch[1]
+        logits, labels = logits_of(_asked(model, batch[0])), batch[1]
+        if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.is_complex():
+            raise TrainingError(f"labels must be a tensor of whole numbers, those of their classes; these are {_described(labels)}: "
+                                "give finetune a loss of your own")
         if logits.shape[:-1] != labels.shape:
             raise TrainingError(f"the model gives logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}; "
                                 "expected classes on the last axis: give finetune a loss of your own")
-        loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=smoothing)
+        try:
+            loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=smoothing)
+        except FAILURES as error:
+            raise TrainingError(f"the model gives logits of {logits.shape[-1]} classes, and labels lie between {int(labels.min())} "
+                                f"and {int(labels.max())}: {in_one_line(error)}") from error
         return Answer(loss, logits, labels.numel(), (logits.detach().argmax(-1) == labels).sum())
 
 
@@ -66,8 +73,34 @@ def logits_of(output: Any) -> torch.Tensor:
     return found
 
 
+def _asked(model: nn.Module, *inputs: Any, **named: Any) -> Any:
+    """What the model makes of inputs, which may be of a form that it can't take."""
+    try:
+        return model(*inputs, **named)
+    except FAILURES as error:
+        came = ", ".join([*map(_described, inputs), *(f"{name} {_described(value)}" for name, value in named.items())])
+        raise TrainingError(f"the model can't run on a batch of {came}: {in_one_line(error)}; give data of the form that it takes") \
+            from error
+
+
+def _loss_of_ones_own(loss: Loss, model: nn.Module, batch: Any) -> torch.Tensor:
+    """What a user's function gives, which must be one number."""
+    try:
+        found = loss(model, batch)
+    except FAILURES as error:
+        raise TrainingError(f"the loss fails on a batch: {in_one_line(error)}") from error
+    if not isinstance(found, torch.Tensor) or found.numel() != 1 or not found.is_floating_point():
+        raise TrainingError(f"the loss must be a tensor of one number, the mean over the batch's samples; not {_described(found)}")
+    return found.reshape(())
+
+
+def _described(value: Any) -> str:
+    """A value's type, and a tensor's shape."""
+    return f"{value.dtype} of {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
 def _of_transformers(model: nn.Module, batch: Mapping[str, Any]) -> Answer:
-    output = model(**batch)
+    output = _asked(model, **batch)
     loss, labels, logits = getattr(output, "loss", None), batch.get("labels"), getattr(output, "logits", None)
     if loss is None or labels is None:
         raise TrainingError("a batch that is a dict is for models that give a loss for their labels, and this one gives none: keep "

@@ -111,6 +111,6 @@ class SparseTraining:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there. Model and optimiser must have been loaded before."""
-        self.step, self.remembers = state["step"], state["remembers"]
+        self.step, self.remembers = int(state["step"]), bool(state["remembers"])
         self.scheme.load_state_dict(state["scheme"])
         self.sparsifier.load_state_dict(state, self.remembers)

@@ -35,7 +35,7 @@ class SparseCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **trainer: Any) -> None:
         self.training = self.pruning.training(trainer["model"], trainer["optimizer"], state.max_steps)
         if state.global_step:
-            found = load_checkpoint(self._file(args, state), {})
+            found = load_checkpoint(self._file(args, state), {}, frozenset({"training"}))
             self.training.load_state_dict(found["training"])
             if self.training.step != state.global_step:
                 raise TrainingError(f"{self._file(args, state)} is of step {self.training.step}, the Trainer's own of "

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from zellige.errors import TrainingError
+from zellige.errors import FAILURES, TrainingError, ZelligeError, in_one_line
 
 Key = tuple[list[int], int | None]
 """Which samples, and the seed by which they are varied; None leaves them as they are."""
@@ -52,7 +52,20 @@ class DatasetSamples(Samples):
     def batch(self, numbers: Sequence[int], seed: int | None) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if seed is None else seed)
-            return self.collate([self.dataset[number] for number in numbers])
+            rows = [self._sample(number) for number in numbers]
+            try:
+                return self.collate(rows)
+            except FAILURES as error:
+                raise TrainingError(f"samples can't be put into a batch: {in_one_line(error)}; give tensors or numbers, alike in all "
+                                    "samples") from error
+
+    def _sample(self, number: int) -> Any:
+        try:
+            return self.dataset[number]
+        except ZelligeError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            raise TrainingError(f"the dataset fails to give sample {number}: {in_one_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from zellige.patterns import Partition, WeightShape
 from zellige.train.choice import Wish
-from zellige.train.schemes.scheme import Scheme, check_share, free_blocks, refuse_shards
+from zellige.train.schemes.scheme import Scheme, check_share, free_blocks, refuse_frozen, refuse_shards
 from zellige.train.training import SparseTraining
 
 
@@ -38,6 +38,7 @@ class Lasso(Scheme):
     def begin(self, training: SparseTraining) -> None:
         self.hardened = False
         refuse_shards(self, training)
+        refuse_frozen(self, training)
 
     @torch.no_grad()
     def after_step(self, training: SparseTraining) -> None:

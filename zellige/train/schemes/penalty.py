@@ -25,7 +25,7 @@ import torch
 from zellige.errors import RecipeError
 from zellige.train.choice import Choice, Wish
 from zellige.train.schemes.latent import Latent
-from zellige.train.schemes.scheme import check_count, check_share, free_blocks, one_sparsity
+from zellige.train.schemes.scheme import check_count, check_share, free_blocks, one_sparsity, refuse_frozen
 from zellige.train.training import SparseTraining
 
 
@@ -61,6 +61,10 @@ class Penalty(Latent):
         assert wish is not None
         free_blocks(self, wish)
         one_sparsity(self, wish)
+
+    def begin(self, training: SparseTraining) -> None:
+        refuse_frozen(self, training)
+        super().begin(training)
 
     def start(self, training: SparseTraining) -> None:
         pattern = free_blocks(self, training.choice.wish)

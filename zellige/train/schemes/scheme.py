@@ -100,6 +100,18 @@ def refuse_shards(scheme: Scheme, training: SparseTraining) -> None:
                                 "parallelism, or take scheme 'fixed', 'gradual' or 'regrow'")
 
 
+def refuse_frozen(scheme: Scheme, training: SparseTraining) -> None:
+    """For schemes that learn what goes, of which a weight without gradients tells nothing.
+
+    Raises:
+        TrainingError: a weight that may be pruned is frozen.
+    """
+    for name, parameter in training.parameters().items():
+        if not parameter.requires_grad:
+            raise TrainingError(f"scheme '{name_of(scheme)}' learns what goes while it trains, and '{name}' is frozen "
+                                "(requires_grad is False): name its layer in ignore, or take another scheme")
+
+
 def name_of(scheme: Scheme) -> str:
     """What a recipe calls it."""
     return type(scheme).__name__.lower()
