@@ -375,6 +375,6 @@ def test_schemes_that_learn_what_goes_refuse_frozen_weights(scheme: Scheme) -> N
     training = training_of(scheme)
     frozen = training.parameters()["head.weight"].requires_grad_(False)
     before = frozen.clone()
-    with pytest.raises(TrainingError, match="'head.weight' is frozen"):
+    with pytest.raises(TrainingError, match=r"'head\.weight' is frozen"):
         training.begin()
     assert torch.equal(frozen, before)

@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(TrainingError, match=said):
             Sparsifier(*arguments)  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match="takes a torch.nn.Module, not dict"):
+    with pytest.raises(TrainingError, match=r"takes a torch\.nn\.Module, not dict"):
         Sparsifier.of_zeros({})  # type: ignore[arg-type]
     with torch.device("meta"), pytest.raises(TrainingError, match="meta device"):
         Sparsifier.of_zeros(Perceptron())

@@ -51,8 +51,8 @@ class Task:
                                 "finetune a loss of your own")
         logits, labels = logits_of(_asked(model, batch[0])), batch[1]
         if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.is_complex():
-            raise TrainingError(f"labels must be a tensor of whole numbers, those of their classes; these are {_described(labels)}: "
-                                "give finetune a loss of your own")
+            raise TrainingError(f"labels must be a tensor of whole numbers, those of their classes; these are {_described(labels)}"
+                                ": give finetune a loss of your own")
         if logits.shape[:-1] != labels.shape:
             raise TrainingError(f"the model gives logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}; "
                                 "expected classes on the last axis: give finetune a loss of your own")
@@ -79,8 +79,8 @@ def _asked(model: nn.Module, *inputs: Any, **named: Any) -> Any:
         return model(*inputs, **named)
     except FAILURES as error:
         came = ", ".join([*map(_described, inputs), *(f"{name} {_described(value)}" for name, value in named.items())])
-        raise TrainingError(f"the model can't run on a batch of {came}: {in_one_line(error)}; give data of the form that it takes") \
-            from error
+        raise TrainingError(f"the model can't run on a batch of {came}: {in_one_line(error)}; give data of the form that it "
+                            "takes") from error
 
 
 def _loss_of_ones_own(loss: Loss, model: nn.Module, batch: Any) -> torch.Tensor:

@@ -56,8 +56,8 @@ class DatasetSamples(Samples):
             try:
                 return self.collate(rows)
             except FAILURES as error:
-                raise TrainingError(f"samples can't be put into a batch: {in_one_line(error)}; give tensors or numbers, alike in all "
-                                    "samples") from error
+                raise TrainingError(f"samples can't be put into a batch: {in_one_line(error)}; give tensors or numbers, alike in "
+                                    "all samples") from error
 
     def _sample(self, number: int) -> Any:
         try:
