@@ -446,6 +446,19 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_model_as_it_was(tmp_path: Pat
         zl.finetune(other, whole, SAMPLES, progress=quiet, checkpoint=file, resume=True, teacher=network())
 
 
+def test_a_bit_that_flipped_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    """PyTorch's reader compares no checksums."""
+    file, model = tmp_path / "run.checkpoint", network()
+    zl.finetune(network(), recipe(), SAMPLES, progress=quiet, checkpoint=file)
+    content = bytearray(file.read_bytes())
+    weight = torch.load(file, weights_only=True)["model"]["head.weight"]
+    content[content.index(weight.numpy().tobytes())] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"was damaged after it was written: .* go on from a copy"):
+        zl.finetune(model, recipe(), SAMPLES, progress=quiet, checkpoint=file, resume=True)
+    assert same(model, network())
+
+
 def test_a_teacher_that_lacks_a_layer_leaves_no_listener() -> None:
     model, options = network(), recipe(distillation=Distillation(features=1.0, layers=["body"]))
     with pytest.raises(RecipeError, match="body"):

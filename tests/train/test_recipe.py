@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from small_runs import Perceptron
+from small_runs import Perceptron, batch
 
 import zellige as zl
 from zellige.errors import RecipeError
@@ -48,6 +49,20 @@ def test_files_and_python_mean_the_same(tmp_path: Path) -> None:
                         ({"distillation": 3}, "distillation must be"), ({"data": ["fold"]}, "data must be")):
         with pytest.raises(RecipeError, match=said):
             Recipe(steps=1, **wrong)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    """As of ``np.linspace`` and ``np.logspace``: they can be printed, and a checkpoint of them read."""
+    options = {"pattern": "block:4x4", "steps": 4, "batch": 8, "checkpoint_every": 2}
+    expected = Recipe(sparsity=0.5, scheme=Gradual(until=0.75), optimizer=OptimizerOptions(learning_rate=0.25), clip=0.5, seed=3,
+                      **options)
+    recipe = Recipe(sparsity=np.float32(0.5), scheme=Gradual(until=np.float64(0.75)), clip=np.float16(0.5), seed=np.int64(3),
+                    optimizer=OptimizerOptions(learning_rate=np.float64(0.25)), **options | {"batch": np.int32(8)})
+    assert recipe == expected and str(recipe) == str(expected)
+    assert str(Recipe(sparsity={"head": np.float64(0.5)}, pattern="block:4x4", steps=1)).count("numpy") == 0
+    file, samples = tmp_path / "run.checkpoint", [(x, y) for x, y in zip(*batch(0, samples=16), strict=True)]
+    for resume in (False, True):
+        zl.finetune(Perceptron(), recipe, samples, checkpoint=file, resume=resume, progress=lambda moment: None)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from zellige.errors import TrainingError
+from zellige.pack.archive import altered_member
 from zellige.pack.atomic import write_atomically
 
 VERSION = 2
@@ -39,10 +40,13 @@ def load_checkpoint(path: str | os.PathLike[str], recipe: Mapping[str, Any], par
     """What ``save_checkpoint`` wrote in a run of the same recipe; all of the ``parts`` are in it.
 
     Raises:
-        TrainingError: there is no such file, it is none, or it belongs to another recipe.
+        TrainingError: there is no such file, it is none, it was damaged, or it belongs to another recipe.
     """
     if not Path(path).is_file():
         raise TrainingError(f"there is no checkpoint {os.fspath(path)} to go on from")
+    if altered := altered_member(path):
+        raise TrainingError(f"{os.fspath(path)} was damaged after it was written: {altered} in it doesn't have its checksum any "
+                            "more; go on from a copy, or begin anew")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a file leads it to

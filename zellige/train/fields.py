@@ -5,8 +5,10 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from zellige.errors import RecipeError
 
@@ -16,6 +18,25 @@ NAMES: dict[Any, str] = {float: "a number", int: "a whole number", str: "a text"
 def options_of(kind: type[Any]) -> dict[str, Field[Any]]:
     """The fields that a dataclass's constructor takes."""
     return {found.name: found for found in fields(kind) if found.init}
+
+
+def plain(value: Any) -> Any:
+    """NumPy's numbers as Python's own, also in lists, mappings and the options of dataclasses: a recipe that holds one can't be
+    printed, nor a checkpoint of it read, which takes no pickles but of plain data.
+
+    >>> plain({"rates": [np.float64(0.5), 1]})
+    {'rates': [0.5, 1]}
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value] if isinstance(value, list) else tuple(map(plain, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        options = {name: getattr(value, name) for name in options_of(type(value))}
+        return replace(value, **{name: plain(option) for name, option in options.items()})
+    return value
 
 
 def filled(kind: type[Any], content: Mapping[str, Any], what: str) -> Any:

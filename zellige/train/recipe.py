@@ -22,7 +22,7 @@ from zellige.patterns import Pattern, parse_pattern
 from zellige.prune.scores import DATA_SCORES, SCORES
 from zellige.train.choice import Wish
 from zellige.train.distillation import Distillation
-from zellige.train.fields import filled, fitted, options_of
+from zellige.train.fields import filled, fitted, options_of, plain
 from zellige.train.optimizers import OPTIMIZERS, OptimizerOptions
 from zellige.train.precision import AUTOCAST
 from zellige.train.recipe_file import RecipeFile
@@ -80,6 +80,8 @@ class Recipe:
             object.__setattr__(self, name, fitted(getattr(self, name), hint, name))
         if isinstance(self.pattern, Pattern):
             object.__setattr__(self, "pattern", str(self.pattern))
+        for name in options_of(type(self)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         for name in ("calibration", "batch", "accumulate"):
             check_count(name, getattr(self, name))
         for name in ("epochs", "steps", "evaluate_every", "checkpoint_every"):
