@@ -293,6 +293,26 @@ def test_places_are_looked_at_before_the_work(here: Path, verb: str, capsys: pyt
               "codegen": ("-o", "code")}
     assert run(verb, "python:nowhere:build", *needed.get(verb, ()), "--json", "no/such/place.json") == 1
     assert "can't save to no/such/place.json: there is no directory no/such" in capsys.readouterr().err
+    Path("place.json").mkdir()
+    assert run(verb, "python:nowhere:build", *needed.get(verb, ()), "--json", "place.json") == 1
+    assert "can't save to place.json: it is there and is not a file" in capsys.readouterr().err
+
+
+def test_state_that_no_file_of_weights_holds_is_refused_before_the_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("with_extra.py").write_text(
+        "from torch import nn, zeros\n"
+        "class Extra(nn.Linear):\n"
+        "    def get_extra_state(self): return {'steps': 3}\n"
+        "def build(): return Extra(32, 32), (zeros(1, 32),)\n")
+    Path("recipe.yaml").write_text("steps: 1\n")
+    monkeypatch.setattr(zl, "prune", lambda *arguments, **options: pytest.fail("pruned"))
+    monkeypatch.setattr(zl, "finetune", lambda *arguments, **options: pytest.fail("trained"))
+    for verb in (("prune", "python:with_extra:build", "--pattern", "block:8x8", "--sparsity", 0.5),
+                 ("finetune", "python:with_extra:build", "--recipe", "recipe.yaml", "--data", "digits")):
+        assert run(*verb, "-o", "w.safetensors") == 1
+        assert "has a dict under '_extra_state'" in capsys.readouterr().err
 
 
 def test_every_verb_explains_itself_and_takes_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from zellige.errors import ZelligeError
-from zellige.pack.atomic import write_atomically
+from zellige.pack.atomic import check_place, write_atomically
 
 OLD, NEW = b"old" * 1000, b"new" * 1000
 
@@ -144,3 +144,21 @@ def test_bad_paths(tmp_path: Path) -> None:
     assert names(tmp_path) == before
     with pytest.raises(ZelligeError, match="not a file"):
         write_atomically("/dev/full", [NEW])
+
+
+def test_a_place_is_refused_before_the_work_as_after_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "directory").mkdir()
+    (path.parent / "loop").symlink_to("loop")
+    for name, reason in [("missing/model.zlg", "there is no directory .*missing"), ("directory", "not a file"),
+                         ("loop", "not a file"), ("model.zlg/model.zlg", "no directory"), ("null\0byte", "null")]:
+        with pytest.raises(ZelligeError, match=f"can't save to .*{reason}"):
+            check_place(path.parent / name)
+    with pytest.raises(ZelligeError, match="expected the path of a file"):
+        check_place(5)  # type: ignore[arg-type]
+    monkeypatch.chdir(path.parent)
+    for good in (path, "model.zlg", "new.zlg"):
+        check_place(good)
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with pytest.raises(ZelligeError, match="can't be written to"):
+        check_place(path)
+    assert path.read_bytes() == OLD and names(path.parent) == ["directory", "loop", "model.zlg"]

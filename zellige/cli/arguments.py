@@ -8,10 +8,18 @@ from typing import Annotated
 import typer
 
 from zellige.errors import ZelligeError
+from zellige.pack.atomic import check_place
 
 
 def writable(path: Path | None) -> Path | None:
-    """A file that is to be written: its directory must be there, which is asked before the work and not after it."""
+    """A file that is to be written: whether it can be is asked before the work and not after it."""
+    if path is not None:
+        check_place(path)
+    return path
+
+
+def creatable(path: Path | None) -> Path | None:
+    """A directory that is to be made: the one around it must be there."""
     if path is not None and not path.absolute().parent.is_dir():
         raise ZelligeError(f"can't save to {path}: there is no directory {path.parent}")
     return path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from zellige.cli.arguments import Json, Model, PatternText, Scope, Score, Shape, Sparsity, Weights, writable
+from zellige.cli.arguments import Json, Model, PatternText, Scope, Score, Shape, Sparsity, Weights, creatable
 from zellige.cli.network import NetworkChoice
 from zellige.cli.overlay import Calibration, Data, Device, EngineTarget, OverlayChoice
 from zellige.terminal import working, write_json
@@ -29,7 +29,7 @@ SCALES = "scales.json"
 
 def codegen(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", callback=writable, help="A new directory for the files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", callback=creatable, help="A new directory for the files.")],
     target: EngineTarget = "aie2:4x4",
     device: Device = "ve2802",
     weights: Weights = None,

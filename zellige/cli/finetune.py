@@ -33,12 +33,13 @@ def finetune(
 ) -> None:
     """Train MODEL by a recipe and write its weights, for --weights of the other verbs. Starts under accelerate launch too."""
     import zellige as zl
-    from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
+    from zellige.models.weights import ORIGIN, SAFETENSORS, check_savable, save_weights
 
     if output.suffix != SAFETENSORS:
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     plan = zl.Recipe.read(recipe)
     named = NetworkChoice(model, weights, shape=shape).load()
+    check_savable(named.model)
     if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first
         print(f"{plan}\n", flush=True)
     kept = checkpoint or output.with_suffix(".checkpoint")

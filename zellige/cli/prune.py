@@ -109,7 +109,7 @@ def _prune(
     """Prune which layers, how, after permuting if asked, and write the weights."""
     import zellige as zl
     from zellige.models import warm_statistics
-    from zellige.models.weights import ORIGIN, SAFETENSORS, save_weights
+    from zellige.models.weights import ORIGIN, SAFETENSORS, check_savable, save_weights
 
     share = parse_budget(budget, sparsity)
     if permute and sparsity is None:
@@ -118,6 +118,7 @@ def _prune(
         raise typer.BadParameter(f"expected a name that ends in {SAFETENSORS}, got {output}", param_hint="-o")
     batches, loss = (None, None) if data is None else calibration_named(data)
     named = network.load()
+    check_savable(named.model)
     permuted = None
     if permute and sparsity is not None:
         with working("permuting") as tell:

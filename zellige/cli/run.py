@@ -41,10 +41,12 @@ def run(
 
 
 def _read(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise ZelligeError(f"{path} can't be read: there is no such file")
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ZelligeError(f"{path} can't be read as a .npy array: {error}") from error
+        raise ZelligeError(f"{path} can't be read: expected an array of numbers, as numpy.save writes it") from error
     if not isinstance(array, np.ndarray):
         raise ZelligeError(f"{path} holds several arrays; expected one .npy file per input")
     return array

@@ -25,6 +25,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> str:
     Returns where the weights come from: the file, and what the file itself says of their origin.
     """
     state = _read(path)
+    check_savable(model)
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unknown:
@@ -43,11 +44,24 @@ def load_weights(model: torch.nn.Module, path: Path) -> str:
     return f"from {path.name}" + (f", which were {origin}" if origin else "")
 
 
+def check_savable(model: torch.nn.Module) -> None:
+    """Refuse a model whose state dict holds more than tensors, which safetensors can't: before any work is done.
+
+    Raises:
+        ZelligeError: a module keeps some state of another kind (``get_extra_state``).
+    """
+    for name, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise ZelligeError(f"the model's state dict has a {type(value).__name__} under {name!r}, and files of weights hold "
+                               "tensors alone: keep it as a buffer, or prune and fine-tune the model in Python, and save it there")
+
+
 def save_weights(model: torch.nn.Module, path: Path, notes: dict[str, str] | None = None) -> int:
     """Write the state dict as safetensors, whole or not at all; returns the bytes written. Equal input gives equal bytes.
 
     Tensors that share memory are written under each of their names.
     """
+    check_savable(model)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     parts = _with_notes_in_order(save(state, metadata=notes))
     write_atomically(path, parts)

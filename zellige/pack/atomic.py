@@ -19,6 +19,23 @@ from zellige.pack.path import checked_path
 Chunk = bytes | memoryview
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse, before any work is done, a place where ``write_atomically`` could write no file afterwards.
+
+    Raises ``ZelligeError`` if the directory is missing or not writable, or ``path`` is no path or something other than a file.
+    """
+    name = checked_path(path)
+    try:
+        target = _target(name)
+    except (OSError, ValueError) as error:
+        raise ZelligeError(f"can't save to {path}: {getattr(error, 'strerror', None) or error}") from error
+    directory = os.path.dirname(target)
+    if not os.path.isdir(directory):
+        raise ZelligeError(f"can't save to {path}: there is no directory {os.path.dirname(name) or directory}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ZelligeError(f"can't save to {path}: {directory} can't be written to; give another place, or the right to do so")
+
+
 def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> None:
     """Write ``chunks`` to ``path``, replacing a file that is there.
 
@@ -27,13 +44,18 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> N
     """
     name = checked_path(path)
     try:
-        target = os.path.realpath(name)
-        if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
-            raise ZelligeError(f"can't save to {path}: it is there and is not a file; give the name of a file")
-        _replace(target, chunks)
+        _replace(_target(name), chunks)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ZelligeError(f"can't save to {path}: {reason}; what was there before is unchanged") from error
+
+
+def _target(name: str) -> str:
+    """The file that is meant, behind links."""
+    target = os.path.realpath(name)
+    if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
+        raise ZelligeError(f"can't save to {name}: it is there and is not a file; give the name of a file")
+    return target
 
 
 def _replace(target: str, chunks: Iterable[Chunk]) -> None:

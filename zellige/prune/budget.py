@@ -63,7 +63,8 @@ class Budget:
             raise PruneError(f"A budget is one share of one cost, such as {{'bytes': 0.4}}, not {budget!r}.")
         ((kind, share),) = budget.items()
         if kind not in known:
-            raise PruneError(f"Unknown cost {kind!r} in the budget. Known: {', '.join(known)}; others come in as prices.")
+            raise PruneError(f"Unknown cost {kind!r} in the budget. Known: {', '.join(known)}, and latency to zl.prune; others "
+                             "come in as prices.")
         if not isinstance(share, Real) or isinstance(share, bool) or not 0 < share <= 1:
             raise PruneError(f"A budget is a share of what the dense network costs, above 0 and at most 1, not {share!r} {kind}.")
         return cls(kind, float(share))

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from zellige.errors import TrainingError
+from zellige.pack.atomic import check_place
 from zellige.pack.path import checked_path
 from zellige.train.data import find_data
 from zellige.train.log import Observer, Row, bar, checked_log
@@ -105,8 +106,8 @@ def finetune(
     if resume and checkpoint is None:
         raise TrainingError("to resume a run, say which checkpoint to go on from")
     kept = None if checkpoint is None else Path(checked_path(checkpoint))
-    if kept is not None and not kept.absolute().parent.is_dir():
-        raise TrainingError(f"can't save to {kept}: there is no directory {kept.parent}")
+    if kept is not None:
+        check_place(kept)
     log_file = None if log is None else checked_log(log)
     with recipe.blamed():
         found = find_data(data, recipe.data)

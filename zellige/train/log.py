@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zellige.errors import TrainingError
-from zellige.pack.atomic import write_atomically
+from zellige.pack.atomic import check_place, write_atomically
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,11 @@ FORMS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": _as_csv, ".json": _a
 
 
 def checked_log(path: str | os.PathLike[str]) -> Path:
-    """Raises ``TrainingError`` if a log can't be written in this form, or there."""
+    """Raises ``TrainingError`` if a log can't be written in this form, and ``ZelligeError`` if it can't be there."""
     log = Path(path)
     if log.suffix not in FORMS:
         raise TrainingError(f"a log is a file that ends in {' or '.join(FORMS)}, not {log}")
-    if not log.absolute().parent.is_dir():
-        raise TrainingError(f"can't write the log {log}: there is no directory {log.parent}")
+    check_place(log)
     return log
 
 
