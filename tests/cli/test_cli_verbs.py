@@ -1,5 +1,6 @@
 """Every verb around a stand-in engine: what it writes, what it prints, which status it ends with."""
 
+import io
 import json
 import subprocess
 import sys
@@ -337,6 +338,13 @@ def test_nothing_but_results_reaches_a_pipe(here: Path, capsys: pytest.CaptureFi
     assert run("inspect", MODEL) == 0
     captured = capsys.readouterr()
     assert captured.err == "" and "\x1b" not in captured.out
+
+
+def test_a_terminal_that_lacks_letters_gets_what_it_has(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert run("prune", MODEL, "--pattern", "block:8x8", "--sparsity", 0.5, "-o", "w.safetensors", "--target", "4") == 0
+    assert b"32?16?3?3" in written.getvalue() and b"written to w.safetensors" in written.getvalue()
 
 
 def test_running_a_file_needs_no_torch() -> None:

@@ -5,6 +5,7 @@ Exit status: 0 only if the verb did what it was asked, 1 for an error (one line 
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,9 @@ EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb; always ends in ``SystemExit``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a × gets a question mark, and the verb its end
     try:
         from zellige.cli.application import application
 
