@@ -116,6 +116,13 @@ def test_exported_programs_keep_no_layers() -> None:
     assert prune(torch.fx.symbolic_trace(network()), **GOOD).totals.removed  # its layers are there
 
 
+def test_what_was_made_of_layers_keeps_none() -> None:
+    with pytest.raises(PruneError, match=r"A scripted model keeps no layers .*: prune the model first, then script it"):
+        prune(torch.jit.trace(network().eval(), torch.zeros(1, 3, 5, 5)), **GOOD)
+    with pytest.raises(PruneError, match=r"A quantised model keeps no layers .*: prune the model first, then quantise it"):
+        prune(torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(64, 64))), **GOOD)
+
+
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(ZelligeError, match=r"torch\.nn\.Module, not Tensor"):
         prune(torch.zeros(64, 64), **GOOD)

@@ -27,6 +27,8 @@ STEM_CHANNELS = 4
 PLAIN_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 STEM = "stem: the first convolution stays dense"
 UNUSED = "unused: the example inputs never reach it"
+QUANTIZED = "torch.ao.nn.quantized"
+"""Where PyTorch's quantised layers come from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,8 @@ def find_layers(model: nn.Module) -> list[Layer]:
     """All convolutions and linear layers, in order of definition; a weight that several of them use is one layer.
 
     Raises:
-        PruneError: a weight has no shape yet (lazy modules), or one that is no matrix of rows and columns; the model is an
-            exported program, in which operators are left and no layers.
+        PruneError: a weight has no shape yet (lazy modules), or one that is no matrix of rows and columns; the model was exported,
+            scripted or quantised, and no such layers are left in it.
     """
     found: dict[object, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -87,8 +89,9 @@ def find_layers(model: nn.Module) -> list[Layer]:
         aliases = (*found[key].names, name)[1:] if key in found else ()
         first = found.get(key) or Layer(name, module, weight, _shape(module, weight))
         found[key] = Layer(first.name, first.module, first.weight, first.shape, aliases)
-    if not found and _is_exported(model):
-        raise PruneError("An exported program keeps no layers that could be pruned: prune the model first, then export it.")
+    if not found and (made := _made_of_layers(model)):
+        kind, make = made
+        raise PruneError(f"{kind} keeps no layers that could be pruned: prune the model first, then {make} it.")
     return list(found.values())
 
 
@@ -142,10 +145,17 @@ def _weight(module: nn.Module) -> Any:
             part.training = training
 
 
-def _is_exported(model: nn.Module) -> bool:
-    """Whether a module is what ``torch.export`` made: a list of operators, which take weights by name."""
-    return isinstance(model, torch.fx.GraphModule) and any(
-        isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes)
+def _made_of_layers(model: nn.Module) -> tuple[str, str] | None:
+    """What a model without layers is, and how it was made of one that had them: ``torch.export`` leaves a list of operators, which
+    take weights by name, scripting a language of its own, quantisation layers of another kind."""
+    if isinstance(model, torch.fx.GraphModule) and any(
+            isinstance(node.target, torch._ops.OpOverload) for node in model.graph.nodes):
+        return "An exported program", "export"
+    if isinstance(model, torch.jit.ScriptModule):
+        return "A scripted model", "script"
+    if any(type(module).__module__.startswith(QUANTIZED) for module in model.modules()):
+        return "A quantised model", "quantise"
+    return None
 
 
 def _shape(module: nn.Module, weight: torch.Tensor) -> WeightShape:
