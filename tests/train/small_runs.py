@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from zellige.patterns import parse_pattern
+from zellige.train import OptimizerOptions, Recipe
 from zellige.train.choice import Choice, Sparsity, Wish
+from zellige.train.log import Moment
 from zellige.train.schemes import Scheme
 from zellige.train.sparsifier import Sparsifier
 from zellige.train.training import SparseTraining
@@ -86,3 +88,34 @@ def train(training: SparseTraining, until: int | None = None, check: Callable[[]
         training.optimizer.step()
         training.after_step()
         check()
+
+
+SAMPLES = [(x, y) for x, y in zip(*batch(0, samples=96), strict=True)]
+TEST = [(x, y) for x, y in zip(*batch(1, samples=40), strict=True)]
+
+
+class Droopy(Perceptron):
+    """With dropout and a batch norm: randomness and buffers that a checkpoint must account for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 32), nn.ReLU())
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return Droopy()
+
+
+def recipe(scheme: Scheme | str = "fixed", **changes: object) -> Recipe:
+    options = {"pattern": "block:4x4", "sparsity": 0.5, "steps": 20, "batch": 16, "evaluate_every": 6, "checkpoint_every": 4,
+               "optimizer": OptimizerOptions(learning_rate=1e-2)} | changes
+    return Recipe(scheme=scheme, **options)  # type: ignore[arg-type]
+
+
+def quiet(moment: Moment) -> None:
+    pass
+
+
+def same(left: nn.Module, right: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True))

@@ -4,55 +4,22 @@ from __future__ import annotations
 
 import copy
 import csv
-import errno
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from small_runs import Perceptron, batch
+from small_runs import SAMPLES, TEST, Perceptron, batch, network, quiet, recipe, same
 from torch import nn
 
 import zellige as zl
-from zellige.errors import RecipeError, TrainingError, ZelligeError
-from zellige.pack import atomic
-from zellige.train import Data, Distillation, OptimizerOptions, Recipe, SparseTraining
+from zellige.errors import TrainingError
+from zellige.train import Data, Distillation, OptimizerOptions, SparseTraining
 from zellige.train.data.samples import DatasetSamples
 from zellige.train.distillation import logits_loss, square_head
 from zellige.train.log import Moment
 from zellige.train.precision import Precision
 from zellige.train.schemes import Gradual, Regrow, Scheme, Stages, Ste
-
-SAMPLES = [(x, y) for x, y in zip(*batch(0, samples=96), strict=True)]
-TEST = [(x, y) for x, y in zip(*batch(1, samples=40), strict=True)]
-
-
-class Droopy(Perceptron):
-    """With dropout and a batch norm: randomness and buffers that a checkpoint must account for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 32), nn.ReLU())
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return Droopy()
-
-
-def recipe(scheme: Scheme | str = "fixed", **changes: object) -> Recipe:
-    options = {"pattern": "block:4x4", "sparsity": 0.5, "steps": 20, "batch": 16, "evaluate_every": 6, "checkpoint_every": 4,
-               "optimizer": OptimizerOptions(learning_rate=1e-2)} | changes
-    return Recipe(scheme=scheme, **options)  # type: ignore[arg-type]
-
-
-def quiet(moment: Moment) -> None:
-    pass
-
-
-def same(left: nn.Module, right: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
 
 
 def test_a_network_learns_and_its_zeros_stay() -> None:
@@ -213,54 +180,6 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     assert torch.load(file, weights_only=True)["training"]["step"] == 4
 
 
-def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "run.checkpoint"
-    write = atomic._write
-    filled: list[int] = []
-
-    def run_full(moment: Moment) -> None:
-        if moment.step == 5:
-            filled.append(moment.step)
-
-    def fill(path: str, chunks: object) -> None:
-        if filled:
-            Path(path).write_bytes(b"half of it")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, chunks)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(atomic, "_write", fill)
-    with pytest.raises(ZelligeError, match="No space left on device; what was there before is unchanged"):
-        zl.finetune(network(), recipe(), SAMPLES, progress=run_full, checkpoint=file)
-    monkeypatch.undo()
-    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
-    whole, again = network(), network()
-    zl.finetune(whole, recipe(), SAMPLES, progress=quiet)
-    zl.finetune(again, recipe(), SAMPLES, progress=quiet, checkpoint=file, resume=True)
-    assert same(whole, again)
-
-
-def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "run.checkpoint"
-    options = {"progress": quiet, "checkpoint": file}
-    zl.finetune(network(), recipe(), SAMPLES, **options)
-    zl.finetune(network(), recipe(checkpoint_every=2), SAMPLES, **options, resume=True)  # how often is of no consequence
-    with pytest.raises(TrainingError, match="another recipe: sparsity, seed changed"):
-        zl.finetune(network(), recipe(sparsity=0.25, seed=1), SAMPLES, **options, resume=True)
-    with pytest.raises(TrainingError, match="another model"):
-        zl.finetune(Perceptron(), recipe(), SAMPLES, **options, resume=True)
-    taught = recipe(distillation=Distillation())
-    zl.finetune(network(), taught, SAMPLES, **options)
-    other = network()
-    other.head.bias.data.add_(1)  # type: ignore[union-attr, operator]
-    with pytest.raises(TrainingError, match="learns from another dense model"):
-        zl.finetune(other, taught, SAMPLES, **options, resume=True)
-    file.write_bytes(b"no checkpoint")
-    with pytest.raises(TrainingError, match="can't be read"):
-        zl.finetune(network(), recipe(), SAMPLES, **options, resume=True)
-    with pytest.raises(TrainingError, match="there is no checkpoint"):
-        zl.finetune(network(), recipe(), SAMPLES, progress=quiet, checkpoint=tmp_path / "other", resume=True)
-
-
 def test_stages_go_by_the_accuracy() -> None:
     model = network()
     result = zl.finetune(model, recipe(Stages(floor=0.0, mini=2), evaluate_every=100), (SAMPLES, TEST), progress=quiet)
@@ -352,25 +271,6 @@ def test_tensorboard_or_a_word_that_it_is_missing(tmp_path: Path) -> None:
     assert list((tmp_path / "board").glob("events*"))
 
 
-@pytest.mark.parametrize("arguments, said", [
-    ({"recipe": recipe(batch=200)}, "lower batch"), ({"recipe": recipe(accumulate=3)}, "make batch a multiple of 3"),
-    ({"resume": True}, "which checkpoint"), ({"log": "run.txt"}, "ends in .csv or .json"),
-    ({"log": "no/such/log.csv"}, "no directory"),
-    ({"checkpoint": "no/such/checkpoint"}, "no directory"), ({"model": "resnet"}, "takes a torch.nn.Module"),
-    ({"data": [(torch.zeros(16), torch.zeros(2, dtype=torch.long))] * 20}, "logits of shape"),
-    ({"data": [torch.zeros(16)] * 20}, "a pair of inputs and labels"),
-])
-def test_what_does_not_fit_is_refused(arguments: dict[str, object], said: str) -> None:
-    whole = {"model": Perceptron(), "recipe": recipe(), "data": SAMPLES, "progress": quiet} | arguments
-    with pytest.raises(ZelligeError, match=said):
-        zl.finetune(**whole)  # type: ignore[arg-type]
-
-
-def test_layers_of_distillation_must_be_there() -> None:
-    with pytest.raises(RecipeError, match="legs"):
-        zl.finetune(network(), recipe(distillation=Distillation(features=1.0, layers=["legs"])), SAMPLES, progress=quiet)
-
-
 def test_a_recipe_can_be_used_again() -> None:
     options = recipe(Gradual())
     models = [network(), network()]
@@ -378,89 +278,3 @@ def test_a_recipe_can_be_used_again() -> None:
         zl.finetune(model, options, SAMPLES, progress=quiet)
     assert same(*models) and options.scheme == Gradual()
     assert copy.deepcopy(options) == options
-
-
-def _frozen() -> nn.Module:
-    return Perceptron().requires_grad_(False)
-
-
-def _nowhere() -> nn.Module:
-    with torch.device("meta"):
-        return Perceptron()
-
-
-def _failing(model: nn.Module, pair: object) -> torch.Tensor:
-    raise KeyError("labels")
-
-
-@pytest.mark.parametrize("arguments, said", [
-    ({"data": [(x[:3], y) for x, y in SAMPLES]}, r"can't run on a batch of torch.float32 of \(16, 3\): RuntimeError"),
-    ({"data": [(x.double(), y) for x, y in SAMPLES]}, "can't run on a batch of torch.float64"),
-    ({"data": [{"pixels": x, "labels": y} for x, y in SAMPLES]}, "a batch of pixels torch.float32 of .*, labels torch.int64 of"),
-    ({"data": [(x, y.float()) for x, y in SAMPLES]}, "whole numbers, those of their classes; these are torch.float32"),
-    ({"data": [(x, f"class {int(y)}") for x, y in SAMPLES]}, "whole numbers, those of their classes; these are (list|tuple)"),
-    ({"data": [(x, y + 4) for x, y in SAMPLES]}, "logits of 4 classes, and labels lie between 4 and 7"),
-    ({"data": [(x[:int(y) + 1], y) for x, y in SAMPLES]}, "samples can't be put into a batch"),
-    ({"data": type("Torn", (list,), {"__getitem__": lambda self, number: 1 // 0})(SAMPLES)}, "fails to give sample .*ZeroDivision"),
-    ({"data": (SAMPLES, [])}, "no samples to validate by"),
-    ({"loss": _failing}, "the loss fails on a batch: KeyError: 'labels'"),
-    ({"loss": lambda model, pair: model(pair[0])}, r"a tensor of one number.*not torch.float32 of \(16, 4\)"),
-    ({"loss": lambda model, pair: 1.0}, "a tensor of one number.*not float"),
-    ({"loss": lambda model, pair: model(pair[0]).mean().detach()}, "depends on no weight that is trained"),
-    ({"model": _frozen()}, "nothing to train"), ({"model": _nowhere()}, "meta device"),
-    ({"model": Perceptron().half()}, "float16, in which an optimiser's steps are lost"),
-    ({"recipe": None}, "path of a file"),
-])
-def test_what_a_user_s_own_code_and_data_get_wrong_is_one_error(arguments: dict[str, object], said: str) -> None:
-    whole = {"model": Perceptron(), "recipe": recipe(), "data": SAMPLES, "progress": quiet} | arguments
-    with pytest.raises(ZelligeError, match=said):
-        zl.finetune(**whole)  # type: ignore[arg-type]
-
-
-def test_a_checkpoint_that_does_not_fit_leaves_the_model_as_it_was(tmp_path: Path) -> None:
-    file, whole = tmp_path / "run.checkpoint", recipe(steps=6, distillation=Distillation(features=1.0, layers=["body"]))
-    zl.finetune(network(), whole, SAMPLES, progress=quiet, checkpoint=file, teacher=network())
-    state = torch.load(file, weights_only=True)
-
-    def refused(model: nn.Module, **changes: object) -> str:
-        torch.save({**state, **changes}, file)
-        before = copy.deepcopy(model)
-        with pytest.raises(TrainingError) as refusal:
-            zl.finetune(model, whole, SAMPLES, progress=quiet, checkpoint=file, resume=True, teacher=network())
-        assert same(model, before)
-        assert not any(module._forward_hooks for module in model.modules())  # a recipe that distils has listeners
-        return str(refusal.value)
-
-    wider = network()
-    wider.head = nn.Linear(32, 5)  # what comes before it fits, and may have been loaded
-    assert "another model, or is damaged: RuntimeError: size mismatch for head.bias" in refused(wider)
-    other = network()
-    other.head.weight.data.neg_()  # type: ignore[union-attr, operator]
-    for damaged in ({"optimizer": {}}, {"history": [{}]}, {"training": {**state["training"], "masks": {}, "step": "x"}},
-                    {"training": {**state["training"], "scheme": None}}):
-        assert "is damaged" in refused(other, **damaged)
-    assert "no checkpoint of a run" in refused(other, recipe=3)
-    assert "of this version" in refused(other, version=torch.zeros(3))
-    torch.save({"version": state["version"]}, file)
-    with pytest.raises(TrainingError, match="parts are missing"):
-        zl.finetune(other, whole, SAMPLES, progress=quiet, checkpoint=file, resume=True, teacher=network())
-
-
-def test_a_bit_that_flipped_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
-    """PyTorch's reader compares no checksums."""
-    file, model = tmp_path / "run.checkpoint", network()
-    zl.finetune(network(), recipe(), SAMPLES, progress=quiet, checkpoint=file)
-    content = bytearray(file.read_bytes())
-    weight = torch.load(file, weights_only=True)["model"]["head.weight"]
-    content[content.index(weight.numpy().tobytes())] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(TrainingError, match=r"was damaged after it was written: .* go on from a copy"):
-        zl.finetune(model, recipe(), SAMPLES, progress=quiet, checkpoint=file, resume=True)
-    assert same(model, network())
-
-
-def test_a_teacher_that_lacks_a_layer_leaves_no_listener() -> None:
-    model, options = network(), recipe(distillation=Distillation(features=1.0, layers=["body"]))
-    with pytest.raises(RecipeError, match="body"):
-        zl.finetune(model, options, SAMPLES, progress=quiet, teacher=nn.Sequential(nn.Linear(16, 4)))
-    assert not any(module._forward_hooks for module in model.modules())

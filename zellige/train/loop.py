@@ -33,6 +33,7 @@ from zellige.train.log import Moment, Observer, Row, tensorboard_writer, write_l
 from zellige.train.precision import Precision
 from zellige.train.processes import Processes
 from zellige.train.recipe import Recipe
+from zellige.train.sparsifier import refuse_meta
 from zellige.train.task import Task
 from zellige.train.training import SparseTraining
 
@@ -288,11 +289,8 @@ class Loop:
 
 def _check_parameters(model: nn.Module) -> None:
     """Refuses a model that no optimiser can do anything with."""
-    parameters = dict(model.named_parameters())
-    for name, tensor in (*parameters.items(), *model.named_buffers()):
-        if tensor.is_meta:
-            raise TrainingError(f"'{name}' is on the meta device, which holds no numbers; load the weights first")
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    refuse_meta(model)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trained:
         raise TrainingError("there is nothing to train: the model has no parameter with requires_grad")
     for name, parameter in trained.items():

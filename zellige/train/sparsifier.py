@@ -170,8 +170,13 @@ def zero_masks(model: nn.Module) -> dict[str, torch.Tensor]:
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise TrainingError(f"a Sparsifier takes a torch.nn.Module, not {type(model).__name__}")
-    for name, parameter in model.named_parameters():
-        if parameter.is_meta:
+    refuse_meta(model)
+
+
+def refuse_meta(model: nn.Module) -> None:
+    """``TrainingError`` if a parameter or buffer has no numbers."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
             raise TrainingError(f"'{name}' is on the meta device, which holds no numbers; load the weights first")
 
 

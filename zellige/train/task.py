@@ -77,6 +77,8 @@ def _asked(model: nn.Module, *inputs: Any, **named: Any) -> Any:
     """What the model makes of inputs, which may be of a form that it can't take."""
     try:
         return model(*inputs, **named)
+    except torch.OutOfMemoryError:  # whose own words say more
+        raise
     except FAILURES as error:
         came = ", ".join([*map(_described, inputs), *(f"{name} {_described(value)}" for name, value in named.items())])
         raise TrainingError(f"the model can't run on a batch of {came}: {in_one_line(error)}; give data of the form that it "
