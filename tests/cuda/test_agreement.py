@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def test_places_that_are_not_written_are_noticed(replays: None) -> None:
     agreement = Agreement(lambda: Answer.of_product(whole))
     _, failed = fastest({"half": lambda: Replayed([lambda: next(calls)])}, check=agreement.check)  # type: ignore[dict-item]
     assert "its answer is off by nan" in failed["half"]
+
+
+def test_who_failed_is_let_go_before_the_next_is_made(replays: None) -> None:
+    """Both together might not fit the memory."""
+    lives: list[weakref.ref[Replayed]] = []
+
+    def prepare() -> Replayed:
+        assert all(life() is None for life in lives)
+        made = Replayed([lambda: torch.zeros(3)])
+        lives.append(weakref.ref(made))
+        return made
+
+    agreement = Agreement(lambda: Answer.of_product(torch.ones(3)))
+    _, failed = fastest(dict.fromkeys(("one", "other"), prepare), check=agreement.check)  # type: ignore[arg-type]
+    assert len(lives) == 2 and all("is off by" in reason for reason in failed.values())
 
 
 @pytest.mark.parametrize("odd", [torch.inf, torch.nan])

@@ -17,6 +17,8 @@ from zellige.errors import in_one_line
 
 Name = TypeVar("Name", bound=Hashable)
 Check = Callable[[torch.Tensor], None]
+"""What raises where a result is wrong."""
+
 CAPTURE_MODE = "thread_local"
 """Of graphs: what other threads do on the GPU meanwhile, allocations too, does not end a capture."""
 
@@ -72,6 +74,14 @@ def prove(contestant: Repeated, check: Check) -> None:
     check(result)
 
 
+def heat_of(prepare: Callable[[], Repeated], rounds: int, check: Check | None) -> float:
+    """Median seconds of one contestant, which lives no longer than this, nor if it fails."""
+    contestant = prepare()
+    if check is not None:
+        prove(contestant, check)
+    return median(race({"": contestant}, rounds)[""])
+
+
 def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, final: int = 9, finalists: int = 3,
             check: Check | None = None) -> tuple[dict[Name, float], dict[Name, str]]:
     """Median seconds of the contestants that came through the heat, fastest first, and why others failed.
@@ -83,11 +93,7 @@ def fastest(contestants: Mapping[Name, Callable[[], Repeated]], heat: int = 3, f
     failed: dict[Name, str] = {}
     for name, prepare in contestants.items():
         try:
-            contestant = prepare()
-            if check is not None:
-                prove(contestant, check)
-            heats[name] = median(race({name: contestant}, heat)[name])
-            del contestant
+            heats[name] = heat_of(prepare, heat, check)
         except Exception as error:
             failed[name] = in_one_line(error)[:MOST_SAID]
     ready: dict[Name, Repeated] = {}
