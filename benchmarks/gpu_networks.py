@@ -35,12 +35,13 @@ from zellige.cuda.operators import features
 
 PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)
             for pattern in ("block:128x64", "tile-rows:128", "tile:128") for sparsity in (0.5, 0.75)}
-PRUNINGS |= {"tvw:128x64:2:4 75%": ("tvw:128x64:2:4", 0.75)}
-"""Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows; and with runs that are 2:4 inside."""
+PRUNINGS |= {f"{pattern} 75%": (pattern, 0.75) for pattern in ("tvw:128x64:2:4", "tvw:128:2:4")}
+"""Tiles of 128 rows: with columns in runs of 64, one by one, and one by one after whole rows; and with runs, or single columns,
+that are 2:4 inside."""
 
 IN_BLOCKS = {name: pruning for name, pruning in PRUNINGS.items() if "128x64" in name}
 
-SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%", "tvw:128x64:2:4 75%")
+SHOWN = ("block:128x64 50%", "tile-rows:128 75%", "tile:128 75%", "tvw:128x64:2:4 75%", "tvw:128:2:4 75%")
 """Those of which small networks are checked."""
 
 CONVOLUTION_PRUNINGS = {f"{pattern} {sparsity:.0%}": (pattern, sparsity)

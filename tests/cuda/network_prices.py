@@ -9,9 +9,11 @@ import torch
 from zellige.cuda.kernels.config import Config
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import DENSE, TWO_FOUR
-from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, WithWeights
+from zellige.cuda.layers.vectors import VECTORS
+from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, Linear, WithWeights
 from zellige.cuda.network.modules import WAYS, cut, tile_groups
 from zellige.cuda.network.prices import ways_of
+from zellige.cuda.network.two_four import two_four_tiles
 from zellige.cuda.tiling.compressed_blocks import compressible
 
 CONFIG = Config(16, 4, 3, 1)
@@ -29,10 +31,16 @@ class RuledPrices:
         seconds = self.rule(layer, orders) if self.rule else self.seconds.get(orders, 1.0)
         ways = ways_of(layer, orders)
         if isinstance(layer, WithWeights) and ways:
-            tiles = self.way in tile_groups(layer) and orders in WAYS[self.way][1] and (
-                self.way != TWO_FOUR or compressible(cut(layer, WAYS[self.way][0], torch.float16)))
+            tiles = self.way in WAYS and orders in WAYS[self.way][1] and self._able(layer)
             return Choice(self.way if tiles else DENSE, CONFIG if tiles else None, seconds if tiles else 2 * seconds, 2 * seconds)
         return Choice(ways[0], None, seconds, seconds) if ways else None
+
+    def _able(self, layer: WithWeights) -> bool:
+        """Whether the layer has tiles of this way."""
+        if self.way == VECTORS:
+            return isinstance(layer, Linear) and two_four_tiles(layer, torch.float16) is not None
+        return self.way in tile_groups(layer) and (
+            self.way != TWO_FOUR or compressible(cut(layer, WAYS[self.way][0], torch.float16)))
 
     def without_tiles(self, layer: WithWeights, tokens: int, residual: bool) -> Choice:
         best = self.layer(layer, tokens, residual, (TOKENS, TOKENS))

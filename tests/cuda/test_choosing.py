@@ -25,7 +25,7 @@ from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, Window
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.paired_blocks import is_paired
 from zellige.cuda.tiling.tiles import cut_tiles
-from zellige.cuda.tiling.vector_tiles import VectorTiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles, least_work
 from zellige.errors import CompileError
 from zellige.patterns import NM, TileVectorWise, TileWise, Unstructured
 
@@ -219,10 +219,12 @@ def test_where_vectors_do_not_race() -> None:
 
     def race(weight: torch.Tensor, tile: int = 128, capability: int = 80) -> bool:
         least = min(1.0, cut_tiles(weight.float().numpy(), tile, 1, 64).work)
-        return vectors.promising(weight, least, tile, 64, capability) and vectors.packed(weight, least) is not None
+        promising = vectors.promising(least_work(weight), least, tile, 64, capability)
+        return promising and vectors.worth_timing(vectors.packed(weight), least)
 
     assert [race(weight) for weight in pruned] == [True, False, False, True]
     assert not race(pruned[0], tile=64) and not race(pruned[0], capability=75)
+    assert race(pruned[0], capability=90) and not race(pruned[3], capability=90)  # which gathers all columns
 
 
 def test_convolutions_in_blocks_run_by_their_own_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from device_networks import NETWORKS, Encoder, Residual, network
-from emulated_kernel import emulated_blocks, needs_compiler
+from emulated_kernel import emulated, emulated_blocks, needs_compiler
 from interpreter import widen_bfloat16
 from network_prices import CHEAP, RuledPrices
 from torch import nn
@@ -20,13 +20,16 @@ from torch.utils import _pytree as pytree
 import zellige as zl
 from zellige.cuda.engine import CudaEngine, build, prepare
 from zellige.cuda.layers.choosing import BY_BLOCKS, PAIRED, TWO_FOUR
+from zellige.cuda.layers.vectors import VECTORS
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Linear, layer_of
-from zellige.cuda.operators import block_product
+from zellige.cuda.operators import block_product, tile_vector_wise
 from zellige.cuda.operators.block_product import BlockKernel
+from zellige.cuda.operators.tile_vector_wise import ELSEWHERE
 from zellige.cuda.tiling.compressed_blocks import is_compressed
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.paired_blocks import is_paired
+from zellige.cuda.tiling.vector_tiles import VectorTiles
 from zellige.errors import CompileError, InputError, UnsupportedModelError, ZelligeError
 
 CPU = torch.device("cpu")
@@ -90,6 +93,27 @@ def test_blocks_from_tensor_maps(way: str, monkeypatch: pytest.MonkeyPatch) -> N
     engine = compiled(model, inputs, way, TOKENS)
     assert_right(engine, model, inputs, torch.float16)
     assert made and {layer.name for layer in engine.layers if layer.path.startswith(f"{way},")} >= {"up"}
+
+
+@needs_compiler
+def test_vectors_through_the_sparse_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformer that is 2:4 in tiles: its products run on the emulated GPU, features × tokens, with all that follows them in
+    the same kernel. Of weights that are stacked each has its own tiles."""
+    model, inputs = Encoder(128, 2, 256).eval(), (torch.randn(2, 9, 128),)
+    zl.prune(model, "tvw:128:2:4:ordered", 0.75)
+    made: list[tuple[str | None, bool]] = []
+
+    def multiply(tiles: VectorTiles, x: torch.Tensor, bias: torch.Tensor | None, residual: torch.Tensor | None,
+                 activation: str | None) -> torch.Tensor:
+        assert tiles.two_four and x.shape[0] == tiles.shape[1] and x.is_contiguous()
+        made.append((activation, residual is not None))
+        return emulated(ELSEWHERE, tiles, x, bias, residual, activation, x.shape[1] % 8 == 0, False, 0).contiguous()
+
+    monkeypatch.setattr(tile_vector_wise, "multiply", multiply)
+    engine = compiled(model, inputs, VECTORS, FEATURES)
+    assert_right(engine, model, inputs, torch.float16)
+    assert {layer.path for layer in engine.layers if layer.op == "linear"} == {"vectors, features to features"}
+    assert made == [(None, False), (None, True), ("gelu", False), (None, True)]
 
 
 def test_one_block_is_eight_layers() -> None:

@@ -18,17 +18,23 @@ import zellige as zl
 from zellige.cuda import engine as engines
 from zellige.cuda.engine import CudaEngine
 from zellige.cuda.kernels.config import Config, candidates
+from zellige.cuda.layers import vectors
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.network import modules, prices, whole
+from zellige.cuda.network import two_four as two_four_room
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS, Decision
 from zellige.cuda.network.network import _reason
 from zellige.cuda.network.prices import MeasuredPrices
+from zellige.cuda.operators import tile_vector_wise
 from zellige.cuda.operators.block_product import KERNELS
 from zellige.cuda.tiling.convolution_tiles import Window
+from zellige.cuda.tiling.vector_tiles import vector_weight
 from zellige.errors import CompileError, UnsupportedModelError, ZelligeError
+from zellige.patterns import NM, TileVectorWise, TileWise, Unstructured
+from zellige.patterns.pattern import Pattern
 
 CPU = torch.device("cpu")
 
@@ -168,6 +174,40 @@ def test_paired_blocks_are_timed_where_whole_ones_leave_clearly_more(clock: Cloc
     assert f"('{PAIRED}', 8, True, (4, 4, 4, 4, 4), 16)" in found._key(apart, 64, False, (TOKENS, TOKENS))
     found.capability = 80
     assert PAIRED not in found._cut(layer("xx......", "..xx...."))
+
+
+def two_four(pattern: Pattern, sparsity: float, seed: int = 0) -> Linear:
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(seed))
+    weight *= pattern.mask(weight.abs(), sparsity)
+    return Linear(("layer",), (weight,), None, "none", weight.numel())
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_vectors_are_timed_where_a_weight_is_two_four(capability: int, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tiles that keep few columns, features × tokens in and out; the fours of a layer are sought once, and those of one whose
+    tiles gather all columns not at all."""
+    monkeypatch.setattr(prices, "TILE", 128)
+    monkeypatch.setattr(prices, "STEP", 64)
+    monkeypatch.setattr(tile_vector_wise, "multiply", lambda tiles, x, bias, residual, activation: sought.append("multiplied") or (
+        vector_weight(tiles) @ x))  # type: ignore[func-returns-value]
+    sought: list[object] = []
+    packed = vectors.packed
+    monkeypatch.setattr(two_four_room, "packed", lambda weight: sought.append("packed") or packed(weight))  # type: ignore[func-returns-value]
+    found = MeasuredPrices(CPU, torch.float16)
+    found.capability = capability
+    layer, alike = (two_four(TileVectorWise(128, 2, 4), 0.8, seed) for seed in (0, 1))
+    assert found._able(layer, 64)["vectors"] == [None] and sought == ["packed"]
+    clock.seconds = {"vectors": 0.3}
+    assert [pair for pair in PAIRS if ("vectors", None) in found._ways(layer, 64, pair)] == [(FEATURES, FEATURES)]
+    choice = found.layer(layer, 64, False, (FEATURES, FEATURES))
+    assert choice is not None and choice.way == "vectors"
+    assert sought == ["packed", "multiplied"] and "('vectors', " in found._key(layer, 64, False, (FEATURES, FEATURES))
+    races = clock.races.total()
+    assert found.layer(alike, 64, False, (FEATURES, FEATURES)) == choice and clock.races.total() == races
+    assert sought == ["packed", "multiplied", "packed"]
+    for pattern, sparsity in ((TileWise(128), 0.8), (Unstructured(), 0.75), (NM(2, 4), 0.5)):
+        assert "vectors" not in found._able(two_four(pattern, sparsity), 64)
+    assert len(sought) == 3
 
 
 def convolution(seed: int = 0, density: float = 0.25, kernel: int = 3, activation: str = "none") -> Convolution:

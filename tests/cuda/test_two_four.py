@@ -14,7 +14,7 @@ from sparse_instruction import load_matrix_transposed, mma_sp
 from vector_weights import random_weight
 
 from zellige.cuda.tiling.two_four import IMAGE_BYTES, ROWS, STEP, VALUE_BYTES, compress, expand, from_images, images, violations
-from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, least_work, vector_tiles, vector_weight
+from zellige.cuda.tiling.vector_tiles import DTYPES, VectorTiles, least_work, stacked, vector_tiles, vector_weight
 from zellige.errors import InputError
 from zellige.patterns import TileVectorWise, parse_pattern
 
@@ -105,13 +105,37 @@ def dense(tiles: VectorTiles) -> torch.Tensor:
 @given(st.integers(1, 400), st.integers(1, 300), st.sampled_from(DTYPES), st.booleans(), st.integers(0, 99))
 def test_tiles_hold_the_weight(n: int, k: int, dtype: torch.dtype, listed: bool, seed: int) -> None:
     weight, columns = random_weight(n, k, dtype, seed)
-    tiles = vector_tiles(weight, columns if listed else None)
-    assert torch.equal(dense(tiles), weight) and torch.equal(vector_weight(tiles), weight)
-    assert sorted(row for row in tiles.rows.flatten().tolist() if row >= 0) == list(range(n))
+    assert_tiles_of(weight, vector_tiles(weight, columns if listed else None))
+
+
+def assert_tiles_of(weight: torch.Tensor, tiles: VectorTiles) -> None:
+    """All of a weight, in what a kernel may trust."""
+    assert tiles.shape == weight.shape and torch.equal(dense(tiles), weight) and torch.equal(vector_weight(tiles), weight)
+    assert sorted(row for row in tiles.rows.flatten().tolist() if row >= 0) == list(range(len(weight)))
     steps = tiles.starts.diff().tolist()
     assert steps == sorted(steps, reverse=True) and tiles.longest == steps[0] and tiles.starts[0] == 0
     assert len(tiles.columns) == STEP * len(tiles.images) == STEP * tiles.starts[-1]
-    assert ((tiles.columns >= 0) & (tiles.columns < k)).all()
+    assert ((tiles.columns >= 0) & (tiles.columns < weight.shape[1])).all()
+    assert {array.dtype for array in (tiles.rows, tiles.starts, tiles.columns)} == {torch.int32}
+    assert all(array.is_contiguous() for array in (tiles.rows, tiles.starts, tiles.columns, tiles.images))
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3), st.integers(1, 200), st.sampled_from(DTYPES),
+       st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 99))
+def test_stacked_weights_keep_their_tiles(rows: list[int], k: int, dtype: torch.dtype, dropped: float, seed: int) -> None:
+    """Rows that are gone from one don't shift the tiles of the next: together they would be 2:4 in no order, as a rule."""
+    weights = [random_weight(n, k, dtype, seed + number, dropped)[0] for number, n in enumerate(rows)]
+    parts = [vector_tiles(weight) for weight in weights]
+    tiles = stacked(parts)
+    assert_tiles_of(torch.cat(weights), tiles)
+    assert len(tiles.images) == sum(len(part.images) for part in parts)
+
+
+def test_only_like_tiles_are_stacked() -> None:
+    weight = torch.eye(4).half()
+    for other in (weight[:, :3], weight.bfloat16()):
+        with pytest.raises(InputError, match="of one kind"):
+            stacked([vector_tiles(weight), vector_tiles(other)])
 
 
 PRUNED = st.sampled_from(["tvw:128:2:4", "tvw:128:2:4:tile-rows", "tvw:256:2:4", "tvw:128:1:4", "tvw:128:2:4:ordered",

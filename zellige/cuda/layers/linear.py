@@ -35,12 +35,12 @@ from zellige.cuda.layers.choosing import (
     why_untimed,
 )
 from zellige.cuda.layers.layer import TileWiseLayer, in_form
-from zellige.cuda.layers.vectors import VECTORS, digest_of_zeros, packed, promising, vector_product
+from zellige.cuda.layers.vectors import VECTORS, digest_of_zeros, packed, promising, vector_product, worth_timing
 from zellige.cuda.operators import block_product
 from zellige.cuda.operators.product import capability_of, multiply
 from zellige.cuda.tiling.device_tiles import DeviceTiles
 from zellige.cuda.tiling.tiles import cut_tiles
-from zellige.cuda.tiling.vector_tiles import vector_tiles
+from zellige.cuda.tiling.vector_tiles import least_work, vector_tiles
 
 TRAINED = {TWO_FOUR: "groups", BLOCKS: "groups", PAIRED: "groups", VECTORS: "columns"}
 """Ways whose kernels have no backward pass, and by which way they are trained."""
@@ -125,7 +125,7 @@ def choose(weight: torch.Tensor, tokens: int, cache: ChoiceCache | None = None, 
     cuts = {way: cuts[way] for way, promise in promised.items() if promise.worth_timing}
     ways: dict[str, Callable[[], Product | None]] = {way: partial(_prepared, weight, tile, step, way) for way in cuts}
     about: list[object] = [tokens]
-    if promising(weight, least, tile, step, capability_of(weight.device)):
+    if promising(least_work(weight), least, tile, step, capability_of(weight.device)):
         ways[VECTORS] = partial(_prepared_vectors, weight, least)
         about.append((VECTORS, digest_of_zeros(weight)))
     return fastest_way(key_of(weight, tile, step, cuts, *about), partial(torch.nn.functional.linear, weight=weight), ways,
@@ -140,5 +140,7 @@ def _prepared(weight: torch.Tensor, tile: int, step: int, way: str) -> partial[t
 
 
 def _prepared_vectors(weight: torch.Tensor, least: float) -> Product | None:
-    tiles = packed(weight, least)
-    return None if tiles is None else lambda config, x: vector_product(tiles, x)  # the operator takes the kernel for the GPU
+    tiles = packed(weight)
+    if tiles is None or not worth_timing(tiles, least):
+        return None
+    return lambda config, x: vector_product(tiles, x)  # the operator takes the kernel for the GPU

@@ -13,7 +13,7 @@ import torch
 
 from zellige.cuda.operators import tile_vector_wise
 from zellige.cuda.tiling.two_four import ROWS, STEP
-from zellige.cuda.tiling.vector_tiles import VectorTiles, least_work, vector_tiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles, vector_tiles
 from zellige.errors import InputError
 
 VECTORS = "vectors"
@@ -25,21 +25,33 @@ WORTH = 0.75
 """Of the multiplications of any other way: what takes more is not timed, since its kernel gathers as many columns."""
 
 
-def promising(weight: torch.Tensor, least: float, tile: int, step: int, capability: int) -> bool:
-    """Whether 2:4 tiles of a weight may be worth timing, before they are looked for, which takes seconds.
+HOPPER = 90
+MOST_ON_HOPPER = 0.4
+"""Of the dense multiplications. The kernel gathers twice as many columns and waits for that: with half of them it was 1.6 times as
+fast as the dense product (docs/gpu.md, *Measured*), so with four fifths it would be as fast."""
 
-    ``least``: the share of the dense multiplications that another way takes at least.
+
+def promising(work: float, least: float, tile: int, step: int, capability: int, most: float = 1.0) -> bool:
+    """Whether 2:4 tiles may be worth timing, before they are looked for, which takes seconds.
+
+    As shares of the dense multiplications, ``work`` is what 2:4 tiles take at least (``least_work``), ``least`` what another way
+    does, ``most`` what they may take.
     """
-    return capability >= CAPABILITY and (tile, step) == (ROWS, STEP) and least_work(weight) <= WORTH * least
+    most = min(most, MOST_ON_HOPPER if capability >= HOPPER else 1.0, WORTH * least)
+    return capability >= CAPABILITY and (tile, step) == (ROWS, STEP) and work <= most
 
 
-def packed(weight: torch.Tensor, least: float) -> VectorTiles | None:
-    """The weight as 2:4 tiles, on its device, if its zeros allow that and it is worth timing."""
+def packed(weight: torch.Tensor) -> VectorTiles | None:
+    """The weight as 2:4 tiles, on its device, if its zeros allow that."""
     try:
-        tiles = vector_tiles(weight)
+        return vector_tiles(weight).to(weight.device)
     except InputError:  # it has no 2:4
         return None
-    return tiles.to(weight.device) if tiles.density <= WORTH * least else None
+
+
+def worth_timing(tiles: VectorTiles | None, least: float) -> bool:
+    """Whether there are tiles, and these leave clearly less to do than another way does."""
+    return tiles is not None and tiles.density <= WORTH * least
 
 
 def digest_of_zeros(weight: torch.Tensor) -> str:

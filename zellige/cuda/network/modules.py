@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from torch.nn import functional
 from zellige.cuda.layers.choices import Choice
 from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, tile_of
 from zellige.cuda.layers.layer import in_form
+from zellige.cuda.layers.vectors import VECTORS
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
-from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution
+from zellige.cuda.network.two_four import two_four_tiles
+from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution, tile_vector_wise
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply
 from zellige.cuda.tiling.convolution_tiles import ConvolutionTiles, cut_convolution
@@ -28,10 +30,12 @@ from zellige.cuda.tiling.tiles import Tiles, cut_tiles
 TILE, STEP = 128, 64
 WAYS: dict[str, tuple[int, tuple[tuple[str, str], ...]]] = {
     **dict.fromkeys(BY_BLOCKS, (STEP, ((TOKENS, TOKENS),))), "steps": (STEP, tuple((x, y) for x in ORDERS for y in ORDERS)),
-    "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS)))}
+    "groups": (8, ((TOKENS, TOKENS), (TOKENS, FEATURES))), "columns": (1, ((FEATURES, FEATURES), (FEATURES, TOKENS))),
+    VECTORS: (1, ((FEATURES, FEATURES),))}
 """Through tiles, the fastest kernels first: columns that are kept together, and the orders of operand and result that such tiles
 are fast in. Those of blocks, which come compressed if they are 2:4, and two to a tile if they are of 64 rows, run by
-``operators/block_product.py``, others by ``product.py``; of convolutions by ``block_convolution.py`` and ``convolution.py``."""
+``operators/block_product.py``, vectors, which are 2:4 inside, by ``tile_vector_wise.py``, others by ``product.py``; of convolutions
+by ``block_convolution.py`` and ``convolution.py``."""
 
 ACTIVATIONS = {"none": lambda y: y, "relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu}
 FUSED = "fused"
@@ -63,10 +67,6 @@ class WeightedModule(Ordered):
 
     weight: torch.Tensor
     bias: torch.Tensor | None
-    values: torch.Tensor
-    units: torch.Tensor
-    lines: torch.Tensor
-    halves: torch.Tensor | None
 
     def __init__(self, layer: WithWeights, choice: Choice, orders: tuple[str, str], lead: Sequence[int], device: torch.device,
                  dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> None:
@@ -77,12 +77,22 @@ class WeightedModule(Ordered):
             form = torch.channels_last if layer.weight.ndim == 4 else torch.preserve_format
             self.register_buffer("weight", layer.weight.detach().to(device, dtype, memory_format=form))
             return
-        own = cut(layer, WAYS[choice.way][0], dtype, tile_of(choice.way, tile), step)
-        tiles = in_form(DeviceTiles.upload(own, device, dtype), choice.way)
-        for name, tensor in (("values", tiles.values), ("units", tiles.units), ("lines", tiles.rows), ("halves", tiles.halves)):
-            self.register_buffer(name, tensor)
-        nothing = torch.empty(0)
-        self.form = replace(tiles, values=nothing, units=nothing, rows=nothing, halves=None)  # the numbers alone
+        if choice.way == VECTORS:
+            assert isinstance(layer, Linear)
+            found = two_four_tiles(layer, dtype)
+            assert found is not None, "only what is 2:4 has this way"
+            self._hold(found.to(device))
+        else:
+            own = cut(layer, WAYS[choice.way][0], dtype, tile_of(choice.way, tile), step)
+            self._hold(in_form(DeviceTiles.upload(own, device, dtype), choice.way))
+
+    def _hold(self, tiles: Any) -> None:
+        """``DeviceTiles`` or ``VectorTiles``: tensors become buffers, which move with the module; ``form`` has numbers alone."""
+        held = {field.name: value for field in fields(tiles) if isinstance(value := getattr(tiles, field.name), torch.Tensor)}
+        self.held = tuple(held)
+        for name, tensor in held.items():
+            self.register_buffer(f"tiles_{name}", tensor)
+        self.form = replace(tiles, **dict.fromkeys(held, torch.empty(0)))
 
     def tuned(self, choice: Choice) -> WeightedModule:
         """The same layer, by the same way in another configuration, with the same weights."""
@@ -90,8 +100,9 @@ class WeightedModule(Ordered):
         other.choice = choice
         return other
 
-    def tiles(self) -> DeviceTiles:
-        return replace(self.form, values=self.values, units=self.units, rows=self.lines, halves=self.halves)
+    def tiles(self) -> Any:
+        """As the kernel of the way wants them, of the tensors that the module has now."""
+        return replace(self.form, **{name: getattr(self, f"tiles_{name}") for name in self.held})
 
     @property
     def block_kernel(self) -> block_product.BlockKernel | None:
@@ -122,6 +133,9 @@ class LinearModule(WeightedModule):
         """Through tiles, of matrices in the orders of this layer."""
         if kernel := self.block_kernel:
             return block_product.multiply(self.tiles(), x, self.bias, residual, self.activation, kernel)
+        if self.choice.way == VECTORS:
+            return tile_vector_wise.multiply(self.tiles(), x, self.bias, residual,
+                                             None if self.activation == "none" else self.activation)
         return multiply(self.tiles(), x, self.bias, residual, self.activation, self.x_features, self.y_features, self.choice.config)
 
     def _dense(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
@@ -143,7 +157,7 @@ class ConvolutionModule(WeightedModule):
         self.window, self.channels = layer.window, layer.channels
         if self.choice.way not in WITHOUT_TILES:
             placed = ConvolutionTiles.of(self.tiles(), self.channels, self.window)
-            self.units = placed.tiles.units
+            self.tiles_units = placed.tiles.units
             self.register_buffer("taps", placed.taps)
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
@@ -165,9 +179,13 @@ class ConvolutionModule(WeightedModule):
 
 def tile_groups(layer: WithWeights) -> dict[str, int]:
     """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
-    blocks wants a window that fits a tensor map."""
-    return {way: group for way, (group, orders) in WAYS.items() if isinstance(layer, Linear) or (
-        (TOKENS, TOKENS) in orders and (way not in BY_BLOCKS or block_convolution.fits(layer.window)))}
+    blocks wants a window that fits a tensor map. Vectors are cut otherwise (``two_four.py``)."""
+    def has(way: str, orders: tuple[tuple[str, str], ...]) -> bool:
+        if isinstance(layer, Linear):
+            return way != VECTORS
+        return (TOKENS, TOKENS) in orders and (way not in BY_BLOCKS or block_convolution.fits(layer.window))
+
+    return {way: group for way, (group, orders) in WAYS.items() if has(way, orders)}
 
 
 def cut(layer: WithWeights, group: int, dtype: torch.dtype, tile: int = TILE, step: int = STEP) -> Tiles:

@@ -30,6 +30,7 @@ from zellige.cuda.layers.choosing import (
 )
 from zellige.cuda.layers.keys import about, machine
 from zellige.cuda.layers.timing import Repeated, fastest
+from zellige.cuda.layers.vectors import VECTORS
 from zellige.cuda.network.expected import expected
 from zellige.cuda.network.layers import FEATURES, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
 from zellige.cuda.network.modules import (
@@ -46,11 +47,13 @@ from zellige.cuda.network.modules import (
     module_for,
     tile_groups,
 )
+from zellige.cuda.network.two_four import promising_tiles
 from zellige.cuda.operators import block_convolution, block_product, features
 from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
 from zellige.cuda.tiling.paired_blocks import fetched
 from zellige.cuda.tiling.tiles import Tiles
+from zellige.cuda.tiling.vector_tiles import VectorTiles
 
 Orders = tuple[str, str]
 
@@ -77,6 +80,7 @@ class MeasuredPrices:
         self.capability = 10 * major + minor
         self.known: dict[str, Choice] = {}
         self._cuts: dict[WithWeights, dict[str, Tiles]] = {}
+        self._vectors: dict[WithWeights, VectorTiles | None] = {}
         self._patterns: dict[WithWeights, list[tuple[object, ...]]] = {}
 
     def layer(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> Choice | None:
@@ -129,12 +133,12 @@ class MeasuredPrices:
         return [*((way, None) for way in plain),
                 *((way, config) for way, configs in tiles.items() if orders in WAYS[way][1] for config in configs)]
 
-    def _able(self, layer: WithWeights, tokens: int) -> dict[str, list[Config]]:
+    def _able(self, layer: WithWeights, tokens: int) -> dict[str, Sequence[Config | None]]:
         """Ways through tiles with their configurations: a finer one where it takes clearly less than all coarser ones."""
         configs = worth_timing(layer.rows, tokens, self.capability)
         if isinstance(layer, Convolution):  # every window compiles a kernel of its own
             configs = list(dict.fromkeys([*configs[:MOST_CONFIGS - 1], configs[-1]]))
-        found: dict[str, list[Config]] = {}
+        found: dict[str, Sequence[Config | None]] = {}
         least = WORTH_TIMING
         for way, tiles in self._cut(layer).items():
             work = _work(layer, tiles, way)
@@ -142,6 +146,8 @@ class MeasuredPrices:
             if own and work < least:
                 found[way] = own
                 least = least if way == TWO_FOUR else CLEARLY_LESS * work  # the same blocks, whole, are as coarse
+        if self._two_four(layer) is not None:
+            found[VECTORS] = [None]  # the operator takes the kernel for the GPU
         return found
 
     def _of_blocks(self, layer: WithWeights, way: str) -> list[Config]:
@@ -199,6 +205,13 @@ class MeasuredPrices:
                                  if way != TWO_FOUR or compressible(by_size[size])}
         return self._cuts[layer]
 
+    def _two_four(self, layer: WithWeights) -> VectorTiles | None:
+        """Tiles for the sparse tensor cores, if a layer has some that are worth timing."""
+        if isinstance(layer, Linear) and layer not in self._vectors:
+            least = min([1.0, *(_work(layer, tiles, way) for way, tiles in self._cut(layer).items())])
+            self._vectors[layer] = promising_tiles(layer, self.dtype, least, TILE, STEP, self.capability)
+        return self._vectors.get(layer)
+
     def _pattern(self, layer: WithWeights) -> list[tuple[object, ...]]:
         """What a layer's tiles of each way have to do, and paired blocks to read, rounded."""
         if layer not in self._patterns:
@@ -206,6 +219,8 @@ class MeasuredPrices:
             self._patterns[layer] = [(way, round(ALIKE * _work(layer, tiles, way)), *about(tiles, full, SPREAD),
                                       *([round(ALIKE * fetched(tiles))] if way == PAIRED else []))
                                      for way, tiles in self._cut(layer).items()]
+            if (vectors := self._two_four(layer)) is not None:
+                self._patterns[layer].append((VECTORS, round(ALIKE * vectors.density), round(SPREAD * vectors.longest / full)))
         return self._patterns[layer]
 
     def _key(self, layer: Layer, tokens: int, residual: bool, orders: Orders) -> str:

@@ -124,6 +124,28 @@ def vector_weight(tiles: VectorTiles) -> Tensor:
     return torch.from_numpy(weight.view(np.int16)).view(tiles.dtype)
 
 
+def stacked(parts: Sequence[VectorTiles]) -> VectorTiles:
+    """The tiles of weights of one element type and as many columns that stand on top of one another, on the CPU; longest first.
+
+    >>> above, below = (torch.tensor([[1.0, 0.0, 2.0, 0.0]], dtype=torch.float16) * factor for factor in (1, 2))
+    >>> vector_weight(stacked([vector_tiles(above), vector_tiles(below)])).tolist()
+    [[1.0, 0.0, 2.0, 0.0], [2.0, 0.0, 4.0, 0.0]]
+    """
+    if len({(part.shape[1], part.dtype, part.two_four) for part in parts}) != 1:
+        raise InputError(f"expected tiles of one kind, with as many columns, got {[(part.shape, part.dtype) for part in parts]}")
+    above = np.cumsum([0, *(part.shape[0] for part in parts)])
+    rows = torch.cat([torch.where(part.rows < 0, part.rows, part.rows + first)
+                      for part, first in zip(parts, above.tolist(), strict=False)])
+    lengths = torch.cat([part.starts.diff() for part in parts])
+    order = lengths.argsort(descending=True, stable=True)
+    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    steps = torch.cat([torch.arange(int(starts[tile]), int(starts[tile + 1])) for tile in order])
+    columns, images = (torch.cat([getattr(part, name) for part in parts]) for name in ("columns", "images"))
+    return VectorTiles((int(above[-1]), parts[0].shape[1]), parts[0].dtype, rows[order],
+                       torch.cat([starts[:1], lengths[order].cumsum(0)]).int(), columns.reshape(-1, STEP)[steps].reshape(-1),
+                       images[steps], int(lengths.max()))
+
+
 Parts = list[NDArray]
 """An array for each tile."""
 
