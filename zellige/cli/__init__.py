@@ -6,6 +6,7 @@ Exit status: 0 only if the verb did what it was asked, 1 for an error (one line 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,13 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         from zellige.cli.application import application
 
-        application(args=None if arguments is None else list(arguments), prog_name="zellige")
+        try:
+            application(args=None if arguments is None else list(arguments), prog_name="zellige")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what can't be written is told here, not as a traceback when Python ends
     except ZelligeError as error:
         _fail(" ".join(str(error).split()))
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         _fail(f"{error.name} is not installed: pip install 'zellige[{EXTRAS[error.name]}]'")
+    except OSError as error:
+        if error.filename is not None:  # some file; that of standard output has no name
+            raise
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # where what is left to write goes when Python ends
+        _fail(f"standard output can't be written: {error.strerror or error}")
 
 
 def _fail(message: str) -> None:
