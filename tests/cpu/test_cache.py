@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from zellige.errors import CacheError, CompileError
 
 ISA = host_isa()
 numbers = itertools.count(1000)
+
+
+@pytest.fixture(autouse=True)
+def small_heap(seeded: None) -> Iterator[None]:
+    """``gc.collect`` looks at what a test made, not at PyTorch and all that others left, which takes half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ from zellige.errors import CacheError
 
 ISA = host_isa()
 numbers = itertools.count(50_000)
+
+
+@pytest.fixture(autouse=True)
+def small_heap(seeded: None) -> Iterator[None]:
+    """``gc.collect`` looks at what a test made, not at PyTorch and all that others left, which takes half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def texts(count: int) -> list[str]:
@@ -149,6 +158,7 @@ def test_processes_that_evict_at_once(tmp_path: Path) -> None:
 import ctypes, gc, sys
 from zellige.cpu.cache import MachineCodeCache
 from zellige.cpu.host import host_isa
+gc.freeze()  # what is imported goes nowhere: collecting is quicker
 cache, total = MachineCodeCache(sys.argv[1]), 0
 for number in [*range(30), *range(20)]:
     library = cache.build(f"define i64 @f() {{ ret i64 {number} }}", host_isa())
