@@ -17,9 +17,15 @@ from zellige.errors import InputError
 _SPLITS = np.array([[0, *three, *sorted({*range(1, 8)} - {*three})] for three in combinations(range(1, 8), 3)])
 """The 35 ways to split 8 columns into groups of 4; the first leaves them as they are. Which group comes first doesn't matter."""
 
+_TWOS = [*combinations(range(8), 2)]
+"""The 28 ways to take two of 8 columns: each is a half of many groups."""
 
-AT_ONCE = 16
-"""Pairs of groups that are split at a time, so that their scores stay in the caches."""
+_HALVES = np.array([[[_TWOS.index((a, b)), _TWOS.index((c, d))] for a, b, c, d in groups]
+                    for groups in _SPLITS.reshape(-1, 2, 4).tolist()])
+"""The two halves of both groups of each split, as places in ``_TWOS``: splits × groups × halves."""
+
+AT_ONCE = 1 << 15
+"""Numbers that are weighed at a time, so that they stay in the caches."""
 
 
 def kept(scores: NDArray) -> float:
@@ -28,7 +34,10 @@ def kept(scores: NDArray) -> float:
     >>> kept(np.array([[1.0, 2.0, 3.0, 4.0, 9.0, 0.0, 0.0, 0.0]]))
     16.0
     """
-    return float(_kept(scores.reshape(len(scores), -1, 4)).sum())
+    first, second, third, fourth = np.moveaxis(scores.reshape(len(scores), -1, 4), -1, 0)
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    least, most = np.minimum(third, fourth), np.maximum(third, fourth)
+    return float(np.maximum(np.maximum(high + low, most + least), high + most).sum())
 
 
 def order_columns(scores: NDArray, rounds: int = 30, seed: int = 0) -> NDArray[np.int64]:
@@ -44,20 +53,17 @@ def order_columns(scores: NDArray, rounds: int = 30, seed: int = 0) -> NDArray[n
         drawn = random.permutation(len(groups))[: len(groups) // 2 * 2].reshape(-1, 2)
         eight = groups[drawn].reshape(-1, 8)
         columns = by_column[eight]  # pairs × 8 × rows
-        best = [_best_split(columns[first : first + AT_ONCE]) for first in range(0, len(eight), AT_ONCE)]
+        some = max(1, AT_ONCE // (2 * len(_SPLITS) * max(1, len(scores))))
+        best = [_best_split(columns[first : first + some]) for first in range(0, len(eight), some)]
         groups[drawn] = np.take_along_axis(eight, _SPLITS[np.concatenate(best)], axis=1).reshape(-1, 2, 4)
     return groups.reshape(-1)
 
 
 def _best_split(columns: NDArray) -> NDArray[np.int64]:
     """For pairs × 8 × rows, which of the splits of each pair keeps most."""
-    sums = [_kept(columns[:, split].reshape(len(columns), 2, 4, -1), axis=2).sum((1, 2)) for split in _SPLITS]
-    return np.stack(sums).argmax(0)
-
-
-def _kept(groups: NDArray, axis: int = -1) -> NDArray:
-    """The two largest of four along ``axis``, added up."""
-    first, second, third, fourth = (groups.take(i, axis) for i in range(4))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    least, most = np.minimum(third, fourth), np.maximum(third, fourth)
-    return np.maximum(np.maximum(high + low, most + least), high + most)
+    one, other = (columns[:, list(half)] for half in zip(*_TWOS, strict=True))
+    both, larger = one + other, np.maximum(one, other)
+    left, right = _HALVES[:, :, 0], _HALVES[:, :, 1]
+    most = np.maximum(both[:, left], both[:, right])
+    np.maximum(most, larger[:, left] + larger[:, right], out=most)  # pairs × splits × groups × rows
+    return most.reshape(len(columns), len(_SPLITS), -1).sum(2).argmax(1)

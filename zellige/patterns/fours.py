@@ -167,9 +167,10 @@ def _exactly(columns: list[int], most: int) -> Fours | None:
         if at == len(order):
             return True
         bits, tried = columns[order[at]], set()
-        for four in sorted(range(most), key=lambda four: -(once[four] & bits).bit_count()):
+        room = [four for four in range(most) if len(fours[four]) < 4 and not twice[four] & bits]
+        for four in sorted(room, key=lambda four: -(once[four] & bits).bit_count()):
             state = once[four], twice[four], len(fours[four])
-            if state in tried or state[2] == 4 or state[1] & bits:
+            if state in tried:
                 continue
             tried.add(state)
             nodes += 1
