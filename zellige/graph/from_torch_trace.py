@@ -109,11 +109,14 @@ def expand(program: ExportedProgram) -> tuple[ExportedProgram, frozenset[str]]:
 
     Also gives the names of those that were written out.
     """
-    known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
-             **torch.export.default_decompositions()}
     expanded: set[Any] = set()
+    known: dict[Any, Any] = {}
     while True:
-        foreign = {node.target for node in program.graph.nodes if _is_foreign(node) and node.target in known} - expanded
+        foreign = {node.target for node in program.graph.nodes if _is_foreign(node)} - expanded
+        if foreign and not known:  # the table takes long to make, and most programs need none of it
+            known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
+                     **torch.export.default_decompositions()}
+        foreign &= known.keys()
         if not foreign:
             return program, frozenset(map(str, expanded))
         expanded |= foreign
