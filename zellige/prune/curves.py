@@ -13,6 +13,7 @@ import torch
 from zellige.errors import PruneError
 from zellige.patterns import Pattern, Scored
 from zellige.prune.layers import Layer
+from zellige.prune.on_cpu import on_cpu
 
 LEVELS = tuple(Fraction(level, 20) for level in range(20))  # 0, 5 %, … 95 %
 STEP = Fraction(1, 100)  # between the sparsities that can be chosen: in between levels, curves are straight
@@ -73,7 +74,7 @@ def score_curves(pattern: Pattern, layers: Sequence[Layer], scored: Sequence[Sco
     """
     levels, curves = levels_of(pattern), []
     for layer, of_layer in zip(layers, scored, strict=True):
-        with torch.device("cpu"):
+        with on_cpu():
             scores = of_layer.scores()
             masks = masks_at(pattern, Scored(layer.shape, partial(_same, scores), layer.name), levels)
             unit = 1.0 if of_loss else float(scores.sum(dtype=torch.float64))

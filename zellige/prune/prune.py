@@ -20,6 +20,7 @@ from zellige.prune.curves import Curve, score_curves
 from zellige.prune.cut import Cut, write
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Layer
+from zellige.prune.on_cpu import on_cpu
 from zellige.prune.report import PruneReport
 from zellige.prune.request import check_solver, checked_calibration, checked_pattern, layers_to_prune
 from zellige.prune.scores import Score, name_of, score_named, scored_layers
@@ -115,7 +116,7 @@ def prune(
         shares = attained(pattern, layers, masks) if shares is None else shares
         solved = reconstruct(Task(model, solver_of, pattern, layers, shares, calibration, held_out, sequential))
         masks = [solved[layer].mask for layer in layers]
-    with torch.device("cpu"):
+    with on_cpu():
         cuts = {layer: Cut.of(layer, mask, pattern, solved[layer].weight if solved else None)
                 for layer, mask in zip(layers, masks, strict=True)}
 
@@ -144,5 +145,5 @@ def _masks(
     wanted: Amount, pattern: Pattern, scored: Sequence[Scored], shares: Sequence[float | Fraction] | None
 ) -> list[torch.Tensor]:
     """What stays by the scores: of each layer by its share or, where there is none, of all by one threshold."""
-    with torch.device("cpu"):  # one place for all to be compared, whatever the model's device or the default one
+    with on_cpu():  # one place for all to be compared, whatever the model's device or the default one
         return pattern.masks(scored, wanted.sparsity) if shares is None else apart(pattern, scored, shares)

@@ -17,6 +17,7 @@ from zellige.patterns import Pattern, Scored
 from zellige.prune.calibration import Calibration
 from zellige.prune.curves import Curve, curve_of, levels_of, masks_at
 from zellige.prune.layers import Layer
+from zellige.prune.on_cpu import on_cpu
 from zellige.prune.undisturbed import undisturbed
 
 PURPOSE = "sensitivity"
@@ -39,10 +40,10 @@ def loss_curves(
         before = _mean_loss(model, batches, calibration)
         for number, (layer, scores) in enumerate(zip(layers, scored, strict=True), 1):
             calibration.tell(f"{PURPOSE}: layer {number} of {len(layers)}, {layer.name}")
-            with torch.device("cpu"):
+            with on_cpu():
                 masks = masks_at(pattern, scores, possible)
             harm = [_rise(model, layer, mask, batches, calibration, before) for mask in masks]
-            with torch.device("cpu"):
+            with on_cpu():
                 curves.append(curve_of(pattern, scores, layer.weight.element_size(), possible, masks, harm))
     return before, curves
 

@@ -22,6 +22,7 @@ from zellige.prune.allocation import ALLOCATIONS, GLOBAL, apart
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import DataScore
 from zellige.prune.layers import Layer, choose_layers, find_layers, uses
+from zellige.prune.on_cpu import on_cpu
 from zellige.prune.scores import Score, score_named, scores_of
 from zellige.prune.selection import Selection
 from zellige.prune.table import sparsity_in
@@ -126,7 +127,7 @@ class Choice:
         layers, pattern = [self.layers[name] for name in scores], self.wish.pattern
         scored = [Scored(layer.shape, compute, layer.name) for layer, compute in zip(layers, scores.values(), strict=True)]
         part, sparsity = Fraction(share), self.wish.sparsity
-        with torch.device("cpu"):
+        with on_cpu():
             if isinstance(sparsity, Mapping):
                 masks = apart(pattern, scored, [pattern.check(sparsity_in(sparsity, layer.names)) * part for layer in layers])
             elif self.wish.scope == GLOBAL:

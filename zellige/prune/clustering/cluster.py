@@ -19,6 +19,7 @@ from zellige.prune.arguments import check_progress, check_seed, named
 from zellige.prune.clustering.grid import Cut, Grid, Orders
 from zellige.prune.clustering.methods import METHODS
 from zellige.prune.clustering.progress import Progress, silent
+from zellige.prune.on_cpu import on_cpu
 
 CLUSTERABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int16, torch.int32, torch.int64,
                torch.uint8)
@@ -77,7 +78,7 @@ def cluster(
     exact, search = pattern.check(sparsity), named("clustering method", METHODS, method)
     check_seed(seed)
     check_progress(progress, "the steps done and the steps in all")
-    with torch.no_grad(), torch.device("cpu"):
+    with torch.no_grad(), on_cpu():
         checked, mass = _checked_weight(weight)
         grid = Grid(checked, mass / checked.numel(), _cut(pattern), exact)
         if not grid.axes:

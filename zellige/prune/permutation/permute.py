@@ -17,6 +17,7 @@ from zellige.patterns import Block, Pattern, TileWise, parse_pattern
 from zellige.patterns.sums import row_sums, tree_sum
 from zellige.prune.arguments import check_progress, check_seed, named
 from zellige.prune.layers import Layer
+from zellige.prune.on_cpu import on_cpu
 from zellige.prune.permutation.members import Lines
 from zellige.prune.permutation.report import AXES, Fixed, GroupReport, LayerShare, PermuteReport
 from zellige.prune.permutation.search import METHODS, Search, one_thread
@@ -96,7 +97,7 @@ def permute(
     del traced
     names = {layer: name for layer in pruned if (name := _constant_of(layer, state))}
 
-    with torch.no_grad(), torch.device("cpu"):
+    with torch.no_grad(), on_cpu():
         kept_before = {layer: kept_l1(layer.weight, layer.shape.groups, pattern, exact) for layer in pruned}
         orders = [np.arange(group.units) for group in axes.groups]
         moved: dict[str, torch.Tensor] = {}

@@ -21,6 +21,7 @@ from zellige.prune.allocation import apart
 from zellige.prune.calibration import Calibration
 from zellige.prune.data_score import doubled
 from zellige.prune.layers import Layer
+from zellige.prune.on_cpu import on_cpu
 from zellige.prune.report import OutputErrors
 from zellige.prune.solvers.layer_hessian import LayerHessian
 from zellige.prune.solvers.problem import Problem, Solution, Solver, as_rows, damped, output_energy
@@ -59,7 +60,7 @@ def reconstruct(task: Task) -> dict[Layer, Reconstruction]:
         PruneError: the data doesn't fit, or doesn't reach a layer; a layer can't be solved.
     """
     scored = [Scored(layer.shape, partial(_magnitudes, layer), layer.name) for layer in task.layers]
-    with torch.device("cpu"):
+    with on_cpu():
         plain = dict(zip(task.layers, apart(task.pattern, scored, task.shares), strict=True))
     shares = dict(zip(task.layers, (task.pattern.check(share) for share in task.shares), strict=True))  # type: ignore[arg-type]
     purpose, device = f"Solver '{task.solver}'", task.layers[0].weight.device
@@ -76,7 +77,7 @@ def reconstruct(task: Task) -> dict[Layer, Reconstruction]:
                 task.calibration.tell(f"{purpose}: layer {len(found) + 1} of {len(task.layers)}, {layer.name}")
                 seen = [LayerHessian(layer.shape) for _ in range(1 + (task.held_out is not None))]
                 look(lambda number, module, inputs, into=seen: into[number >= calibrating].add(module, inputs))  # type: ignore[misc]
-                with torch.device("cpu"):
+                with on_cpu():
                     found[layer] = _solved(task, layer, shares[layer], plain[layer], [part.matrix() for part in seen])
                 if task.sequential:
                     kept[layer] = layer.weight.detach().clone()
