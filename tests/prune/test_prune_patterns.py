@@ -1,6 +1,7 @@
 """Every pattern from request to compiled network: masks, reports, and answers against float64."""
 
 import copy
+import functools
 import math
 from typing import Any
 
@@ -55,9 +56,17 @@ def shape_of(layer: nn.Module) -> WeightShape:
     return WeightShape(tuple(layer.weight.shape), getattr(layer, "groups", 1))  # type: ignore[union-attr, arg-type]
 
 
+@functools.cache
+def _pruned(pattern: Pattern, scope: str, sparsity: float) -> tuple[Small, PruneReport]:
+    model = Small()
+    return model, prune(model, pattern, sparsity, scope=scope)
+
+
 def pruned(pattern: Pattern, scope: str, asked: float = 0.75) -> tuple[Small, PruneReport, float]:
-    model, sparsity = Small(), sparsity_for(pattern, asked)
-    return model, prune(model, pattern, sparsity, scope=scope), sparsity
+    """A copy of the network that several tests look at, its report, and how sparse it was to be."""
+    sparsity = sparsity_for(pattern, asked)
+    model, report = _pruned(pattern, scope, sparsity)
+    return copy.deepcopy(model), report, sparsity
 
 
 @pytest.mark.parametrize("pattern", one_of_each(), ids=str)

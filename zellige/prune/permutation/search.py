@@ -146,6 +146,8 @@ class Search:
 
     def _place(self, number: int, order: torch.Tensor) -> None:
         """Lets a group's units stand in that order."""
+        if torch.equal(order, self.orders[number]):
+            return
         self.orders[number] = order
         weights: dict[PlacedWeight, None] = {}
         for line in self._all[number]:
