@@ -23,9 +23,14 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def machine_code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Machine code goes to a directory of this run alone: tests neither use the user's cache nor leave anything in it."""
+    """Machine code goes to a directory of this run alone: tests neither use the user's cache nor leave anything in it. Processes
+    that share out the tests share it too.
+    """
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "machine-code"
+    directory.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZELLIGE_CACHE", str(tmp_path_factory.mktemp("machine-code")))
+        patch.setenv("ZELLIGE_CACHE", str(directory))
         yield
 
 

@@ -84,6 +84,13 @@ def eval_norm(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | Non
     return b.emit("batch_norm", x, *vectors, epsilon=float(epsilon))
 
 
+def norm_in_either_mode(b: GraphBuilder, x: Value, weight: Value | None, bias: Value | None, mean: Value | None,
+                        variance: Value | None, training: bool, momentum: float, epsilon: float, *rest: object) -> Value:
+    if training or mean is None or variance is None:
+        raise UnsupportedFormError("training mode")
+    return eval_norm(b, x, weight, bias, mean, variance, epsilon)
+
+
 UNREAD = Untranslated("statistics for the backward pass")
 
 
@@ -166,6 +173,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "mm.default": matrix_product,
     "bmm.default": matrix_product,
     "addmm.default": addmm,
+    "batch_norm.default": norm_in_either_mode,
     "_native_batch_norm_legit_no_training.default": batch_norm,
     "_native_batch_norm_legit.no_stats": batch_statistics_norm,
     "layer_norm.default": layer_norm,

@@ -14,13 +14,25 @@ MAXIMUM_PIECES = 64
 
 
 def identity(b: GraphBuilder, x: Value, *rest: Any) -> Value:
-    """What leaves the numbers as they are: copies and aliases (dropout in eval mode is gone by now)."""
+    """What leaves the numbers as they are: copies and aliases."""
+    return x
+
+
+def dropout(b: GraphBuilder, x: Value, share: float, training: bool) -> Value:
+    if training:
+        raise UnsupportedFormError("training mode")
     return x
 
 
 def view(b: GraphBuilder, x: Value, shape: Sequence[int]) -> Value:
     total, known = math.prod(b.shape(x)), math.prod(size for size in shape if size != -1)
     return b.reshape(x, [total // known if size == -1 else size for size in shape], main=True)
+
+
+def flatten(b: GraphBuilder, x: Value, start: int, end: int) -> Value:
+    shape = b.shape(x) or (1,)
+    first, last = axis(start, len(shape)), axis(end, len(shape))
+    return b.reshape(x, (*shape[:first], math.prod(shape[first:last + 1]), *shape[last + 1:]), main=True)
 
 
 def squeeze(b: GraphBuilder, x: Value, dimensions: Any = None) -> Value:
@@ -107,6 +119,11 @@ def split_sizes(b: GraphBuilder, x: Value, sizes: Sequence[int], dimension: int)
 def split(b: GraphBuilder, x: Value, size: int, dimension: int) -> tuple[Value | Untranslated, ...]:
     whole = b.shape(x)[axis(dimension, len(b.shape(x)))]
     return split_sizes(b, x, [min(size, whole - start) for start in range(0, whole, size)], dimension)
+
+
+def chunk(b: GraphBuilder, x: Value, count: int, dimension: int) -> tuple[Value | Untranslated, ...]:
+    """As few pieces as have the size that ``count`` of them would need."""
+    return split(b, x, -(-b.shape(x)[axis(dimension, len(b.shape(x)))] // count), dimension)
 
 
 def unbind(b: GraphBuilder, x: Value, dimension: int) -> tuple[Value, ...]:
@@ -211,9 +228,11 @@ def pixel_unshuffle(b: GraphBuilder, x: Value, factor: int) -> Value:
 SHAPES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("clone.default", "alias.default", "detach.default", "contiguous.default", "_to_copy.default",
                      "to.dtype", "to.dtype_layout", "to.device", "lift_fresh_copy.default"), identity),
+    "dropout.default": dropout,
     "view.default": view,
     "_unsafe_view.default": view,
     "reshape.default": view,
+    "flatten.using_ints": flatten,
     "squeeze.default": squeeze,
     "squeeze.dim": squeeze,
     "squeeze.dims": squeeze,
@@ -228,6 +247,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "select.int": select,
     "split.Tensor": split,
     "split_with_sizes.default": split_sizes,
+    "chunk.default": chunk,
     "unbind.int": unbind,
     "cat.default": concat,
     "stack.default": stack,

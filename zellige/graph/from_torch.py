@@ -20,6 +20,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from zellige.errors import InputError, UnsupportedModelError
 from zellige.graph.aten_call import Untranslated
 from zellige.graph.builder import GraphBuilder, Value, check_finite
+from zellige.graph.from_torch_in_place import make_plain
 from zellige.graph.from_torch_trace import check_inputs, check_model, check_state, decompose, expand, export, tree_of
 from zellige.graph.from_torch_walk import Walk, to_array
 from zellige.graph.ir import Graph, TensorType
@@ -69,6 +70,8 @@ def trace(model: torch.nn.Module | ExportedProgram, example_inputs: Sequence[Any
         inputs = check_inputs(() if example_inputs is None else example_inputs)
         program = export(check_model(model), inputs)
         label = name or type(model).__name__
+        if make_plain(program):
+            return _translate(program, frozenset(), label)
     return _translate(*expand(decompose(program)), label)
 
 

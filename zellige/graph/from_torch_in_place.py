@@ -1,0 +1,81 @@
+"""Operators that write in place, as plain ones, where a look at the program shows that nothing else reads what they write over.
+
+PyTorch makes any program plain, but traces it once more to do so, which takes longer than everything else on the way in. Most
+networks change only what nobody reads again: ReLU(inplace=True) behind a batch norm, the sum that ends a residual block. Then the
+same program with other operators computes the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from zellige.graph.aten_elementwise import ELEMENTWISE
+from zellige.graph.aten_layers import LAYERS
+from zellige.graph.aten_table import ATEN
+from zellige.graph.aten_windows import WINDOWS
+from zellige.graph.from_torch_walk import operator_name
+
+NEW_MEMORY = frozenset({*WINDOWS, *LAYERS, *ELEMENTWISE, "cat.default", "stack.default"})
+"""Operators whose result shares no memory with what they read."""
+
+
+def make_plain(program: ExportedProgram) -> bool:
+    """Write the program in operators of the table alone, none of which changes anything; whether that could be done.
+
+    The program is changed, not what it computes, also where the answer is no: then PyTorch can go on from what is there.
+    """
+    nodes = list(program.graph.nodes)
+    if not all(node.op in ("placeholder", "output") or _has_row(node) for node in nodes):
+        return False
+    places = {node: place for place, node in enumerate(nodes)}
+    plain = True
+    for node in nodes:
+        if (target := _plain_form(node)) is None:
+            continue
+        if operator_name(node) in UNCHANGING or _nobody_reads_on(node, places):
+            node.target = target
+        else:
+            plain = False
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return plain
+
+
+UNCHANGING = frozenset({"dropout_.default"})
+"""Operators that write nothing, for they have a row outside of training alone."""
+
+
+def _has_row(node: fx.Node) -> bool:
+    """Whether the walk knows a node as it is, or once it is plain."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return getattr(node.target, "__name__", "") == "getitem"
+    if node.target.namespace != "aten" or _trains(node):
+        return False
+    return _plain_form(node) is not None or (not node.target._schema.is_mutable and operator_name(node) in ATEN)
+
+
+def _trains(node: fx.Node) -> bool:
+    """Whether a layer that has a mode for training is in it."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)} | node.kwargs
+    return any(given.get(name) not in (None, False) for name in ("training", "train", "use_input_stats"))
+
+
+def _plain_form(node: fx.Node) -> torch._ops.OpOverload | None:
+    """What an operator that writes in place is called when it does not, if it only computes element by element."""
+    name = operator_name(node)
+    base, _, overload = name.partition(".")
+    plain = f"{base.removesuffix('_')}.{overload}"
+    if base.endswith("_") and (plain in ELEMENTWISE or name in UNCHANGING):
+        return getattr(getattr(torch.ops.aten, base.removesuffix("_")), overload)
+    return None
+
+
+def _nobody_reads_on(node: fx.Node, places: dict[fx.Node, int]) -> bool:
+    """Whether what ``node`` writes over was made for it, and whoever else read it did so before and kept none of its memory."""
+    written = node.args[0]
+    return (isinstance(written, fx.Node) and operator_name(written) in NEW_MEMORY
+            and all(places[reader] < places[node] and operator_name(reader) in NEW_MEMORY
+                    for reader in written.users if reader is not node))
