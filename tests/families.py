@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -37,7 +41,46 @@ LEAST_SIDE = {"inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75,
 """Networks that smaller images don't fit."""
 
 
+SHORTENED = ["wide_resnet50_2", "resnext50_32x4d", "densenet121", "shufflenet_v2_x0_5", "mnasnet0_5", "efficientnet_b0",
+             "regnet_x_400mf", "regnet_y_400mf"]
+QUICK_FAMILIES = [f"short {name}" if name in SHORTENED else name for name in FAMILIES]
+"""Every family; those that repeat a block many times, and have no other shapes for it, with that block once in a row."""
+
+
+def without_repetitions(model: nn.Module) -> nn.Module:
+    """Without blocks that are spelled like the one before: same layers, sizes, strides and groups."""
+    for stage in model.modules():
+        if isinstance(stage, nn.Sequential):
+            for at in reversed(range(1, len(stage))):
+                if _spelling(stage[at]) == _spelling(stage[at - 1]):
+                    del stage[at]
+    return model
+
+
+def _spelling(block: nn.Module) -> str:
+    """What a block consists of; how often it is left out in training is another matter."""
+    return re.sub(r"(StochasticDepth|DropPath)\(.*\)", "", repr(block))
+
+
+CUT: dict[str, Callable[[Any], nn.Module]] = {
+    "densenet121": lambda models: models.DenseNet(32, (2, 3, 4, 2), 64),
+    "wide_resnet50_2": lambda models: models.ResNet(models.resnet.Bottleneck, [2, 1, 1, 1], width_per_group=128),
+}
+"""Networks that are cut otherwise: DenseNet's layers all differ in their inputs, and one wide last block has 14 million weights."""
+
+
 def torchvision_model(name: str) -> nn.Module:
+    """The network, or what is short for it."""
+    if not name.startswith("short "):
+        return _torchvision_model(name)
+    name = name.removeprefix("short ")
+    if name in CUT:
+        torch.manual_seed(0)
+        return CUT[name](pytest.importorskip("torchvision").models).eval()
+    return without_repetitions(_torchvision_model(name))
+
+
+def _torchvision_model(name: str) -> nn.Module:
     """With a small classifier where the family has a huge one; GoogLeNet and Inception initialise very slowly."""
     torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(0)

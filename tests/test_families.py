@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, LEAST_SIDE, OTHERS, TIMM, timm_model, torchvision_model
+from families import (
+    FAMILIES,
+    LEAST_SIDE,
+    OTHERS,
+    QUICK_FAMILIES,
+    SHORTENED,
+    TIMM,
+    timm_model,
+    torchvision_model,
+    without_repetitions,
+)
 from torch import nn
 
 import zellige as zl
@@ -49,9 +59,9 @@ def assert_compiles(model: nn.Module, x: torch.Tensor, sparsity: float = 0.0) ->
     return engine
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*QUICK_FAMILIES, *(pytest.param(name, marks=pytest.mark.full) for name in SHORTENED)])
 def test_torchvision(name):
-    assert_compiles(torchvision_model(name), input_for(name))
+    assert_compiles(torchvision_model(name), input_for(name.removeprefix("short ")))
 
 
 @pytest.mark.full
@@ -66,7 +76,13 @@ def test_pruned(name):
     assert any(layer.density <= 0.55 for layer in engine.layers), "what was pruned must be skipped"
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK_TIMM else pytest.param(name, marks=pytest.mark.full) for name in TIMM])
+@pytest.mark.parametrize("name", QUICK_TIMM)
+def test_short_ones_of_timm(name):
+    assert_compiles(without_repetitions(timm_model(name)), input_for(name))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", TIMM)
 def test_timm(name):
     assert_compiles(timm_model(name), input_for(name))
 

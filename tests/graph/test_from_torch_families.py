@@ -3,12 +3,13 @@
 import pytest
 import torch
 from against_torch import assert_equal_to_torch, random
-from families import FAMILIES, LEAST_SIDE, timm_model, torchvision_model
+from families import LEAST_SIDE, QUICK_FAMILIES, SHORTENED, timm_model, torchvision_model
 from torch import nn
 
 LARGER = ["vgg11", "resnet50", "wide_resnet50_2", "efficientnet_v2_s", "mobilenet_v3_large", "squeezenet1_0",
           "convnext_tiny"]
-QUICK = [name for name in FAMILIES if name not in LARGER]
+QUICK = [name for name in QUICK_FAMILIES if name.removeprefix("short ") not in LARGER]
+WHOLE = list(dict.fromkeys(SHORTENED + LARGER))
 TIMM = [
     "resnet18", "efficientnet_lite0", "repvgg_a0", "mobilenetv3_small_100", "dla34", "hardcorenas_a", "ese_vovnet19b_dw",
     "cspresnet50", "ecaresnet26t", "skresnet18", "mixnet_s", "ghostnet_100", "hrnet_w18_small", "tresnet_m",
@@ -25,7 +26,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.full) for name in LARGER)])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.full) for name in WHOLE)])
 def test_torchvision(name):
     side = LEAST_SIDE.get(name, 64)
     assert_equal_to_torch(with_statistics(torchvision_model(name)), random(1, 3, side, side))

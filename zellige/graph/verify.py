@@ -60,9 +60,10 @@ def _known_constants(graph: Graph, where: str) -> dict[str, TensorType]:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
             raise GraphError(f"{where}, constant {name!r}: expected an array of {', '.join(DTYPES)}")
-    for name in graph.constants:
-        _check_type(graph.type_of(name), f"{where}, constant {name!r}", (*DTYPES.values(),))
-    return {name: graph.type_of(name) for name in graph.constants}
+    types = {name: graph.type_of(name) for name in graph.constants}
+    for name, kind in types.items():
+        _check_type(kind, f"{where}, constant {name!r}", (*DTYPES.values(),))
+    return types
 
 
 def _check_type(kind: TensorType, where: str, dtypes: tuple[str, ...] = FLOATS) -> None:
