@@ -35,7 +35,7 @@ def test_answers_come_in_order_from_one_process_that_stays(alone: Workers) -> No
 
 
 def test_what_fails_dies_or_hangs_takes_no_other_along(alone: Workers) -> None:
-    before, *_, after = found = list(alone.each(job, ["process", "fail", 1, "die", 2, "hang", 3, "process"], 3, soon()))
+    before, *_, after = found = list(alone.each(job, ["process", "fail", 1, "die", 2, "hang", 3, "process"], 2, soon()))
     told = {what: (result, reason) for what, result, reason in found[1:-1]}
     assert told == {"fail": (None, "ValueError: it fell"), 1: (2, ""), "die": (None, DIED), 2: (4, ""), "hang": (None, TOO_LONG),
                     3: (6, "")}
@@ -55,7 +55,7 @@ def test_side_by_side_others_go_on(together: Workers) -> None:
 @pytest.mark.parametrize(("last", "reason"), [("fail", "ValueError: it fell"), ("die", DIED), ("hang", TOO_LONG), (0, "")])
 def test_what_was_found_so_far_stays(alone: Workers, last: str, reason: str) -> None:
     heard: list[int] = []
-    assert list(alone.each(steps, [last], 3, soon(), heard=heard.append)) == [(last, 2 if reason else 3, reason)]
+    assert list(alone.each(steps, [last], 2, soon(), heard=heard.append)) == [(last, 2 if reason else 3, reason)]
     assert heard == ([1, 2] if reason else [1, 2, 3])
 
 

@@ -71,7 +71,7 @@ def trace(model: torch.nn.Module | ExportedProgram, example_inputs: Sequence[Any
         program = export(check_model(model), inputs)
         label = name or type(model).__name__
         if make_plain(program):
-            return _translate(program, frozenset(), label)
+            return _translate(*expand(program), label)
     return _translate(*expand(decompose(program)), label)
 
 

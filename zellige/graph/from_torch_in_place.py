@@ -15,6 +15,7 @@ from zellige.graph.aten_elementwise import ELEMENTWISE
 from zellige.graph.aten_layers import LAYERS
 from zellige.graph.aten_table import ATEN
 from zellige.graph.aten_windows import WINDOWS
+from zellige.graph.from_torch_trace import expandable
 from zellige.graph.from_torch_walk import operator_name
 
 NEW_MEMORY = frozenset({*WINDOWS, *LAYERS, *ELEMENTWISE, "cat.default", "stack.default"})
@@ -22,12 +23,14 @@ NEW_MEMORY = frozenset({*WINDOWS, *LAYERS, *ELEMENTWISE, "cat.default", "stack.d
 
 
 def make_plain(program: ExportedProgram) -> bool:
-    """Write the program in operators of the table alone, none of which changes anything; whether that could be done.
+    """Write the program in operators that are in the table or can be written out in others, none of which changes anything; whether
+    that could be done.
 
     The program is changed, not what it computes, also where the answer is no: then PyTorch can go on from what is there.
     """
     nodes = list(program.graph.nodes)
-    if not all(node.op in ("placeholder", "output") or _has_row(node) for node in nodes):
+    foreign = {node.target for node in nodes if node.op not in ("placeholder", "output") and not _has_row(node)}
+    if foreign and not foreign <= {target for target in expandable(program) if not target._schema.is_mutable}:
         return False
     places = {node: place for place, node in enumerate(nodes)}
     plain = True

@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -110,17 +110,20 @@ def expand(program: ExportedProgram) -> tuple[ExportedProgram, frozenset[str]]:
     Also gives the names of those that were written out.
     """
     expanded: set[Any] = set()
-    known: dict[Any, Any] = {}
-    while True:
-        foreign = {node.target for node in program.graph.nodes if _is_foreign(node)} - expanded
-        if foreign and not known:  # the table takes long to make, and most programs need none of it
-            known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
-                     **torch.export.default_decompositions()}
-        foreign &= known.keys()
-        if not foreign:
-            return program, frozenset(map(str, expanded))
-        expanded |= foreign
-        program = decompose(program, {target: known[target] for target in foreign})
+    while new := expandable(program, expanded):
+        expanded |= new.keys()
+        program = decompose(program, new)
+    return program, frozenset(map(str, expanded))
+
+
+def expandable(program: ExportedProgram, beside: Set[Any] = frozenset()) -> dict[Any, Any]:
+    """The operators without a row in the table that PyTorch knows how to write out in others, and how; but for those ``beside``."""
+    foreign = {node.target for node in program.graph.nodes if _is_foreign(node)} - beside
+    if not foreign:  # the table of all takes long to make, and most programs need none of it
+        return {}
+    known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
+             **torch.export.default_decompositions()}
+    return {target: known[target] for target in foreign if target in known}
 
 
 def _is_foreign(node: torch.fx.Node) -> bool:
