@@ -51,12 +51,13 @@ UNCHANGING = frozenset({"dropout_.default"})
 
 
 def _has_row(node: fx.Node) -> bool:
-    """Whether the walk knows a node as it is, or once it is plain."""
+    """Whether the walk can take a node as it is, or once it is plain."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return getattr(node.target, "__name__", "") == "getitem"
     if node.target.namespace != "aten" or _trains(node):
         return False
-    return _plain_form(node) is not None or (not node.target._schema.is_mutable and operator_name(node) in ATEN)
+    known = operator_name(node) in ATEN or not node.all_input_nodes  # what reads nothing is computed beforehand
+    return _plain_form(node) is not None or (known and not node.target._schema.is_mutable)
 
 
 def _trains(node: fx.Node) -> bool:
