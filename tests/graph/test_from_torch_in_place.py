@@ -50,13 +50,19 @@ def test_a_network_is_traced_once(monkeypatch):
     lambda x, y: (y.flatten(1), y.add_(1))[0], lambda x, y: (y.chunk(2, 1)[1], y.mul_(x))[0],
     lambda x, y: y[:, 1:].relu_(), lambda x, y: (y[:, 1:].relu_(), y)[1], lambda x, y: y.transpose(2, 3).neg_(),
     lambda x, y: (F.dropout(y, training=False), y.relu_())[0], lambda x, y: y.add_(y.view(2, 4, 6, 6)),
+    lambda x, y: y.pow_(2), lambda x, y: y.masked_fill_(x > 0, 0.5),
 ], ids=["through a view", "through a flat one", "through a piece", "written through a slice", "and read whole",
-        "written through a transpose", "through dropout", "and read through a view"])
+        "written through a transpose", "through dropout", "and read through a view", "other arguments than in place",
+        "of two types"])
 def test_what_somebody_reads_on_is_not_made_plain_by_a_look(function):
     """PyTorch itself has to say then what is read."""
     model = Calls(result=lambda x: function(x, x + 1)).eval()
     assert not make_plain(export(model, (X,)))
     assert_equal_to_torch(model, X)
+
+
+def test_what_compares_in_place_writes_numbers():
+    assert not make_plain(export(Calls(result=lambda x: (x + 1).gt_(0) * 2).eval(), (X,)))
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm2d(4, track_running_stats=False), nn.InstanceNorm2d(4),

@@ -68,13 +68,29 @@ def _trains(node: fx.Node) -> bool:
 
 
 def _plain_form(node: fx.Node) -> torch._ops.OpOverload | None:
-    """What an operator that writes in place is called when it does not, if it only computes element by element."""
+    """What an operator that writes in place is called when it does not, if it only computes element by element, from the same
+    arguments, and makes numbers of the type that was there."""
     name = operator_name(node)
     base, _, overload = name.partition(".")
     plain = f"{base.removesuffix('_')}.{overload}"
-    if base.endswith("_") and (plain in ELEMENTWISE or name in UNCHANGING):
-        return getattr(getattr(torch.ops.aten, base.removesuffix("_")), overload)
-    return None
+    if not base.endswith("_") or (plain not in ELEMENTWISE and name not in UNCHANGING) or base in COMPARING:
+        return None
+    found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, base.removesuffix("_")), overload)
+    return found if _arguments(found) == _arguments(node.target) and _of_one_type(node) else None  # pow.Scalar is not pow_.Scalar
+
+
+COMPARING = frozenset({"eq_", "ne_", "ge_", "gt_", "le_", "lt_"})
+"""In place they write numbers, else they make truth values."""
+
+
+def _arguments(operator: object) -> list[str]:
+    return [str(argument.type) for argument in operator._schema.arguments]  # type: ignore[attr-defined]
+
+
+def _of_one_type(node: fx.Node) -> bool:
+    """Whether all that an operator reads has the type of what it writes over."""
+    values = [operand.meta.get("val") for operand in node.all_input_nodes]
+    return len({value.dtype for value in values if isinstance(value, torch.Tensor)}) == 1
 
 
 def _nobody_reads_on(node: fx.Node, places: dict[fx.Node, int]) -> bool:
