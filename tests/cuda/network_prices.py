@@ -13,7 +13,7 @@ from zellige.cuda.layers.vectors import VECTORS
 from zellige.cuda.network.layers import FEATURES, TOKENS, Layer, Linear, WithWeights
 from zellige.cuda.network.modules import WAYS, cut, tile_groups
 from zellige.cuda.network.prices import ways_of
-from zellige.cuda.network.two_four import two_four_tiles
+from zellige.cuda.network.vectors import two_four_tiles
 from zellige.cuda.tiling.compressed_blocks import compressible
 
 CONFIG = Config(16, 4, 3, 1)

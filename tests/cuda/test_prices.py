@@ -22,7 +22,7 @@ from zellige.cuda.layers import vectors
 from zellige.cuda.layers.choices import Choice, ChoiceCache
 from zellige.cuda.layers.choosing import BLOCKS, PAIRED, TWO_FOUR
 from zellige.cuda.network import modules, prices, whole
-from zellige.cuda.network import two_four as two_four_room
+from zellige.cuda.network import vectors as network_vectors
 from zellige.cuda.network.capture import Direct
 from zellige.cuda.network.layers import FEATURES, TOKENS, Convolution, Linear, Norm
 from zellige.cuda.network.layouts import PAIRS, Decision
@@ -192,7 +192,7 @@ def test_vectors_are_timed_where_a_weight_is_two_four(capability: int, clock: Cl
         vector_weight(tiles) @ x))  # type: ignore[func-returns-value]
     sought: list[object] = []
     packed = vectors.packed
-    monkeypatch.setattr(two_four_room, "packed", lambda weight: sought.append("packed") or packed(weight))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(network_vectors, "packed", lambda weight: sought.append("packed") or packed(weight))  # type: ignore[func-returns-value]
     found = MeasuredPrices(CPU, torch.float16)
     found.capability = capability
     layer, alike = (two_four(TileVectorWise(128, 2, 4), 0.8, seed) for seed in (0, 1))

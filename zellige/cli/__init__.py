@@ -5,6 +5,7 @@ Exit status: 0 only if the verb did what it was asked, 1 for an error (one line 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(f"{error.name} is not installed: pip install 'zellige[{EXTRAS[error.name]}]'")
     except OSError as error:
-        if error.filename is not None:  # some file; that of standard output has no name
+        if error.filename is not None or error.errno != errno.ENOSPC:  # a file's, which has a name, or no matter of writing
             raise
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # where what is left to write goes when Python ends

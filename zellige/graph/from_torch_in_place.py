@@ -21,6 +21,12 @@ from zellige.graph.from_torch_walk import operator_name
 NEW_MEMORY = frozenset({*WINDOWS, *LAYERS, *ELEMENTWISE, "cat.default", "stack.default"})
 """Operators whose result shares no memory with what they read."""
 
+UNCHANGING = frozenset({"dropout_.default"})
+"""Operators that write nothing, for they have a row outside of training alone."""
+
+COMPARING = frozenset({"eq_", "ne_", "ge_", "gt_", "le_", "lt_"})
+"""In place they write numbers, else they make truth values."""
+
 
 def make_plain(program: ExportedProgram) -> bool:
     """Write the program in operators that are in the table or can be written out in others, none of which changes anything; whether
@@ -44,10 +50,6 @@ def make_plain(program: ExportedProgram) -> bool:
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return plain
-
-
-UNCHANGING = frozenset({"dropout_.default"})
-"""Operators that write nothing, for they have a row outside of training alone."""
 
 
 def _has_row(node: fx.Node) -> bool:
@@ -77,10 +79,6 @@ def _plain_form(node: fx.Node) -> torch._ops.OpOverload | None:
         return None
     found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, base.removesuffix("_")), overload)
     return found if _arguments(found) == _arguments(node.target) and _of_one_type(node) else None  # pow.Scalar is not pow_.Scalar
-
-
-COMPARING = frozenset({"eq_", "ne_", "ge_", "gt_", "le_", "lt_"})
-"""In place they write numbers, else they make truth values."""
 
 
 def _arguments(operator: object) -> list[str]:

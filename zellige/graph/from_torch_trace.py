@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, redirect_stderr
+from functools import cache
 from typing import Any
 
 import torch
@@ -119,11 +120,15 @@ def expand(program: ExportedProgram) -> tuple[ExportedProgram, frozenset[str]]:
 def expandable(program: ExportedProgram, beside: Set[Any] = frozenset()) -> dict[Any, Any]:
     """The operators without a row in the table that PyTorch knows how to write out in others, and how; but for those ``beside``."""
     foreign = {node.target for node in program.graph.nodes if _is_foreign(node)} - beside
-    if not foreign:  # the table of all takes long to make, and most programs need none of it
-        return {}
-    known = {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
-             **torch.export.default_decompositions()}
+    known = decompositions() if foreign else {}  # most programs need none
     return {target: known[target] for target in foreign if target in known}
+
+
+@cache
+def decompositions() -> dict[Any, Any]:
+    """All that PyTorch can write out in other operators, and how. Takes long to make."""
+    return {**get_decompositions([torch.ops.aten.linalg_vector_norm]),  # PyTorch 2.11 would keep it whole
+            **torch.export.default_decompositions()}
 
 
 def _is_foreign(node: torch.fx.Node) -> bool:

@@ -19,7 +19,7 @@ from zellige.cuda.layers.choosing import BY_BLOCKS, DENSE, tile_of
 from zellige.cuda.layers.layer import in_form
 from zellige.cuda.layers.vectors import VECTORS
 from zellige.cuda.network.layers import FEATURES, ORDERS, TOKENS, Attention, Convolution, Layer, Linear, Norm, WithWeights
-from zellige.cuda.network.two_four import two_four_tiles
+from zellige.cuda.network.vectors import two_four_tiles
 from zellige.cuda.operators import block_convolution, block_product, features, fused_convolution, tile_vector_wise
 from zellige.cuda.operators.convolution import convolve
 from zellige.cuda.operators.product import multiply
@@ -179,7 +179,7 @@ class ConvolutionModule(WeightedModule):
 
 def tile_groups(layer: WithWeights) -> dict[str, int]:
     """The ways through tiles that a layer has, and their columns that are kept together. Convolutions know one order, and that of
-    blocks wants a window that fits a tensor map. Vectors are cut otherwise (``two_four.py``)."""
+    blocks wants a window that fits a tensor map. Vectors are cut otherwise (``vectors.py``)."""
     def has(way: str, orders: tuple[tuple[str, str], ...]) -> bool:
         if isinstance(layer, Linear):
             return way != VECTORS

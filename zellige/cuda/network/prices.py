@@ -47,7 +47,7 @@ from zellige.cuda.network.modules import (
     module_for,
     tile_groups,
 )
-from zellige.cuda.network.two_four import promising_tiles
+from zellige.cuda.network.vectors import promising_tiles
 from zellige.cuda.operators import block_convolution, block_product, features
 from zellige.cuda.tiling.compressed_blocks import SHARE, compressible
 from zellige.cuda.tiling.outlook import WORTH_TIMING, outlook
